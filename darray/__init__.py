@@ -1,0 +1,1 @@
+"""NumPy arrays larger than memory, on a task runtime open to everyone."""

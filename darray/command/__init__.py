@@ -1,0 +1,1 @@
+"""The ``darray`` program: describe, demo, info."""

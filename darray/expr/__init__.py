@@ -1,0 +1,1 @@
+"""Expressions: immutable descriptions of arrays not yet computed."""

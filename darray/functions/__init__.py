@@ -1,0 +1,1 @@
+"""NumPy's functions on DArrays, one module per chapter of NumPy's reference."""

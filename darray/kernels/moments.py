@@ -1,0 +1,327 @@
+"""Mean, variance and standard deviation of chunks, with and without NaN."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darray.kernels.reduction_tiles import TILE, in_memory_order, strips
+from darray.kernels.reductions import (
+    Partial,
+    Warn,
+    counts_along,
+    fold,
+    join,
+    nan_mask,
+    without_imaginary,
+)
+from darray.runtime.boxes import Box
+
+__all__ = ["Mean", "Moments", "Variance", "merge_moments"]
+
+Array: TypeAlias = NDArray[Any]
+
+# Count, shift, offset, sum of squared deviations.  The mean is shift + offset: kept apart, the
+# difference of two means close to each other keeps the digits that their sums would have lost.
+Moments: TypeAlias = tuple[Array, Array, Array, Array]
+
+
+def _witness(chunk: Array) -> Array:
+    """Return an array that tells `finish` the dtype of the operand."""
+    return np.zeros((1,) * chunk.ndim, chunk.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """`np.mean` and, with `skip_nan`, `np.nanmean`.
+
+    Examples
+    --------
+    >>> mean = Mean()
+    >>> parts = [mean.partial(np.array(a), (0,), None, (), ()) for a in ([1, 2], [6])]
+    >>> mean.finish(mean.combine(parts), print)
+    array([3.])
+    """
+
+    dtype: np.dtype[Any] | None = None
+    skip_nan: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the function this stands for."""
+        return "nanmean" if self.skip_nan else "mean"
+
+    @property
+    def needs_values(self) -> bool:
+        """The mean of nothing is NaN, with a warning."""
+        return False
+
+    def result_dtype(self, operand: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the dtype NumPy gives the result."""
+        if self.skip_nan and operand.hasobject:
+            raise NotImplementedError(
+                f"{self.name} of an array of {operand!r} in chunks; "
+                "convert it with astype, or collect it and use NumPy"
+            )
+        # One element for each of no results: NumPy warns of nothing and computes nothing.
+        empty = np.empty((0, 1), operand)
+        mean = np.nanmean if self.skip_nan else np.mean
+        dtype: np.dtype[Any] = mean(empty, axis=1, dtype=self.dtype).dtype
+        return dtype
+
+    def partial(
+        self,
+        chunk: Array,
+        axes: tuple[int, ...],
+        where: Array | None,
+        box: Box,
+        shape: tuple[int, ...],
+    ) -> Partial:
+        """Return the sum, the count and the operand's dtype."""
+        mask = nan_mask(chunk) if self.skip_nan else None
+        dtype = self.dtype
+        if dtype is None and chunk.dtype.kind in "biu":
+            dtype = np.dtype(np.float64)
+        elif dtype is None and chunk.dtype == np.float16 and not self.skip_nan:
+            dtype = np.dtype(np.float32)
+        values, counted = without_imaginary(chunk, dtype), where
+        if mask is not None and mask.any():
+            values = values.copy()
+            np.copyto(values, 0, where=mask)
+            counted = ~mask if where is None else ~mask & where
+        total = np.add.reduce(
+            values, axis=axes, dtype=dtype, keepdims=True, where=True if where is None else where
+        )
+        if not isinstance(total, np.ndarray):
+            total = np.full((), total, dtype or chunk.dtype.newbyteorder("="))
+        return total, counts_along(chunk.shape, axes, counted), _witness(chunk)
+
+    def combine(self, partials: Sequence[Partial]) -> Partial:
+        """Add sums and counts, pairwise."""
+        totals, counts, witnesses = zip(*partials, strict=True)
+        add = functools.partial(join, np.add)
+        return fold(add, totals), fold(add, counts), witnesses[0]
+
+    def finish(self, partial: Partial, warn: Warn) -> Array:
+        """Return sum / count, with NumPy's warning where there was nothing to count."""
+        total, count, witness = partial
+        skipping = self.skip_nan and witness.dtype.kind in "fc"
+        nothing = count == 0
+        # As NumPy: of no results nanmean says nothing, and it raises no flags for its 0 / 0.
+        if (np.broadcast_to(nothing, total.shape) if skipping else nothing).any():
+            warn("Mean of empty slice")
+        mean = np.empty(total.shape, total.dtype)
+        with np.errstate(invalid="ignore", divide="ignore") if skipping else np.errstate():
+            np.true_divide(total, count, out=mean, casting="unsafe")
+        return mean.astype(self.result_dtype(witness.dtype), copy=False)
+
+
+def merge_moments(a: Moments, b: Moments) -> Moments:
+    """Join the moments of two sets of values, without looking at the values again.
+
+    The formula of Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for
+    computing sample variances" (1979): the squared deviations from the common mean are those from
+    the two means and, for the distance of these, delta**2 * n_a * n_b / (n_a + n_b).
+
+    Examples
+    --------
+    >>> one = tuple(np.array([v]) for v in (1, 5.0, 0.0, 0.0))
+    >>> two = tuple(np.array([v]) for v in (1, 5.0, 2.0, 0.0))
+    >>> merge_moments(one, two)
+    (array([2]), array([5.]), array([1.]), array([2.]))
+    """
+    count_a, shift_a, offset_a, m2_a = a
+    count_b, shift_b, offset_b, m2_b = b
+    count = count_a + count_b
+    share_a, share_b = count_a / np.maximum(count, 1), count_b / np.maximum(count, 1)
+    shift = np.where(count_a > 0, shift_a, shift_b)
+    mean_a = np.where(count_a > 0, _distance(shift_a, shift) + offset_a, 0)
+    mean_b = np.where(count_b > 0, _distance(shift_b, shift) + offset_b, 0)
+    # The difference of two infinite means is no news: their m2 is NaN already, or infinite.
+    delta = _distance(mean_b, mean_a)
+    offset = mean_a * share_a + mean_b * share_b
+    between = delta * (count_a * share_b)
+    m2 = m2_a + m2_b + (between * delta.conj()).real
+    return np.asarray(count), np.asarray(shift), np.asarray(offset), np.asarray(m2)
+
+
+def _distance(a: Array, b: Array) -> Array:
+    """Return a - b, 0 where they are equal, infinities included."""
+    distance = np.zeros(np.broadcast_shapes(a.shape, b.shape), np.result_type(a, b))
+    np.subtract(a, b, out=distance, where=a != b)
+    return distance
+
+
+@dataclass(frozen=True, slots=True)
+class Variance:
+    """`np.var`, `np.std`, `np.nanvar`, `np.nanstd`.
+
+    A chunk is walked twice, in tiles: for its means, and for the deviations from them.  All is
+    done in float64 at least (complex128 for complex operands), float16 and float32 included,
+    and cast at the end.
+
+    Parameters
+    ----------
+    ddof
+        Taken off the number of values in the divisor.
+    root
+        Whether to return the standard deviation.
+
+    Examples
+    --------
+    >>> var = Variance(ddof=1)
+    >>> parts = [var.partial(np.array(a), (0,), None, (), ()) for a in ([1, 2], [6])]
+    >>> var.finish(var.combine(parts), print)
+    array([7.])
+    """
+
+    dtype: np.dtype[Any] | None = None
+    ddof: Any = 0
+    root: bool = False
+    skip_nan: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the function this stands for."""
+        return ("nan" if self.skip_nan else "") + ("std" if self.root else "var")
+
+    @property
+    def needs_values(self) -> bool:
+        """The variance of nothing is NaN, with a warning."""
+        return False
+
+    def result_dtype(self, operand: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the dtype NumPy gives the result.
+
+        Raises
+        ------
+        NotImplementedError
+            For objects, and for a dtype that cuts the mean short before it is subtracted: an
+            integer one, or a real one for complex values.
+        """
+        if operand.hasobject:
+            raise NotImplementedError(
+                f"{self.name} of an array of {operand!r} in chunks; "
+                "convert it with astype, or collect it and use NumPy"
+            )
+        function = np.nanvar if self.skip_nan else np.var
+        if self.dtype is not None and operand.kind in "biufc":
+            if self.skip_nan and operand.kind in "fc" and self.dtype.kind not in "fc":
+                raise TypeError("If a is inexact, then dtype must be inexact")
+            if self.dtype.kind not in ("c" if operand.kind == "c" else "fc"):
+                raise NotImplementedError(
+                    f"{self.name} with dtype {self.dtype.name!r} of an array of {operand.name} in "
+                    "chunks: NumPy would round the mean to it; leave dtype out and use astype"
+                )
+        np.less_equal(np.intp(1), self.ddof)
+        # One element for each of no results: NumPy warns of nothing and computes nothing.
+        dtype: np.dtype[Any] = function(np.empty((0, 1), operand), axis=1, dtype=self.dtype).dtype
+        return dtype
+
+    def partial(
+        self,
+        chunk: Array,
+        axes: tuple[int, ...],
+        where: Array | None,
+        box: Box,
+        shape: tuple[int, ...],
+    ) -> Partial:
+        """Return count, shift, offset, sum of squared deviations, and the operand's dtype."""
+        mask = nan_mask(chunk) if self.skip_nan else None
+        valid = None if where is None else np.broadcast_to(where, chunk.shape)
+        if mask is not None and mask.any():
+            valid = ~mask if valid is None else ~mask & valid
+        count = counts_along(chunk.shape, axes, valid)
+        work = np.result_type(chunk.dtype, self.dtype or chunk.dtype, np.float64)
+        if valid is None:
+            total = np.asarray(np.add.reduce(chunk, axis=axes, dtype=work, keepdims=True))
+        else:
+            total = _valid_sum(chunk, valid, axes, work)
+        shift = np.zeros(total.shape, work)
+        np.true_divide(total, count, out=shift, where=count > 0)
+        offset, m2 = _deviations(chunk, valid, axes, shift, count)
+        return count, shift, offset, m2, _witness(chunk)
+
+    def combine(self, partials: Sequence[Partial]) -> Partial:
+        """Merge the moments, pairwise."""
+        moments: list[Moments] = [(n, shift, rest, m2) for n, shift, rest, m2, _ in partials]
+        return (*fold(merge_moments, moments), partials[0][4])
+
+    def finish(self, partial: Partial, warn: Warn) -> Array:
+        """Return the variance or its root, with NumPy's warning where too little was counted."""
+        count, _, _, m2, witness = partial
+        dtype = self.result_dtype(witness.dtype)
+        degrees = count - self.ddof
+        lacking = np.broadcast_to(degrees <= 0, m2.shape)
+        if self.skip_nan and witness.dtype.kind in "fc":
+            with np.errstate(invalid="ignore", divide="ignore"):
+                variance = np.true_divide(m2, degrees)
+            if lacking.any():
+                warn("Degrees of freedom <= 0 for slice.")
+                variance = np.where(lacking, np.nan, variance)
+        else:
+            if (degrees <= 0).any():
+                warn("Degrees of freedom <= 0 for slice")
+            variance = np.true_divide(m2, np.maximum(degrees, 0))
+        result = np.asarray(variance).astype(dtype)
+        return np.asarray(np.sqrt(result)) if self.root else result
+
+
+def _valid_sum(chunk: Array, valid: Array, axes: tuple[int, ...], work: np.dtype[Any]) -> Array:
+    walk = in_memory_order(chunk, axes)
+    total = np.zeros(walk.result_shape, work)
+    mask = _alike(valid, walk.order, walk.array.shape)
+    for strip, tiles in strips(walk.array.shape, walk.axes):
+        for tile in tiles:
+            values = walk.array[tile].astype(work)
+            np.copyto(values, 0, where=~mask[tile])
+            total[strip] += np.add.reduce(values, axis=walk.axes, keepdims=True)
+    return walk.restore(total)
+
+
+def _alike(array: Array, order: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+    """Return an array of the chunk's shape in the order and shape of a walk of the chunk."""
+    return array.transpose(order).reshape(shape)
+
+
+def _deviations(
+    chunk: Array, valid: Array | None, axes: tuple[int, ...], shift: Array, count: Array
+) -> tuple[Array, Array]:
+    """Return what the true means lie off `shift`, and the squared deviations from these means.
+
+    The sum of the deviations themselves corrects for a shift that was rounded.
+    """
+    walk = in_memory_order(chunk, axes)
+    shifts = _alike(shift, walk.order, walk.result_shape)
+    mask = None if valid is None else _alike(valid, walk.order, walk.array.shape)
+    first = np.zeros(walk.result_shape, shift.dtype)
+    second = np.zeros(walk.result_shape, shift.real.dtype)
+    size = min(prod(walk.array.shape), TILE)
+    deviation_buffer, square_buffer = np.empty(size, shift.dtype), np.empty(size, second.dtype)
+    for strip, tiles in strips(walk.array.shape, walk.axes):
+        for tile in tiles:
+            values = walk.array[tile]
+            deviation = deviation_buffer[: values.size].reshape(values.shape)
+            square = square_buffer[: values.size].reshape(values.shape)
+            np.subtract(values, shifts[strip], out=deviation)
+            if mask is not None:
+                np.copyto(deviation, 0, where=~mask[tile])
+            first[strip] += np.add.reduce(deviation, axis=walk.axes, keepdims=True)
+            np.square(deviation.real, out=square)
+            if np.iscomplexobj(deviation):
+                square += np.square(deviation.imag)
+            second[strip] += np.add.reduce(square, axis=walk.axes, keepdims=True)
+    first, second = walk.restore(first), walk.restore(second)
+    # What is not finite here had its flags raised above, and NumPy's two passes have no such step.
+    with np.errstate(all="ignore"):
+        offset = first / np.maximum(count, 1)
+        correction = (offset * first.conj()).real
+    offset = np.where(np.isfinite(offset), offset, 0)
+    correction = np.where(np.isfinite(correction), correction, 0)
+    return offset, np.asarray(np.maximum(second - correction, 0))

@@ -1,0 +1,1 @@
+"""Lowering: expressions to programs, programs to tasks."""

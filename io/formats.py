@@ -1,0 +1,207 @@
+"""What a file format gives, and how the formats are found."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darray.runtime.boxes import Box
+
+__all__ = ["Chunked", "Format", "find_format", "format_of", "require_box", "require_output"]
+
+_MODULE_END = "_format"
+_ENTRY_POINTS = "darray.formats"
+
+
+@runtime_checkable
+class Chunked(Protocol):
+    """An array that is stored somewhere and read box by box, by many threads at once.
+
+    ``chunks`` is the store's own cut: sizes of the pieces per axis, ``((4, 4, 2), (5,))``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from darray.io import File
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/a.npy", np.arange(10))
+    ...     a = File(f"{folder}/a.npy")
+    ...     isinstance(a, Chunked), a.read((slice(2, 9, 3),))
+    (True, array([2, 5, 8]))
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements that `read` gives."""
+        ...
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        """Sizes of the pieces along each axis that are cheapest to read."""
+        ...
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Return exactly the elements of `box` as a fresh, writable, C-contiguous array."""
+        ...
+
+    def read_into(self, box: Box, out: NDArray[Any]) -> None:
+        """Write the elements of `box` into `out`, which has their shape and ``self.dtype``."""
+        ...
+
+
+class Format(Protocol):
+    """One way to store values.
+
+    The module ``darray/io/<name>_format.py`` holds an object of this kind called ``FORMAT``;
+    other packages name theirs in the entry point group ``darray.formats``.
+    """
+
+    @property
+    def name(self) -> str:
+        """What ``File(path, format=name)`` asks for."""
+        ...
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Ends of file names, with the dot, in lower case."""
+        ...
+
+    def recognises(self, path: str) -> bool:
+        """Tell whether what lies at `path` is of this format, where the name does not say."""
+        ...
+
+    def open(self, path: str) -> Chunked:
+        """Return the array at `path` without reading its elements."""
+        ...
+
+    def load(self, path: str) -> object:
+        """Return the whole value at `path`."""
+        ...
+
+
+def find_format(name: str) -> Format:
+    """Return the format called `name`.
+
+    Raises
+    ------
+    ValueError
+        Where there is none; the message lists those there are.
+
+    Examples
+    --------
+    >>> find_format("npy").suffixes
+    ('.npy',)
+    """
+    for known, load in _formats():
+        if known == name:
+            return load()
+    raise ValueError(f"there is no file format {name!r}; the formats are {_known()}")
+
+
+def format_of(path: str) -> Format:
+    """Return the format of the file, folder or URL `path`, by its suffix or by what lies there.
+
+    Raises
+    ------
+    ValueError
+        Where no format knows the suffix and none recognises the place.
+
+    Examples
+    --------
+    >>> format_of("wind.npy").name
+    'npy'
+    """
+    name = path.lower()
+    for _, load in _formats():
+        if name.endswith((known := load()).suffixes):
+            return known
+    for _, load in _formats():
+        if (known := load()).recognises(path):
+            return known
+    raise ValueError(
+        f"cannot tell the format of {path!r} from its name; "
+        f"pass format= one of the formats, which are {_known()}"
+    )
+
+
+def require_box(box: Box, shape: tuple[int, ...]) -> None:
+    """Check that `box` lies inside an array of the given shape.
+
+    Raises
+    ------
+    IndexError
+        Where it has another number of axes, reaches outside, or has a step under 1.
+
+    Examples
+    --------
+    >>> require_box((slice(0, 4, 2),), (4,))
+    """
+    inside = len(box) == len(shape) and all(
+        0 <= cut.start <= cut.stop <= length and cut.step >= 1
+        for cut, length in zip(box, shape, strict=True)
+    )
+    if not inside:
+        raise IndexError(
+            f"the box {box!r} does not lie inside the shape {shape!r}: give for each axis a slice "
+            "with 0 <= start <= stop <= length and step >= 1"
+        )
+
+
+def require_output(out: NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Check that `out` can take what is read.
+
+    Raises
+    ------
+    ValueError
+        Where it has another shape or dtype, or is read-only.
+
+    Examples
+    --------
+    >>> require_output(np.empty((2, 3)), (2, 3), np.dtype(float))
+    """
+    if out.shape != shape or out.dtype != dtype or not out.flags.writeable:
+        raise ValueError(
+            f"cannot read shape {shape!r} of dtype {dtype.str!r} into an array of shape "
+            f"{out.shape!r}, dtype {out.dtype.str!r} and writeable={out.flags.writeable!r}"
+        )
+
+
+def _formats() -> Iterator[tuple[str, Callable[[], Format]]]:
+    """Yield names and how to get the format: this package's own first, then other packages'.
+
+    Entry points are looked up only when the own formats did not answer: that costs milliseconds.
+    """
+    import darray.io as package
+
+    own = set()
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.name.endswith(_MODULE_END):
+            name = module.name.removesuffix(_MODULE_END)
+            own.add(name)
+            yield name, partial(_own, f"{package.__name__}.{module.name}")
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=_ENTRY_POINTS):
+        if point.name not in own:
+            yield point.name, point.load
+
+
+def _own(module: str) -> Format:
+    found: Format = importlib.import_module(module).FORMAT
+    return found
+
+
+def _known() -> str:
+    names = sorted({name: " ".join(load().suffixes) for name, load in _formats()}.items())
+    return ", ".join(f"{name!r} ({suffixes})" for name, suffixes in names)

@@ -1,0 +1,76 @@
+"""The task runtime: tasks, scopes, processors, engines, events."""
+
+from darray.runtime.contexts import options
+from darray.runtime.devices import host
+from darray.runtime.engine import configure, engine_names
+from darray.runtime.errors import (
+    CancelledError,
+    DeadlockError,
+    MemoryLimitError,
+    SchedulingError,
+)
+from darray.runtime.events import (
+    Event,
+    TaskBegan,
+    TaskEnded,
+    TaskFailed,
+    TasksPlanned,
+    ValueMoved,
+    subscribe,
+)
+from darray.runtime.processor import Processor
+from darray.runtime.refs import Ref
+from darray.runtime.scopes import ANY, Scope, scope
+from darray.runtime.spawning import (
+    ALL_COMPLETED,
+    FIRST_COMPLETED,
+    FIRST_EXCEPTION,
+    as_completed,
+    current_task,
+    fetch,
+    map,
+    processors,
+    spawn,
+    sync,
+    task,
+    wait,
+    workers,
+)
+from darray.runtime.tasks import Task
+
+__all__ = [
+    "ALL_COMPLETED",
+    "ANY",
+    "FIRST_COMPLETED",
+    "FIRST_EXCEPTION",
+    "CancelledError",
+    "DeadlockError",
+    "Event",
+    "MemoryLimitError",
+    "Processor",
+    "Ref",
+    "SchedulingError",
+    "Scope",
+    "Task",
+    "TaskBegan",
+    "TaskEnded",
+    "TaskFailed",
+    "TasksPlanned",
+    "ValueMoved",
+    "as_completed",
+    "configure",
+    "current_task",
+    "engine_names",
+    "fetch",
+    "host",
+    "map",
+    "options",
+    "processors",
+    "scope",
+    "spawn",
+    "subscribe",
+    "sync",
+    "task",
+    "wait",
+    "workers",
+]

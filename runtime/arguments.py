@@ -1,0 +1,164 @@
+"""What becomes of a task's arguments: which are replaced by values, which are frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from darray.runtime.refs import Ref
+from darray.runtime.tasks import Task
+
+__all__ = ["copied", "loaded", "prepared", "register_argument", "register_frozen", "sealed"]
+
+# What is done with a value, by its class.
+INERT = 0  # goes by reference
+TASK = 1  # replaced by the task's value when the task that is given it runs
+REF = 2  # likewise
+NEST = 3  # a builtin container: what it holds is looked at
+FROZEN = 4  # replaced by a read-only view of itself, at once
+LOADED = 5  # replaced by what its loader returns, on the processor that runs the task
+
+_NESTS = (list, tuple, dict, set, frozenset)
+
+_loaders: dict[type, Callable[[Any], Any]] = {}
+_freezers: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {}
+
+# Action by exact class: filled when a class is first met and emptied when a class is
+# registered. Two threads may both fill an entry, with the same value.
+actions: dict[type, int] = {}
+
+
+def register_argument(cls: type, load: Callable[[Any], Any]) -> None:
+    """Give tasks ``load(argument)``, called where the task runs, for arguments of class `cls`."""
+    _loaders[cls] = load
+    actions.clear()
+
+
+def register_frozen(
+    cls: type, freeze: Callable[[Any], Any], copy: Callable[[Any], Any]
+) -> None:
+    """Hand values of class `cls` to tasks and out of them as ``freeze(value)``.
+
+    ``copy(value)`` is the writable copy that ``fetch(..., copy=True)`` returns.
+    """
+    _freezers[cls] = (freeze, copy)
+    actions.clear()
+
+
+def action_of(cls: type) -> int:
+    """The action for values of class `cls`, remembered in `actions`."""
+    if issubclass(cls, Task):
+        action = TASK
+    elif issubclass(cls, Ref):
+        action = REF
+    elif cls in _NESTS:
+        action = NEST
+    elif any(known in _loaders for known in cls.__mro__):
+        action = LOADED
+    elif any(known in _freezers for known in cls.__mro__):
+        action = FROZEN
+    else:
+        action = INERT
+    if len(actions) > 10_000:
+        # Classes made on the fly must not be kept alive for ever.
+        actions.clear()
+    actions[cls] = action
+    return action
+
+
+def _registered(table: dict[type, Any], cls: type) -> Any:
+    return next(table[known] for known in cls.__mro__ if known in table)
+
+
+def prepared(value: Any, needs: list[Task[Any]], path: tuple[int, ...] = ()) -> Any:
+    """`value` as a task will keep it, with the tasks that it holds added to `needs`.
+
+    Containers that hold nothing to be frozen stay the same object. A container that holds
+    itself is left as it is from there on.
+    """
+    action = actions.get(value.__class__)
+    if action is None:
+        action = action_of(value.__class__)
+    if action == INERT:
+        return value
+    if action == TASK:
+        needs.append(value)
+    elif action == REF:
+        needs.append(value.task)
+    elif action == FROZEN:
+        return _registered(_freezers, value.__class__)[0](value)
+    elif action == NEST and id(value) not in path:
+        path = (*path, id(value))
+        return _rebuilt(value, lambda item: prepared(item, needs, path))
+    return value
+
+
+def loaded(value: Any, path: tuple[int, ...] = ()) -> Any:
+    """`value` with finished tasks and refs replaced by their values, and loaders called."""
+    action = actions.get(value.__class__)
+    if action is None:
+        action = action_of(value.__class__)
+    if action == INERT or action == FROZEN:
+        return value
+    if action == TASK:
+        return value._value
+    if action == REF:
+        return value.task._value
+    if action == LOADED:
+        return _registered(_loaders, value.__class__)(value)
+    if id(value) in path:
+        return value
+    path = (*path, id(value))
+    return _rebuilt(value, lambda item: loaded(item, path))
+
+
+def needs_loading(value: Any, path: tuple[int, ...] = ()) -> bool:
+    """Whether `loaded` would change `value`."""
+    action = actions.get(value.__class__)
+    if action is None:
+        action = action_of(value.__class__)
+    if action != NEST:
+        return action in (TASK, REF, LOADED)
+    if id(value) in path:
+        return False
+    path = (*path, id(value))
+    items = (*value.keys(), *value.values()) if value.__class__ is dict else value
+    return any(needs_loading(item, path) for item in items)
+
+
+def sealed(value: Any, path: tuple[int, ...] = ()) -> Any:
+    """`value` as it is handed out: what can be frozen, also inside containers, is."""
+    action = actions.get(value.__class__)
+    if action is None:
+        action = action_of(value.__class__)
+    if action == FROZEN:
+        return _registered(_freezers, value.__class__)[0](value)
+    if action == NEST and id(value) not in path:
+        path = (*path, id(value))
+        return _rebuilt(value, lambda item: sealed(item, path))
+    return value
+
+
+def copied(value: Any, path: tuple[int, ...] = ()) -> Any:
+    """`value` with a writable copy of everything in it that can be frozen."""
+    action = actions.get(value.__class__)
+    if action is None:
+        action = action_of(value.__class__)
+    if action == FROZEN:
+        return _registered(_freezers, value.__class__)[1](value)
+    if action == NEST and id(value) not in path:
+        path = (*path, id(value))
+        return _rebuilt(value, lambda item: copied(item, path))
+    return value
+
+
+def _rebuilt(nest: Any, change: Callable[[Any], Any]) -> Any:
+    """`nest` with `change` made to what it holds; itself where that changes nothing."""
+    if nest.__class__ is dict:
+        pairs = [(change(key), change(item)) for key, item in nest.items()]
+        same = all(a is c and b is d for (a, b), (c, d) in zip(pairs, nest.items(), strict=True))
+        return nest if same else dict(pairs)
+    items = [change(item) for item in nest]
+    if all(new is old for new, old in zip(items, nest, strict=True)):
+        return nest
+    return nest.__class__(items)

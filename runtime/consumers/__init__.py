@@ -1,0 +1,1 @@
+"""Consumers of events, such as progress bars."""

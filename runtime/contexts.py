@@ -1,0 +1,116 @@
+"""Contextual options: what every task spawned in a block, or below it, is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from darray.runtime.scopes import Scope
+
+__all__ = ["Options", "options"]
+
+
+class TaskGroup(Protocol):
+    """What keeps count of the tasks spawned under some options."""
+
+    def expect(self, task: Any) -> None:
+        """Count in `task`, which is about to be submitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a task is to be run. Immutable, shared by all tasks that were given the same.
+
+    Attributes
+    ----------
+    scope : Scope or None
+        The processors that may run the task; None for every one.
+    occupancy : float
+        The share of a processor, 0 to 1, that the task needs while it runs.
+    priority : int
+        Ready tasks with a greater number run first.
+    name : str or None
+        What the task is called in messages and events; by default its function's name.
+    memory : int
+        Bytes that the task will hold at its peak, its result included.
+    group : TaskGroup or None
+        What is told of every task that is spawned under these options.
+    own : bool
+        Whether these options were made for one task alone, so that the tasks it spawns
+        start from ``outer`` instead.
+    outer : Options or None
+        The contextual options that own options were made from.
+    """
+
+    scope: Scope | None = None
+    occupancy: float = 1.0
+    priority: int = 0
+    name: str | None = None
+    memory: int = 0
+    group: TaskGroup | None = None
+    own: bool = False
+    outer: Options | None = None
+
+
+DEFAULT = Options()
+
+# The options of the block that runs; None, which is quicker to test, for DEFAULT.
+current: ContextVar[Options | None] = ContextVar("darray.options", default=None)
+
+
+def checked(changes: dict[str, Any]) -> dict[str, Any]:
+    """`changes` to options, each of the right type and within its range."""
+    if "scope" in changes and not isinstance(changes["scope"], Scope | None):
+        raise TypeError(f"scope= takes what da.scope(...) returns, not {changes['scope']!r}")
+    if "occupancy" in changes:
+        occupancy = changes["occupancy"]
+        if not isinstance(occupancy, int | float) or not 0 <= occupancy <= 1:
+            raise ValueError(f"occupancy= is a share of a processor, 0 to 1, not {occupancy!r}")
+    if "priority" in changes and not isinstance(changes["priority"], int):
+        raise TypeError(f"priority= is an integer, greater for sooner, not {changes['priority']!r}")
+    if "memory" in changes and (not isinstance(changes["memory"], int) or changes["memory"] < 0):
+        raise ValueError(f"memory= is a number of bytes, not {changes['memory']!r}")
+    if "name" in changes and not isinstance(changes["name"], str | None):
+        raise TypeError(f"name= is text, not {changes['name']!r}")
+    return changes
+
+
+def extended(changes: dict[str, Any]) -> Options:
+    """The contextual options with `changes` made for one task alone."""
+    outer = current.get()
+    return replace(outer or DEFAULT, own=True, outer=outer, **checked(changes))
+
+
+@contextmanager
+def entered(changes: dict[str, Any]) -> Iterator[None]:
+    """Make `changes` to the contextual options for the block."""
+    token = current.set(replace(current.get() or DEFAULT, **changes))
+    try:
+        yield
+    finally:
+        current.reset(token)
+
+
+@contextmanager
+def options(
+    *, scope: Scope | None = None, occupancy: float = 1.0, priority: int = 0
+) -> Iterator[None]:
+    """Give these options to every task spawned in the block, and to the tasks they spawn.
+
+    An option given to a task itself, by ``spawn.options``, wins.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> with da.options(scope=da.scope(thread=0)):
+    ...     da.spawn(lambda: da.current_task().processor.index).result()
+    0
+    """
+    given = {"scope": scope, "occupancy": occupancy, "priority": priority}
+    defaults = {"scope": None, "occupancy": 1.0, "priority": 0}
+    changes = {key: value for key, value in given.items() if value != defaults[key]}
+    with entered(checked(changes)):
+        yield

@@ -1,0 +1,138 @@
+"""The engine: what carries tasks to processors. Which one is in use, and how it is chosen."""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import os
+import pkgutil
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from darray.runtime import settings
+from darray.runtime.processor import Processor
+from darray.runtime.tasks import Task
+
+__all__ = ["Engine", "configure", "current_engine", "engine_names"]
+
+R = TypeVar("R")
+
+
+class Engine(Protocol):
+    """What carries tasks: the seam that ``runtime/engines/<name>.py`` fills with ``start()``."""
+
+    def spawn(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Task[Any]:
+        """Spawn a task under the contextual options."""
+
+    def submit(self, task: Task[Any], needs: list[Task[Any]] | None) -> None:
+        """Take a new task that runs once `needs` are done."""
+
+    def submit_all(self, tasks: list[tuple[Task[Any], list[Task[Any]] | None]]) -> None:
+        """Take new tasks, none of which begins before all are taken."""
+
+    def wait(
+        self, tasks: list[Task[Any]], timeout: float | None, count: int | None = None
+    ) -> bool:
+        """Wait until `count` of the tasks, or all, are finished; whether they are."""
+
+    def block(self, wait: Callable[[], R]) -> R:
+        """Call ``wait()``, which blocks, with the calling task's processor given up."""
+
+    def cancel(self, task: Task[Any]) -> bool:
+        """Cancel `task` unless it began; whether it will never run."""
+
+    def cancel_graph(self, tasks: list[Task[Any]]) -> None:
+        """Cancel those of `tasks`, and of all that they need, that have not begun."""
+
+    def watch(self, task: Task[Any], watcher: Callable[[Any], object]) -> None:
+        """Call ``watcher(task)`` when the task is finished, at once if it is."""
+
+    def current_task(self) -> Task[Any] | None:
+        """The task that the calling thread runs."""
+
+    def processors(self) -> tuple[Processor, ...]:
+        """Every processor."""
+
+    def close(self) -> None:
+        """Finish what was submitted and let the threads go."""
+
+
+# Guards `_engine`; taken before an engine's own lock, never while one is held.
+_lock = threading.RLock()
+_engine: Engine | None = None
+
+
+def engine_names() -> list[str]:
+    """Names of the engines there are: the modules of ``darray.runtime.engines``."""
+    package = importlib.import_module("darray.runtime.engines")
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+
+
+def current_engine() -> Engine:
+    """The engine in use, started if none is."""
+    engine = _engine
+    return engine if engine is not None else _start()
+
+
+def _start() -> Engine:
+    global _engine
+    with _lock:
+        if _engine is None:
+            name = settings.current().engine
+            if name not in engine_names():
+                raise LookupError(f"there is no engine {name!r}; there are {engine_names()!r}")
+            module = importlib.import_module(f"darray.runtime.engines.{name}")
+            engine: Engine = module.start(settings.current())
+            _engine = engine
+        return _engine
+
+
+def configure(**changes: Any) -> None:
+    """Change settings: ``engine``, ``threads``, ``memory_limit``, ``spill_folder``.
+
+    What is running is finished first; the engine starts anew when next needed. The
+    variables ``DARRAY_ENGINE``, ``DARRAY_THREADS``, ``DARRAY_MEMORY_LIMIT`` and
+    ``DARRAY_SPILL_FOLDER`` give the settings at the start.
+
+    Raises
+    ------
+    TypeError, ValueError, LookupError
+        For a setting that does not exist, a wrong value, an engine that does not exist.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> da.configure(memory_limit="1GB", threads=2)
+    """
+    settings.checked(changes)
+    if changes.get("engine") is not None and changes["engine"] not in engine_names():
+        raise LookupError(
+            f"there is no engine {changes['engine']!r}; there are {engine_names()!r}"
+        )
+    if _engine is not None and _engine.current_task() is not None:
+        raise RuntimeError("configure() ends the engine, so a task cannot call it")
+    close()
+    settings.update(**changes)
+
+
+def close() -> None:
+    """Finish what was submitted and let the engine go."""
+    global _engine
+    with _lock:
+        engine, _engine = _engine, None
+    if engine is not None:
+        engine.close()
+
+
+def _forget_after_fork() -> None:
+    # The child has none of the parent's threads and may have inherited locks that were
+    # held: it starts afresh, and unfinished tasks of the parent can only be refused.
+    global _engine, _lock
+    _lock = threading.RLock()
+    _engine = None
+
+
+atexit.register(close)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)

@@ -1,0 +1,1 @@
+"""Engines: what carries tasks to processors, one module each."""

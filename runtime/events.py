@@ -1,0 +1,139 @@
+"""Events: what happened in the runtime, told to whoever subscribed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from darray.runtime.errors import Failure
+from darray.runtime.processor import Processor
+
+if TYPE_CHECKING:
+    from darray.runtime.tasks import Task
+
+__all__ = [
+    "Event",
+    "TaskBegan",
+    "TaskEnded",
+    "TaskFailed",
+    "TasksPlanned",
+    "ValueMoved",
+    "subscribe",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskBegan:
+    """A processor began to run a task. Times are `time.perf_counter_ns` readings."""
+
+    task: int
+    name: str
+    processor: Processor
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEnded:
+    """A task's function returned."""
+
+    task: int
+    name: str
+    processor: Processor
+    began: int
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailed:
+    """A task's function raised `exception`."""
+
+    task: int
+    name: str
+    processor: Processor
+    began: int
+    time: int
+    exception: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class TasksPlanned:
+    """A computation of `tasks` tasks, which read `nbytes` bytes of input, was handed over."""
+
+    name: str
+    tasks: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ValueMoved:
+    """A value of `nbytes` bytes was brought from one place (a space, a file) to another."""
+
+    nbytes: int
+    source: str
+    destination: str
+    began: int
+    time: int
+
+
+Event: TypeAlias = TaskBegan | TaskEnded | TaskFailed | TasksPlanned | ValueMoved
+Consumer: TypeAlias = Callable[[Event], object]
+
+# Replaced as a whole, never changed in place, so that readers need no lock.
+consumers: tuple[Consumer, ...] = ()
+
+# Guards the replacement of `consumers`; no other lock is taken while it is held.
+_lock = threading.Lock()
+
+
+@contextmanager
+def subscribe(consumer: Consumer) -> Iterator[Consumer]:
+    """Call `consumer(event)` for every event while the block runs.
+
+    The call is made on the thread where the event happened, with no lock held. An exception
+    that a consumer raises is logged under ``darray`` and does not reach the task.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> seen = []
+    >>> with da.subscribe(seen.append):
+    ...     da.spawn(pow, 2, 5).result()
+    32
+    >>> [type(event).__name__ for event in seen]
+    ['TaskBegan', 'TaskEnded']
+    """
+    global consumers
+    with _lock:
+        consumers = (*consumers, consumer)
+    try:
+        yield consumer
+    finally:
+        with _lock:
+            position = next(i for i, other in enumerate(consumers) if other is consumer)
+            consumers = consumers[:position] + consumers[position + 1 :]
+
+
+def publish(event: Event) -> None:
+    """Tell every consumer of `event`."""
+    for consumer in consumers:
+        try:
+            consumer(event)
+        except Exception:
+            logging.getLogger("darray").exception("the event consumer %r failed", consumer)
+
+
+def publish_end(task: Task[Any], began: int, outcome: Any) -> None:
+    """Tell every consumer how `task`, which began at time `began`, ended."""
+    processor = task.processor
+    assert processor is not None
+    now = perf_counter_ns()
+    if outcome.__class__ is Failure:
+        exception = outcome.exception
+        publish(TaskFailed(id(task), task.name, processor, began or now, now, exception))
+    else:
+        publish(TaskEnded(id(task), task.name, processor, began or now, now))

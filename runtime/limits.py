@@ -1,0 +1,101 @@
+"""What this process may use: processors, memory, and threads of numerical libraries."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from darray.runtime.settings import Settings
+
+__all__ = ["ThreadPools", "available_memory", "memory_limit", "processor_count", "task_memory"]
+
+# The share of the memory it may use that a process takes unless told otherwise.
+DEFAULT_SHARE = 0.6
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def processor_count() -> int:
+    """Processors that this process may run on, its control group's quota counted.
+
+    Examples
+    --------
+    >>> processor_count() >= 1
+    True
+    """
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    quota = _first_line(_CGROUP / "cpu.max").split()
+    if len(quota) == 2 and quota[0] != "max":
+        count = min(count or 1, max(1, round(int(quota[0]) / int(quota[1]))))
+    return count or 1
+
+
+def available_memory() -> int:
+    """Bytes that this process may use: the machine's, or its control group's if fewer."""
+    import psutil
+
+    total = int(psutil.virtual_memory().total)
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        text = _first_line(_CGROUP / name)
+        if text.isdigit():
+            total = min(total, int(text))
+    return total
+
+
+def memory_limit(settings: Settings) -> int:
+    """Bytes that this process may hold."""
+    return settings.memory_limit or int(available_memory() * DEFAULT_SHARE)
+
+
+def task_memory(settings: Settings) -> int:
+    """Bytes that tasks may hold: the limit less the interpreter's and libraries' own memory.
+
+    That is taken as what is resident now, but never as more than 128 MiB, since arrays
+    that the caller holds are resident as well and do not count.
+    """
+    import psutil
+
+    own = min(int(psutil.Process().memory_info().rss), 128 * 2**20)
+    return max(1, memory_limit(settings) - own)
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text().partition("\n")[0]
+    except OSError:
+        # No such control group: nothing is limited there.
+        return ""
+
+
+class ThreadPools:
+    """The thread pools of BLAS libraries, held to one thread while tasks run.
+
+    Two tasks that each use every core through BLAS slow each other down a hundredfold.
+    The setting is the whole process's: while any task runs, BLAS calls elsewhere in the
+    process use one thread too.
+    """
+
+    def __init__(self) -> None:
+        self._libraries: list[Any] = []
+        self._before: list[int] = []
+        self._modules = 0
+
+    def restrict(self) -> None:
+        """Hold every pool to one thread."""
+        if len(sys.modules) != self._modules:
+            # A library loaded since, SciPy's say, brings pools of its own.
+            from threadpoolctl import ThreadpoolController
+
+            found = ThreadpoolController().select(user_api="blas").lib_controllers
+            self._libraries = [one for one in found if (one.num_threads or 1) > 1]
+            self._modules = len(sys.modules)
+        self._before = [library.get_num_threads() for library in self._libraries]
+        for library in self._libraries:
+            library.set_num_threads(1)
+
+    def release(self) -> None:
+        """Give every pool the threads it had."""
+        for library, count in zip(self._libraries, self._before, strict=True):
+            library.set_num_threads(count)

@@ -1,0 +1,38 @@
+"""`Ref`: a handle on a value that lives somewhere."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+from darray.runtime.tasks import Task
+
+__all__ = ["Ref"]
+
+T = TypeVar("T", covariant=True)
+
+
+class Ref(Generic[T]):
+    """A handle on a value that a task made or will make.
+
+    Given to a task, a Ref is replaced by its value; `fetch` returns the value here.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> chunk = da.arange(10, blocks=5).blocks[1]
+    >>> da.spawn(sum, chunk).result()
+    np.int64(35)
+    """
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: Task[Any]) -> None:
+        self._task = task
+
+    @property
+    def task(self) -> Task[T]:
+        """The task whose value this is."""
+        return self._task
+
+    def __repr__(self) -> str:
+        return f"<Ref to the value of {self._task!r}>"

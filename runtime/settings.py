@@ -1,0 +1,107 @@
+"""What a user configures: threads, engine, memory limit, spill folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+__all__ = ["Settings", "current", "environment", "parse_bytes", "update"]
+
+_UNITS = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+
+
+def parse_bytes(text: int | str) -> int:
+    """Number of bytes that `text`, such as ``"1.5GB"`` or ``"200 MiB"``, stands for.
+
+    Examples
+    --------
+    >>> parse_bytes("1GB"), parse_bytes("1.5 KiB"), parse_bytes(4096)
+    (1000000000, 1536, 4096)
+    """
+    if isinstance(text, bool):
+        raise TypeError(f"a size in bytes is a number or text such as '1GB', not {text!r}")
+    if isinstance(text, int):
+        number, unit = float(text), ""
+    else:
+        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][0-9]+)?)\s*([A-Za-z]*)\s*", text)
+        if match is None or match[2].lower() not in _UNITS:
+            raise ValueError(
+                f"cannot read {text!r} as a size in bytes; write a number with an optional unit "
+                "out of B, kB, MB, GB, TB, KiB, MiB, GiB, TiB, such as '1GB'"
+            )
+        number, unit = float(match[1]), match[2].lower()
+    size = int(number * _UNITS[unit])
+    if size <= 0:
+        raise ValueError(f"a size in bytes must be positive, not {text!r}")
+    return size
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One configuration; `None` means that the default is worked out from the machine."""
+
+    engine: str = "threads"
+    threads: int | None = None
+    memory_limit: int | None = None
+    spill_folder: str | None = None
+
+
+def checked(changes: dict[str, Any]) -> dict[str, Any]:
+    """`changes` with every value checked and brought to its type."""
+    known = set(Settings.__dataclass_fields__)
+    for name in changes:
+        if name not in known:
+            raise TypeError(
+                f"configure() has no setting {name!r}; the settings are "
+                f"{', '.join(sorted(known))}"
+            )
+    result = dict(changes)
+    if result.get("memory_limit") is not None:
+        result["memory_limit"] = parse_bytes(result["memory_limit"])
+    if result.get("threads") is not None:
+        threads = int(result["threads"])
+        if threads < 1:
+            raise ValueError(f"threads must be at least 1, not {result['threads']!r}")
+        result["threads"] = threads
+    return result
+
+
+def environment() -> Settings:
+    """The settings that the variables ``DARRAY_ENGINE``, ``DARRAY_THREADS``, … ask for."""
+    found = {
+        name: os.environ[f"DARRAY_{name.upper()}"]
+        for name in Settings.__dataclass_fields__
+        if os.environ.get(f"DARRAY_{name.upper()}")
+    }
+    return Settings(**checked(found))
+
+
+_current: Settings | None = None
+
+
+def current() -> Settings:
+    """The settings in force, read from the environment when first asked for."""
+    global _current
+    if _current is None:
+        _current = environment()
+    return _current
+
+
+def update(**changes: Any) -> Settings:
+    """Change some settings and return those now in force."""
+    global _current
+    _current = replace(current(), **checked(changes))
+    return _current

@@ -1,0 +1,495 @@
+"""Spawning tasks and waiting for them."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from time import monotonic
+from types import FrameType
+from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, TypeVar, cast, overload
+
+from darray.runtime import contexts
+from darray.runtime.arguments import (
+    INERT,
+    action_of,
+    actions,
+    copied,
+    loaded,
+    needs_loading,
+    prepared,
+)
+from darray.runtime.contexts import Options
+from darray.runtime.engine import Engine, current_engine
+from darray.runtime.processor import Processor
+from darray.runtime.scopes import Scope
+from darray.runtime.tasks import DONE, Task
+
+__all__ = [
+    "ALL_COMPLETED",
+    "FIRST_COMPLETED",
+    "FIRST_EXCEPTION",
+    "WaitResult",
+    "as_completed",
+    "current_task",
+    "fetch",
+    "map",
+    "processors",
+    "spawn",
+    "sync",
+    "task",
+    "wait",
+    "workers",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+FIRST_COMPLETED = "FIRST_COMPLETED"
+FIRST_EXCEPTION = "FIRST_EXCEPTION"
+ALL_COMPLETED = "ALL_COMPLETED"
+
+
+def submit(
+    engine: Engine,
+    function: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None,
+    options: Options | None,
+    frame: FrameType,
+    after: Iterable[Task[Any]] = (),
+) -> Task[Any]:
+    """Make a task of a call and hand it to `engine`; `frame` is where it was spawned."""
+    needs: list[Task[Any]] | None = None
+    lazy = False
+    for arg in args:
+        if actions.get(arg.__class__) != INERT:
+            needs, lazy = [], True
+            args = tuple([prepared(item, needs) for item in args])
+            break
+    if kwargs:
+        needs, lazy = needs or [], True
+        kwargs = {key: prepared(item, needs) for key, item in kwargs.items()}
+    if actions.get(function.__class__) != INERT:
+        needs, lazy = needs or [], True
+        function = prepared(function, needs)
+    if not needs and not callable(function):
+        raise TypeError(f"spawn() calls its first argument, but {function!r} is not callable")
+    if lazy and not needs:
+        lazy = needs_loading((function, *args, *(kwargs or {}).values()))
+    if after:
+        needs = [*(needs or ()), *after]
+    task: Task[Any] = Task(
+        engine, (function, args, kwargs or None, lazy), options, frame.f_code, frame.f_lasti
+    )
+    if options is not None and options.group is not None:
+        options.group.expect(task)
+    engine.submit(task, needs)
+    return task
+
+
+class Spawn(Protocol):
+    """The type of `spawn`."""
+
+    def __call__(self, function: Callable[..., R], /, *args: Any, **kwargs: Any) -> Task[R]:
+        """Spawn a task that calls ``function(*args, **kwargs)``."""
+
+    def options(
+        self,
+        *,
+        name: str | None = None,
+        scope: Scope | None = None,
+        after: Iterable[Task[Any]] | Task[Any] = (),
+        occupancy: float = 1.0,
+        priority: int = 0,
+        memory: int = 0,
+    ) -> Callable[..., Task[Any]]:
+        """`spawn` with options for the one task."""
+
+
+def _spawn(function: Callable[..., R], /, *args: Any, **kwargs: Any) -> Task[R]:
+    """Spawn a task that calls ``function(*args, **kwargs)`` on some processor, now.
+
+    Tasks and refs among the arguments, also inside lists, tuples, dicts and sets, are
+    replaced by their values, and the task runs when all of them are done. NumPy arrays are
+    handed over as read-only views. ``spawn.options(name=..., scope=..., after=...,
+    occupancy=..., priority=..., memory=...)`` returns a `spawn` with these options.
+
+    Returns
+    -------
+    Task
+        The handle on the call: a future.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> a = da.spawn(pow, 2, 3)
+    >>> b = da.spawn(pow, 3, 2)
+    >>> da.spawn(sum, [a, b]).result()
+    17
+    """
+    return submit(
+        current_engine(), function, args, kwargs, contexts.current.get(), sys._getframe(1)
+    )
+
+
+def _spawn_options(
+    *,
+    name: str | None = None,
+    scope: Scope | None = None,
+    after: Iterable[Task[Any]] | Task[Any] = (),
+    occupancy: float | None = None,
+    priority: int | None = None,
+    memory: int | None = None,
+) -> Callable[..., Task[Any]]:
+    """Return a `spawn` that gives its task these options.
+
+    Parameters
+    ----------
+    name : str
+        What the task is called in messages and events.
+    scope : Scope
+        The processors that may run it.
+    after : Task or tasks
+        Tasks to be done first whose values it does not need; their failure is its failure.
+    occupancy : float
+        The share of a processor, 0 to 1, that it needs; 0 for one that only waits.
+    priority : int
+        Of the tasks that could run, those with the greatest number run first.
+    memory : int
+        Bytes that it will hold at its peak, its result included: it begins when the memory
+        limit has room for them.
+    """
+    given = {
+        "name": name, "scope": scope, "occupancy": occupancy, "priority": priority,
+        "memory": memory,
+    }
+    changes = {key: value for key, value in given.items() if value is not None}
+    first = [after] if isinstance(after, Task) else list(after)
+    for one in first:
+        if not isinstance(one, Task):
+            raise TypeError(f"after= takes a task or several tasks, not {one!r}")
+    contexts.checked(changes)
+
+    def spawn_with_options(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
+        options = contexts.extended(changes) if changes else contexts.current.get()
+        return submit(
+            current_engine(), function, args, kwargs, options, sys._getframe(1), first
+        )
+
+    return spawn_with_options
+
+
+_spawn.__name__ = _spawn.__qualname__ = "spawn"
+_spawn.options = _spawn_options  # type: ignore[attr-defined]
+spawn = cast(Spawn, _spawn)
+
+
+class TaskFunction(Protocol[P, R]):
+    """A function of which every call is a task; made by `task`."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Task[R]:
+        """Spawn a task that calls the function."""
+
+
+@overload
+def task(function: Callable[P, R], /) -> TaskFunction[P, R]: ...
+@overload
+def task(**options: Any) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
+def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Decorate a function so that calling it spawns a task.
+
+    Takes the options of ``spawn.options``. The undecorated function is ``__wrapped__``.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> @da.task
+    ... def add(a, b):
+    ...     return a + b
+    >>> add(add(1, 2), 3).result()
+    6
+    """
+    if function is None:
+        return lambda decorated: task_function(decorated, options)
+    return task_function(function, options)
+
+
+def task_function(function: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """`function` made to spawn a task with `options` at every call."""
+    spawning = _spawn_options(**options)
+
+    @functools.wraps(function)
+    def spawn_call(*args: Any, **kwargs: Any) -> Task[Any]:
+        return spawning(function, *args, **kwargs)
+
+    return spawn_call
+
+
+def _engine_of(tasks: list[Task[Any]]) -> Engine:
+    return cast(Engine, tasks[0]._engine) if tasks else current_engine()
+
+
+def fetch(value: Any, *, copy: bool = False) -> Any:
+    """`value` with every task and ref in it replaced by its value, waited for.
+
+    `value` is a task, a ref, or any nest of lists, tuples, dicts and sets of them. Arrays
+    come as read-only views, or with ``copy=True`` as writable copies.
+
+    Raises
+    ------
+    BaseException
+        The exception of the first failed task in `value`.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> da.fetch({"sum": da.spawn(sum, [1, 2]), "max": [da.spawn(max, 1, 2)]})
+    {'sum': 3, 'max': [2]}
+    """
+    needs: list[Task[Any]] = []
+    value = prepared(value, needs)
+    unfinished = [one for one in needs if one._state < DONE]
+    if unfinished:
+        _engine_of(unfinished).wait(unfinished, None)
+    for one in needs:
+        if one._state != DONE:
+            one.result()
+    result = loaded(value)
+    return copied(result) if copy else result
+
+
+class WaitResult(NamedTuple):
+    """What `wait` returns: the tasks that are finished and those that are not."""
+
+    done: set[Task[Any]]
+    not_done: set[Task[Any]]
+
+
+def wait(
+    tasks: Iterable[Task[Any]] | Task[Any],
+    timeout: float | None = None,
+    return_when: Literal[
+        "FIRST_COMPLETED", "FIRST_EXCEPTION", "ALL_COMPLETED"
+    ] = "ALL_COMPLETED",
+) -> WaitResult:
+    """Wait for tasks, as `concurrent.futures.wait` does; failures are not raised.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> done, not_done = da.wait([da.spawn(abs, -1), da.spawn(abs, -2)])
+    >>> len(done), len(not_done)
+    (2, 0)
+    """
+    every = [tasks] if isinstance(tasks, Task) else list(dict.fromkeys(tasks))
+    if return_when not in (FIRST_COMPLETED, FIRST_EXCEPTION, ALL_COMPLETED):
+        raise ValueError(
+            f"return_when= is FIRST_COMPLETED, FIRST_EXCEPTION or ALL_COMPLETED, "
+            f"not {return_when!r}"
+        )
+    engine = _engine_of(every)
+    if return_when == ALL_COMPLETED:
+        engine.wait(every, timeout)
+    elif return_when == FIRST_COMPLETED:
+        engine.wait(every, timeout, 1)
+    else:
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            finished = [one for one in every if one._state >= DONE]
+            if len(finished) == len(every) or any(one._state > DONE for one in finished):
+                break
+            left = None if deadline is None else deadline - monotonic()
+            if not engine.wait(every, left, len(finished) + 1):
+                break
+    done = {one for one in every if one._state >= DONE}
+    return WaitResult(done, set(every) - done)
+
+
+def as_completed(
+    tasks: Iterable[Task[R]], timeout: float | None = None
+) -> Iterator[Task[R]]:
+    """Iterate over tasks in the order in which they finish.
+
+    Raises
+    ------
+    TimeoutError
+        When not all of them are finished `timeout` seconds after the call.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> sorted(task.result() for task in da.as_completed(da.map(abs, [-3, 2])))
+    [2, 3]
+    """
+    every = list(dict.fromkeys(tasks))
+    deadline = None if timeout is None else monotonic() + timeout
+    arrivals: SimpleQueue[Task[R]] = SimpleQueue()
+    for one in every:
+        one._engine.watch(one, arrivals.put)
+    return _arriving(arrivals, every, deadline, timeout)
+
+
+def _arriving(
+    arrivals: SimpleQueue[Task[R]],
+    every: list[Task[R]],
+    deadline: float | None,
+    timeout: float | None,
+) -> Iterator[Task[R]]:
+    for count in range(len(every)):
+        left = None if deadline is None else max(0.0, deadline - monotonic())
+        try:
+            if arrivals.empty():
+                yield _engine_of(every).block(functools.partial(arrivals.get, timeout=left))
+            else:
+                yield arrivals.get()
+        except Empty:
+            raise TimeoutError(
+                f"{len(every) - count} of {len(every)} tasks were not finished within "
+                f"{timeout} seconds"
+            ) from None
+        except KeyboardInterrupt:
+            _engine_of(every).cancel_graph(every)
+            raise
+
+
+def map(function: Callable[..., R], *iterables: Iterable[Any]) -> list[Task[R]]:
+    """Spawn ``function(*items)`` for the items of `iterables` taken in parallel.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> da.fetch(da.map(pow, [2, 3], [5, 2]))
+    [32, 9]
+    """
+    engine, options, frame = current_engine(), contexts.current.get(), sys._getframe(1)
+    return [
+        submit(engine, function, items, None, options, frame)
+        for items in zip(*iterables, strict=False)
+    ]
+
+
+class Group:
+    """The tasks of a `sync` block: those not finished, and the failure spawned first."""
+
+    def __init__(self) -> None:
+        # Guards the three fields below; taken last, held for a few operations on them.
+        self._lock = threading.Lock()
+        self._unfinished: dict[Task[Any], int] = {}
+        self._count = 0
+        self._failures: list[tuple[int, Task[Any]]] = []
+
+    def expect(self, task: Task[Any]) -> None:
+        """Count `task`, which is about to be submitted, in."""
+        with self._lock:
+            self._unfinished[task] = self._count
+            self._count += 1
+        task._watchers = [self.arrive]
+
+    def arrive(self, task: Task[Any]) -> None:
+        """Count `task`, which is finished, out."""
+        with self._lock:
+            order = self._unfinished.pop(task)
+            if task._state != DONE:
+                self._failures.append((order, task))
+
+    def finish(self) -> None:
+        """Wait until every task is finished, also those spawned meanwhile."""
+        while True:
+            with self._lock:
+                unfinished = [task for task in self._unfinished if task._state < DONE]
+            if not unfinished:
+                return
+            _engine_of(unfinished).wait(unfinished, None)
+
+    def raise_first(self) -> None:
+        """Raise the failure of the failed task that was spawned first, if one failed."""
+        with self._lock:
+            failures = sorted(self._failures, key=lambda failure: failure[0])
+        if failures:
+            exceptions = {id(task._value.exception) for _, task in failures}
+            first = failures[0][1]
+            if len(exceptions) > 1:
+                first._value.exception.add_note(
+                    f"{len(exceptions) - 1} other task(s) of the sync block failed as well"
+                )
+            first.result()
+
+
+@contextmanager
+def sync() -> Iterator[None]:
+    """Wait at the end of the block for every task spawned in it, or by tasks of it.
+
+    Raises
+    ------
+    BaseException
+        The exception of the failed task that was spawned first, with a note on how many
+        others failed.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> results = []
+    >>> with da.sync():
+    ...     for i in range(3):
+    ...         _ = da.spawn(results.append, i)
+    >>> sorted(results)
+    [0, 1, 2]
+    """
+    group = Group()
+    try:
+        with contexts.entered({"group": group}):
+            yield
+    except BaseException:
+        group.finish()
+        raise
+    group.finish()
+    group.raise_first()
+
+
+def current_task() -> Task[Any]:
+    """The task that the calling code is part of.
+
+    Raises
+    ------
+    RuntimeError
+        Outside a task.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> da.spawn.options(name="load")(lambda: da.current_task().name).result()
+    'load'
+    """
+    running = current_engine().current_task()
+    if running is None:
+        raise RuntimeError("current_task() was called outside a task")
+    return running
+
+
+def processors(scope: Scope | None = None) -> list[Processor]:
+    """Every processor, or those of a scope.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> da.processors(da.scope(worker=0, thread=0))
+    [Processor(worker=0, kind='cpu', index=0)]
+    """
+    found = current_engine().processors()
+    return [one for one in found if scope is None or one in scope]
+
+
+def workers() -> list[int]:
+    """Numbers of the workers: the processes with processors. This process is worker 0.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> da.workers()
+    [0]
+    """
+    return sorted({one.worker for one in current_engine().processors()})

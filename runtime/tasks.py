@@ -1,0 +1,228 @@
+"""`Task`: the handle on one call of a function."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from darray.runtime.contexts import Options
+from darray.runtime.errors import Failure
+from darray.runtime.processor import Processor
+
+if TYPE_CHECKING:
+    from types import CodeType
+
+__all__ = ["Task"]
+
+R = TypeVar("R", covariant=True)
+
+# The states of a task. A task only ever moves to a greater one.
+WAITING = 0  # some task that it needs has not finished
+READY = 1  # in a queue, waiting for a processor or for memory
+RUNNING = 2
+DONE = 3  # from here on the task is finished
+FAILED = 4
+CANCELLED = 5
+
+STATE_NAMES = ("waiting", "ready", "running", "done", "failed", "cancelled")
+
+
+class Carrier(Protocol):
+    """What a task asks of the engine that carries it."""
+
+    def spawn(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Task[Any]:
+        """Spawn a task that calls `function`."""
+
+    def wait(self, tasks: list[Task[Any]], timeout: float | None) -> bool:
+        """Wait until all `tasks` are finished; whether they are."""
+
+    def cancel(self, task: Task[Any]) -> bool:
+        """Cancel `task` unless it began; whether it will never run."""
+
+    def watch(self, task: Task[Any], watcher: Callable[[Any], object]) -> None:
+        """Call ``watcher(task)`` when the task is finished, at once if it is."""
+
+
+class Task(Generic[R]):
+    """A call of a function that runs, ran or will run on some processor: a future.
+
+    Tasks are made by `spawn`. Given to another task, a task is replaced by its value.
+    A task does not iterate; ``task[i]`` spawns a task that indexes its value.
+
+    Invariants, which the engine's lock guards unless it says otherwise
+    -------------------------------------------------------------------
+    * ``_state`` never decreases. ``_value`` is stored before a finished state is, and is
+      not changed after it, so that both may be read without the lock once finished.
+    * ``_call``, ``_needs`` and ``_dependents`` are None once the task is finished: a finished
+      task keeps nothing alive but its value.
+    * ``_missing`` counts the unfinished tasks of ``_needs`` and is positive only in WAITING.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_call",
+        "_code",
+        "_dependents",
+        "_engine",
+        "_hold",
+        "_instruction",
+        "_missing",
+        "_needs",
+        "_options",
+        "_processor",
+        "_state",
+        "_value",
+        "_watchers",
+    )
+
+    __iter__ = None
+
+    def __init__(
+        self,
+        engine: Carrier,
+        call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any] | None, bool],
+        options: Options | None,
+        code: CodeType,
+        instruction: int,
+    ) -> None:
+        self._engine = engine
+        self._call: Any = call
+        self._options = options
+        self._code = code
+        self._instruction = instruction
+        self._state = WAITING
+        self._value: Any = None
+        self._missing = 0
+        self._needs: list[Task[Any]] | None = None
+        self._dependents: list[Task[Any]] | None = None
+        self._watchers: list[Callable[[Any], object]] | None = None
+        self._hold: object = None
+        self._processor: Processor | None = None
+
+    @property
+    def name(self) -> str:
+        """What the task is called: its ``name=`` option, else the name of its function."""
+        if self._options is not None and self._options.name is not None:
+            return self._options.name
+        call = self._call
+        if call is None:
+            return "task"
+        function = call[0]
+        return getattr(function, "__qualname__", None) or type(function).__qualname__
+
+    @property
+    def spawned_at(self) -> str:
+        """File and line of the call that spawned the task."""
+        lines = list(self._code.co_positions())
+        line = lines[self._instruction // 2][0] if self._instruction >= 0 else None
+        return f"{self._code.co_filename}:{line or self._code.co_firstlineno}"
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name!r} {STATE_NAMES[self._state]}, spawned at {self.spawned_at}>"
+
+    @property
+    def processor(self) -> Processor | None:
+        """The processor that runs or ran the task; None before it begins."""
+        return self._processor
+
+    def done(self) -> bool:
+        """Whether the task is finished: returned, failed or cancelled."""
+        return self._state >= DONE
+
+    def running(self) -> bool:
+        """Whether the task's function is being called right now."""
+        return self._state == RUNNING
+
+    def cancelled(self) -> bool:
+        """Whether the task was cancelled, or needs one that was."""
+        return self._state == CANCELLED
+
+    def cancel(self) -> bool:
+        """Cancel the task if it has not begun; whether it is cancelled.
+
+        Tasks that need it fail with `CancelledError`.
+        """
+        return self._engine.cancel(self)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for at most `timeout` seconds until the task is finished; whether it is.
+
+        Unlike `result`, this does not raise when the task failed.
+        """
+        return self._state >= DONE or self._engine.wait([self], timeout)
+
+    def result(self, timeout: float | None = None) -> R:
+        """Value of the task, waited for at most `timeout` seconds.
+
+        Arrays come as read-only views; ``fetch(task, copy=True)`` gives writable copies.
+
+        Raises
+        ------
+        TimeoutError
+            When the task is not finished in time. The task goes on.
+        BaseException
+            The exception that the task, or the first failed task it needs, raised.
+
+        Examples
+        --------
+        >>> import darray as da
+        >>> da.spawn(divmod, 17, 5).result()
+        (3, 2)
+        """
+        if self._state < DONE and not self._engine.wait([self], timeout):
+            raise TimeoutError(f"task {self.name!r} was not finished within {timeout} seconds")
+        if self._state != DONE:
+            failure: Failure = self._value
+            try:
+                raise failure.exception.with_traceback(failure.traceback)
+            finally:
+                del self, failure
+        value: R = self._value
+        return value
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Exception that ended the task, or None; waited for at most `timeout` seconds."""
+        if self._state < DONE and not self._engine.wait([self], timeout):
+            raise TimeoutError(f"task {self.name!r} was not finished within {timeout} seconds")
+        if self._state == DONE:
+            return None
+        failure: Failure = self._value
+        return failure.exception.with_traceback(failure.traceback)
+
+    def add_done_callback(self, callback: Callable[[Task[Any]], object]) -> None:
+        """Call ``callback(task)`` once the task is finished, at once if it is.
+
+        The call is made on the thread that finishes the task. An exception that the
+        callback raises is logged under ``darray``.
+        """
+        self._engine.watch(self, callback)
+
+    def __getitem__(self, key: Any) -> Task[Any]:
+        return self._engine.spawn(operator.getitem, (self, key))
+
+    def __await__(self) -> Generator[Any, None, R]:
+        if self._state < DONE:
+            yield from self._finished_in_loop().__await__()
+        return self.result()
+
+    async def _finished_in_loop(self) -> None:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        finished = loop.create_future()
+
+        def arrive() -> None:
+            if not finished.done():
+                finished.set_result(None)
+
+        def tell(_: Task[Any]) -> None:
+            try:
+                loop.call_soon_threadsafe(arrive)
+            except RuntimeError:
+                # The loop ended before the task did: nobody awaits it any more.
+                if not loop.is_closed():
+                    raise
+
+        self._engine.watch(self, tell)
+        await finished

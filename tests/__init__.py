@@ -1,0 +1,1 @@
+"""The tests; a regular package, so that spawned processes find these and no other ``tests``."""
