@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
+from collections.abc import Callable
 
 __all__ = ["Budget", "Hold"]
 
@@ -10,16 +12,21 @@ __all__ = ["Budget", "Hold"]
 class Hold:
     """Bytes of a finished task's result, given back when the task's handle is dropped."""
 
-    __slots__ = ("_released", "nbytes")
+    __slots__ = ("_number", "_released", "_tell")
 
-    def __init__(self, nbytes: int, released: deque[int]) -> None:
-        self.nbytes = nbytes
+    def __init__(
+        self, number: int, released: deque[int], tell: Callable[[], object] | None
+    ) -> None:
+        self._number = number
         self._released = released
+        self._tell = tell
 
     def __del__(self) -> None:
         # May run on any thread at any moment, also while that thread holds the engine's
         # lock, so it only leaves word; the budget reads it at the next admission.
-        self._released.append(self.nbytes)
+        self._released.append(self._number)
+        if self._tell is not None:
+            self._tell()
 
 
 class Budget:
@@ -30,33 +37,64 @@ class Budget:
     Invariants
     ----------
     * ``running`` is the sum of what the admitted, unfinished tasks asked for.
-    * ``held`` is the sum of the living `Hold` objects and of those in ``released``.
+    * ``held`` is the sum of ``holders``: what finished tasks' results hold, those named in
+      ``released`` included.
     * ``running + held <= limit`` after every admission.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, tell: Callable[[], object] | None = None) -> None:
         self.limit = limit
         self.running = 0
         self.held = 0
+        # Name and bytes of each living hold.
+        self.holders: dict[int, tuple[str, int]] = {}
         self.released: deque[int] = deque()
+        self._numbers = itertools.count()
+        # Called without arguments when a hold was dropped, by a finaliser.
+        self._tell = tell
+
+    def room(self) -> int:
+        """Bytes that could be admitted now."""
+        while self.released:
+            self.held -= self.holders.pop(self.released.popleft())[1]
+        return self.limit - self.running - self.held
 
     def admit(self, nbytes: int) -> bool:
         """Reserve `nbytes` if there is room; whether there was."""
-        while self.released:
-            self.held -= self.released.popleft()
-        if self.running + self.held + nbytes > self.limit:
+        if nbytes > self.room():
             return False
         self.running += nbytes
         return True
 
-    def finish(self, nbytes: int, result_nbytes: int) -> Hold | None:
-        """Give a reservation of `nbytes` back, but for the task's result."""
+    def finish(self, nbytes: int, name: str, result_nbytes: int) -> Hold | None:
+        """Give a reservation of `nbytes` back, but for the result of task `name`."""
         self.running -= nbytes
         if not result_nbytes:
             return None
+        number = next(self._numbers)
         self.held += result_nbytes
-        return Hold(result_nbytes, self.released)
+        self.holders[number] = (name, result_nbytes)
+        return Hold(number, self.released, self._tell)
+
+    def described(self) -> str:
+        """Who holds how much, the greatest first."""
+        total: dict[str, tuple[int, int]] = {}
+        for name, nbytes in self.holders.values():
+            count, so_far = total.get(name, (0, 0))
+            total[name] = (count + 1, so_far + nbytes)
+        greatest = sorted(total.items(), key=lambda item: -item[1][1])
+        parts = [
+            f"{count} result(s) of {name!r} hold {nbytes:,}"
+            for name, (count, nbytes) in greatest[:4]
+        ]
+        if len(greatest) > 4:
+            rest = sum(nbytes for _, (_, nbytes) in greatest[4:])
+            parts.append(f"results of other tasks hold {rest:,}")
+        if self.running:
+            parts.append(f"tasks that have begun hold {self.running:,}")
+        return ", ".join(parts) or "nothing is held"
 
     def _check(self) -> None:
         assert self.running >= 0, "more was given back than was reserved"
-        assert self.held >= sum(self.released), "more was released than was held"
+        assert self.held == sum(nbytes for _, nbytes in self.holders.values())
+        assert all(number in self.holders for number in self.released)

@@ -1,11 +1,11 @@
-"""Exceptions of the runtime, and how a stored failure is kept and raised again."""
+"""Exceptions of the runtime, and how a stored failure is kept."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import traceback
-from types import CodeType, TracebackType
-from typing import NoReturn
+from pathlib import Path
+from types import TracebackType
 
 __all__ = [
     "CancelledError",
@@ -32,46 +32,67 @@ class MemoryLimitError(MemoryError):
     """The memory limit leaves no room for a task, and nothing that runs can make room."""
 
 
+# Frames of files below it are the runtime's own.
+_RUNTIME = str(Path(__file__).parent)
+
+# An exception that passes through more tasks than this gets no more notes.
+_MOST_NOTES = 16
+
+_READ_ONLY = (
+    "A task's arguments and other tasks' results are read-only. To change data in place, "
+    "declare it: da.mutable(...), an InOut(...) or Out(...) argument in da.spawn_datadeps(), "
+    "or assignment to a DArray."
+)
+
+
 class Failure:
     """The exception that ended a task, stored so that it can be raised any number of times.
 
-    ``traceback`` begins with the first frame of the task's own function.  The frames hold
+    ``traceback`` begins with the first frame of the task's own function. The frames hold
     no local variables any more, so that a stored failure keeps no chunk alive.
 
-    Made by `Failure.capture` alone; shared, unchanged, by every dependent of the task.
+    Shared, unchanged, by every dependent of the task.
     """
 
-    __slots__ = ("exception", "traceback")
+    __slots__ = ("context", "exception", "traceback")
 
-    def __init__(self, exception: BaseException, traceback: TracebackType | None) -> None:
+    def __init__(
+        self, exception: BaseException, traceback: TracebackType | None = None
+    ) -> None:
         self.exception = exception
         self.traceback = traceback
+        self.context = exception.__context__
 
     @classmethod
-    def capture(cls, exception: BaseException, note: str, own_code: CodeType) -> Failure:
-        """Store `exception`, raised by a task's function, without the frame of `own_code`."""
+    def capture(cls, exception: BaseException, note: str) -> Failure:
+        """Store `exception`, raised by a task's function, without the runtime's own frames."""
         frames = exception.__traceback__
-        while frames is not None and frames.tb_frame.f_code is own_code:
+        while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_RUNTIME):
             frames = frames.tb_next
-        if isinstance(exception, ValueError) and "read-only" in str(exception):
-            exception.add_note(
-                "A task's arguments and other tasks' results are read-only. To change data in "
-                "place, declare it: da.mutable(...), an InOut(...) or Out(...) argument in "
-                "da.spawn_datadeps(), or assignment to a DArray."
-            )
-        exception.add_note(note)
-        chained: BaseException | None = exception
-        seen: set[int] = set()
-        while chained is not None and id(chained) not in seen:
-            seen.add(id(chained))
-            if chained.__traceback__ is not None:
-                traceback.clear_frames(chained.__traceback__)
-            chained = chained.__cause__ or chained.__context__
+        notes = getattr(exception, "__notes__", ())
+        if (
+            isinstance(exception, ValueError)
+            and "read-only" in str(exception)
+            and _READ_ONLY not in notes
+        ):
+            exception.add_note(_READ_ONLY)
+        if len(notes) < _MOST_NOTES:
+            exception.add_note(note)
+        _drop_locals(exception)
         return cls(exception.with_traceback(frames), frames)
 
-    def reraise(self) -> NoReturn:
-        """Raise the exception with its stored traceback, which this never lengthens."""
-        try:
-            raise self.exception.with_traceback(self.traceback)
-        finally:
-            del self
+
+def _drop_locals(exception: BaseException) -> None:
+    """Clear the frames of `exception` and of every exception chained to it."""
+    pending: list[BaseException | None] = [exception]
+    seen: set[int] = set()
+    while pending:
+        one = pending.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if one.__traceback__ is not None:
+            traceback.clear_frames(one.__traceback__)
+        pending += (one.__cause__, one.__context__)
+        if isinstance(one, BaseExceptionGroup):
+            pending += one.exceptions

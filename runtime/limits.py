@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import itertools
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,28 +77,67 @@ class ThreadPools:
 
     Two tasks that each use every core through BLAS slow each other down a hundredfold.
     The setting is the whole process's: while any task runs, BLAS calls elsewhere in the
-    process use one thread too.
+    process use one thread too. Only pools of OpenMP are each thread's own; a thread that
+    runs tasks holds them to one for itself, with `restrict_own`.
     """
 
     def __init__(self) -> None:
-        self._libraries: list[Any] = []
+        self._shared: list[tuple[Callable[[], int], Callable[[int], object]]] = []
+        self._own: list[Any] = []
         self._before: list[int] = []
         self._modules = 0
+        self._restricted = False
+        # Counts the changes of what `restrict_own` sets.
+        self.version = 0
 
     def restrict(self) -> None:
-        """Hold every pool to one thread."""
-        if len(sys.modules) != self._modules:
+        """Hold every shared pool to one thread."""
+        if len(sys.modules) != self._modules and not self._restricted:
             # A library loaded since, SciPy's say, brings pools of its own.
-            from threadpoolctl import ThreadpoolController
-
-            found = ThreadpoolController().select(user_api="blas").lib_controllers
-            self._libraries = [one for one in found if (one.num_threads or 1) > 1]
-            self._modules = len(sys.modules)
-        self._before = [library.get_num_threads() for library in self._libraries]
-        for library in self._libraries:
-            library.set_num_threads(1)
+            self._find()
+        if not self._restricted:
+            self._before = [count() for count, _ in self._shared]
+            self._restricted = True
+        for _, resize in self._shared:
+            resize(1)
 
     def release(self) -> None:
-        """Give every pool the threads it had."""
-        for library, count in zip(self._libraries, self._before, strict=True):
-            library.set_num_threads(count)
+        """Give every shared pool the threads it had."""
+        for (_, resize), before in zip(self._shared, self._before, strict=True):
+            resize(before)
+        self._restricted = False
+
+    def restrict_own(self) -> None:
+        """Hold the calling thread's own pools to one thread, for good."""
+        for library in self._own:
+            library.set_num_threads(1)
+
+    def _find(self) -> None:
+        from threadpoolctl import ThreadpoolController
+
+        found = ThreadpoolController().select(user_api="blas").lib_controllers
+        own = [one for one in found if getattr(one, "threading_layer", "") == "openmp"]
+        self._shared = [
+            _resizer(one) for one in found if one not in own and (one.num_threads or 1) > 1
+        ]
+        if len(own) != len(self._own):
+            self.version += 1
+        self._own = own
+        self._modules = len(sys.modules)
+
+
+def _resizer(library: Any) -> tuple[Callable[[], int], Callable[[int], object]]:
+    """What tells and what sets the number of threads of a BLAS library's shared pool.
+
+    For OpenBLAS these are the library's own functions: threadpoolctl lets only the first
+    thread that set the number change it again, and the threads that begin and end tasks
+    differ. They are called without letting go of the interpreter, since that costs a
+    switch of threads at every change from idle to busy.
+    """
+    if library.internal_api == "openblas":
+        loaded = ctypes.PyDLL(library.filepath)
+        for prefix, suffix in itertools.product(("", "scipy_"), ("", "64_", "_64")):
+            name = f"{prefix}openblas_{{}}_num_threads{suffix}"
+            if hasattr(loaded, name.format("get")):
+                return getattr(loaded, name.format("get")), getattr(loaded, name.format("set"))
+    return library.get_num_threads, library.set_num_threads

@@ -11,6 +11,7 @@ from typing import Any
 from darray.runtime.budget import Budget
 from darray.runtime.errors import CancelledError, Failure, MemoryLimitError, SchedulingError
 from darray.runtime.processor import Processor
+from darray.runtime.scopes import Scope
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, WAITING, Task
 
 __all__ = ["Queue", "Schedule"]
@@ -19,7 +20,10 @@ _order = itertools.count()
 
 
 class Queue:
-    """Tasks by priority, and by submission within one priority."""
+    """Tasks by priority, and by submission within one priority.
+
+    ``plain`` holds those of priority 0, ``ordered`` a heap of the others.
+    """
 
     __slots__ = ("ordered", "plain")
 
@@ -54,60 +58,60 @@ class Queue:
             else:
                 return None
 
-    def pop(self) -> Task[Any] | None:
-        """Remove and return the next ready task."""
-        while True:
-            if self.ordered and (self.ordered[0][0] < 0 or not self.plain):
-                task = heapq.heappop(self.ordered)[2]
-            elif self.plain:
-                task = self.plain.popleft()
-            else:
-                return None
-            if task._state == READY:
-                return task
+    def drop_first(self) -> None:
+        """Remove the task that `first` returned."""
+        if self.ordered and (self.ordered[0][0] < 0 or not self.plain):
+            heapq.heappop(self.ordered)
+        else:
+            self.plain.popleft()
 
 
 class Schedule:
     """Tasks and what they wait for: other tasks, a processor, memory.
 
     Every method is called with the engine's lock held. A *seat* is the number of a
-    processor in ``processors``.
+    processor in ``processors``. Signal handlers may raise between any two calls, so what
+    must change together is changed by assignments that follow one another without a call.
 
     Invariants, checked by `_check`
     -------------------------------
     * A WAITING task is in the ``_dependents`` of ``_missing`` unfinished tasks, and
       ``_missing`` is positive.
     * A READY task is in ``shared``, in ``pinned[s]`` for every seat s of its scope, or in
-      ``starved``; a queue may also hold tasks that are READY no more, which it drops.
+      a queue of ``starved``; a queue may also hold tasks that are READY no more, which it
+      drops.
+    * Unless ``special`` is true, all queues but ``shared.plain`` are empty.
     * ``running`` counts the RUNNING tasks, ``outstanding`` those not finished.
     * A task with a ``memory=`` option is RUNNING only while the budget holds its bytes.
     """
 
-    def __init__(
-        self,
-        processors: tuple[Processor, ...],
-        budget: Budget,
-        measure: Callable[[Any], int],
-    ) -> None:
+    def __init__(self, processors: tuple[Processor, ...], budget: Budget) -> None:
         self.processors = processors
         self.budget = budget
-        self.measure = measure
         self.shared = Queue()
         self.pinned = [Queue() for _ in processors]
-        self.starved = Queue()
+        # Ready tasks for which there was no memory, by their bytes and their seats.
+        self.starved: dict[tuple[int, tuple[int, ...]], Queue] = {}
+        # Whether tasks may be queued anywhere but in ``shared.plain``.
+        self.special = False
         self.running = 0
-        # Running tasks that gave their processor up to wait, and threads that wait from
-        # outside a task.
-        self.blocked = 0
-        self.waiters = 0
         self.outstanding = 0
+        # How many of the running tasks cannot go on before others are finished, and what
+        # stands for each thread that waits from outside a task.
+        self.blocked = 0
+        self.waiters: set[object] = set()
+        self._every = tuple(range(len(processors)))
+        self._seats: dict[Scope, tuple[int, ...]] = {}
+
+    # Taking tasks in
 
     def add(self, task: Task[Any], needs: list[Task[Any]] | None) -> list[Task[Any]]:
         """Take a new task that needs `needs` first; the tasks that this finished."""
-        self.outstanding += 1
-        if task._options is not None and task._options.scope is not None:
-            failure = self.unplaceable(task)
+        options = task._options
+        if options is not None:
+            failure = self._refusal(task)
             if failure is not None:
+                self.outstanding += 1
                 return self.fail(task, failure, FAILED)
         if needs:
             missing = 0
@@ -119,22 +123,38 @@ class Schedule:
                     else:
                         need._dependents.append(task)
                 elif need._state != DONE:
+                    self.outstanding += 1
                     return self.fail(task, need._value, need._state)
             if missing:
                 task._missing = missing
                 task._needs = needs
+                self.outstanding += 1
                 return _NONE
         task._state = READY
-        if task._options is None:
-            self.shared.plain.append(task)
-        else:
-            self.push(task)
+        self.outstanding += 1
+        self.push(task)
         return _NONE
+
+    def withdraw(self, task: Task[Any], needs: list[Task[Any]] | None) -> list[Task[Any]]:
+        """Undo an `add` that an exception broke off; the tasks that this finished."""
+        if task._state in (READY, WAITING) and (task._state == READY or task._missing):
+            return self.cancel(task)
+        for need in needs or ():
+            if need._dependents is not None and task in need._dependents:
+                need._dependents = [one for one in need._dependents if one is not task]
+        if task._state < DONE:
+            task._value = Failure(self._cancellation(task))
+            task._state = CANCELLED
+        return [task]
 
     def push(self, task: Task[Any]) -> None:
         """Queue a READY task where its scope allows."""
         options = task._options
-        if options is None or options.scope is None:
+        if options is None:
+            self.shared.plain.append(task)
+            return
+        self.special = True
+        if options.scope is None:
             self.shared.push(task)
             return
         seats = self.seats(task)
@@ -144,61 +164,126 @@ class Schedule:
         for seat in seats:
             self.pinned[seat].push(task)
 
-    def unplaceable(self, task: Task[Any]) -> Failure | None:
-        """Why no processor may run `task`, or None."""
-        if self.seats(task):
-            return None
-        assert task._options is not None
-        return Failure(
-            SchedulingError(
-                f"task {task.name!r}, spawned at {task.spawned_at}, may run in "
-                f"{task._options.scope!r}, but no processor there is; there are "
-                f"{', '.join(map(repr, self.processors))}"
-            ),
-            None,
-        )
-
-    def seats(self, task: Task[Any]) -> list[int]:
+    def seats(self, task: Task[Any]) -> tuple[int, ...]:
         """The seats that the task's scope allows."""
         scope = None if task._options is None else task._options.scope
-        return [
-            seat
-            for seat, processor in enumerate(self.processors)
-            if scope is None or processor in scope
-        ]
+        if scope is None:
+            return self._every
+        seats = self._seats.get(scope)
+        if seats is None:
+            if len(self._seats) > 1000:
+                # Scopes made on the fly must not be kept for ever.
+                self._seats.clear()
+            seats = tuple(
+                seat for seat, processor in enumerate(self.processors) if processor in scope
+            )
+            self._seats[scope] = seats
+        return seats
+
+    def _refusal(self, task: Task[Any]) -> Failure | None:
+        """Why `task` can never run, or None."""
+        options = task._options
+        assert options is not None
+        if not self.seats(task):
+            known = ", ".join(map(repr, self.processors[:8]))
+            more = f" and {len(self.processors) - 8} more" if len(self.processors) > 8 else ""
+            return Failure(
+                SchedulingError(
+                    f"task {task.name!r}, spawned at {task.spawned_at}, may run in "
+                    f"{options.scope!r}, but no processor is there; there are {known}{more}"
+                )
+            )
+        if options.memory > self.budget.limit:
+            return Failure(
+                MemoryLimitError(
+                    f"task {task.name!r}, spawned at {task.spawned_at}, needs "
+                    f"{options.memory:,} bytes, more than the {self.budget.limit:,} that the "
+                    "memory limit leaves for all tasks together; use smaller Blocks, or raise "
+                    "memory_limit"
+                )
+            )
+        return None
+
+    # Running tasks
 
     def take(self, seat: int) -> Task[Any] | None:
         """Begin the next task for `seat`, if there is one and there is memory for it."""
-        head = self.starved.first()
-        if head is not None and seat in self.seats(head) and self.begin(head, seat):
-            return head
-        pinned = self.pinned[seat]
-        while True:
-            task = (pinned.pop() if pinned else None) or self.shared.pop()
-            if task is None or self.begin(task, seat):
+        while not self.special:
+            if not self.shared.plain:
+                return None
+            task = self.shared.plain.popleft()
+            if task._state == READY and self.begin(task, seat):
                 return task
-            self.starved.push(task)
+        while True:
+            found = self._best(seat)
+            if found is None:
+                self.special = bool(self.shared or any(self.pinned) or self.starved)
+                return None
+            queue, task = found
+            queue.drop_first()
+            if self.begin(task, seat):
+                return task
+
+    def _best(self, seat: int) -> tuple[Queue, Task[Any]] | None:
+        """The ready task of the greatest priority for `seat`, and the queue it is first in.
+
+        Of equal ones, those that waited for memory come first, then those that may run
+        nowhere else.
+        """
+        best: tuple[Queue, Task[Any]] | None = None
+        greatest = 0
+        for queue in (*self._fitting(seat), self.pinned[seat], self.shared):
+            task = queue.first()
+            if task is not None:
+                priority = 0 if task._options is None else task._options.priority
+                if best is None or priority > greatest:
+                    best, greatest = (queue, task), priority
+        return best
+
+    def _fitting(self, seat: int | None) -> list[Queue]:
+        """The queues of starved tasks that `seat`, or any seat, has memory for now."""
+        if not self.starved:
+            return []
+        room = self.budget.room()
+        fitting: list[Queue] = []
+        for key, queue in list(self.starved.items()):
+            if queue.first() is None:
+                del self.starved[key]
+            elif key[0] <= room and (seat is None or seat in key[1]):
+                fitting.append(queue)
+        return fitting
 
     def begin(self, task: Task[Any], seat: int) -> bool:
-        """Make a READY task RUNNING on `seat`, unless the budget has no room for it."""
+        """Make a READY task RUNNING on `seat`; where there is no memory, put it to starved."""
         options = task._options
         if options is not None and options.memory and not self.budget.admit(options.memory):
+            key = (options.memory, self.seats(task))
+            self.special = True
+            self.starved.setdefault(key, Queue()).push(task)
             return False
-        task._state = RUNNING
         task._processor = self.processors[seat]
+        task._state = RUNNING
         self.running += 1
         return True
 
-    def finish(self, task: Task[Any], value: Any) -> Task[Any] | None:
-        """Store the value of a RUNNING task; one task to run next, if it made one ready."""
+    def has_work(self, seat: int) -> bool:
+        """Whether `take` may find a task for `seat`."""
+        return bool(self.shared or self.pinned[seat] or (self.starved and self._fitting(seat)))
+
+    # Ending tasks
+
+    def finish(self, task: Task[Any], value: Any, nbytes: int = 0) -> Task[Any] | None:
+        """Store the value, of `nbytes` bytes, of a RUNNING task; one that is READY now.
+
+        That one is in no queue: the caller begins it or pushes it.
+        """
         task._value = value
         task._state = DONE
-        task._call = task._needs = None
         self.running -= 1
         self.outstanding -= 1
         options = task._options
         if options is not None and options.memory:
-            task._hold = self.budget.finish(options.memory, self.measure(value))
+            task._hold = self.budget.finish(options.memory, task.name, nbytes)
         dependents = task._dependents
         if dependents is None:
             return None
@@ -208,7 +293,6 @@ class Schedule:
             dependent._missing -= 1
             if dependent._missing == 0 and dependent._state == WAITING:
                 dependent._state = READY
-                dependent._needs = None
                 if following is None and dependent._options is None:
                     following = dependent
                 else:
@@ -220,7 +304,7 @@ class Schedule:
         if task._state == RUNNING:
             self.running -= 1
             if task._options is not None and task._options.memory:
-                self.budget.finish(task._options.memory, 0)
+                self.budget.finish(task._options.memory, "", 0)
         finished: list[Task[Any]] = []
         failing = [task]
         while failing:
@@ -230,7 +314,6 @@ class Schedule:
             task._value = failure
             task._state = state
             task._missing = 0
-            task._call = task._needs = None
             self.outstanding -= 1
             finished.append(task)
             if task._dependents is not None:
@@ -242,42 +325,51 @@ class Schedule:
         """Cancel `task` if it has not begun; the tasks that this finished."""
         if task._state not in (WAITING, READY):
             return _NONE
-        error = CancelledError(
+        return self.fail(task, Failure(self._cancellation(task)), CANCELLED)
+
+    def _cancellation(self, task: Task[Any]) -> CancelledError:
+        return CancelledError(
             f"task {task.name!r}, spawned at {task.spawned_at}, was cancelled before it ran"
         )
-        return self.fail(task, Failure(error, None), CANCELLED)
+
+    # Memory that nothing will free
+
+    def starving(self) -> Task[Any] | None:
+        """A task that waits for memory, somebody waiting, nothing running to free any.
+
+        None while nobody waits: a task that frees memory may still be spawned.
+        """
+        if not self.starved or self.running != self.blocked:
+            return None
+        if not (self.waiters or self.blocked):
+            return None
+        if self.shared.first() or any(one.first() for one in self.pinned) or self._fitting(None):
+            return None
+        return next((queue.first() for queue in self.starved.values()), None)
 
     def relieve(self) -> list[Task[Any]]:
-        """Fail tasks that wait for memory which nothing will free; what this finished.
-
-        Nothing fails while nobody waits: a task that frees memory may still be spawned.
-        """
-        finished: list[Task[Any]] = []
-        while self.running == self.blocked and self.waiters + self.blocked:
-            task = self.starved.first()
-            if task is None or self.shared.first() or any(one.first() for one in self.pinned):
-                break
-            if self.budget.admit(task._options.memory):
-                self.budget.running -= task._options.memory
-                break
-            finished.extend(self.fail(task, self._starvation(task), FAILED))
-        return finished
-
-    def _starvation(self, task: Task[Any]) -> Failure:
-        """Why there is no memory for `task`."""
-        budget = self.budget
+        """Fail the task that is `starving`, if one is; the tasks that this finished."""
+        task = self.starving()
+        if task is None:
+            return _NONE
         assert task._options is not None
         error = MemoryLimitError(
             f"task {task.name!r}, spawned at {task.spawned_at}, needs {task._options.memory:,} "
-            f"bytes; of the {budget.limit:,} that the memory limit leaves for tasks, finished "
-            f"results hold {budget.held:,} and tasks that wait hold {budget.running:,}. Let "
-            "results go that are not needed, use smaller Blocks, or raise memory_limit"
+            f"bytes, and nothing that runs will free them: of the {self.budget.limit:,} that the "
+            f"memory limit leaves for tasks, {self.budget.described()}. Let results go that are "
+            "not needed, use smaller Blocks, or raise memory_limit"
         )
-        return Failure(error, None)
+        return self.fail(task, Failure(error), FAILED)
 
-    def has_work(self, seat: int) -> bool:
-        """Whether `take` may find a task for `seat`."""
-        return bool(self.shared or self.pinned[seat] or self.starved)
+    def queued(self) -> list[Task[Any]]:
+        """Every READY task."""
+        queues = (self.shared, *self.pinned, *self.starved.values())
+        tasks = (
+            task
+            for queue in queues
+            for task in (*queue.plain, *(entry[2] for entry in queue.ordered))
+        )
+        return [task for task in dict.fromkeys(tasks) if task._state == READY]
 
     @staticmethod
     def closure(tasks: Iterable[Task[Any]]) -> list[Task[Any]]:
@@ -296,8 +388,10 @@ class Schedule:
         """Assert the invariants, given all the tasks that were ever added."""
         tasks = list(tasks)
         self.budget._check()
-        queued = {id(task) for queue in (self.shared, *self.pinned, self.starved)
-                  for task in (*queue.plain, *(entry[2] for entry in queue.ordered))}
+        queued = set(self.queued())
+        others = (self.shared.ordered, *self.pinned, self.starved)
+        assert self.special or not any(others), "special queues are announced"
+        reserved = 0
         for task in tasks:
             if task._state == WAITING:
                 assert task._missing > 0, "a waiting task waits for something"
@@ -305,11 +399,18 @@ class Schedule:
                 assert len(unfinished) == task._missing
                 assert all(task in (need._dependents or ()) for need in unfinished)
             elif task._state == READY:
-                assert id(task) in queued, "a ready task is in a queue"
-            elif task._state >= DONE:
-                assert task._call is None and task._needs is None and task._dependents is None
+                assert task in queued, "a ready task is in a queue"
+                assert task._missing == 0
+            elif task._state == RUNNING:
+                assert task._processor in self.processors
+                reserved += 0 if task._options is None else task._options.memory
+            else:
+                assert task._dependents is None
+        assert self.budget.running == reserved, "what runs is what was admitted"
+        assert self.budget.running <= self.budget.limit
         assert self.running == sum(task._state == RUNNING for task in tasks)
         assert self.outstanding == sum(task._state < DONE for task in tasks)
+        assert 0 <= self.blocked <= self.running
 
 
 # Returned where nothing was finished; never changed.

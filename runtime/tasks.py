@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 from darray.runtime.contexts import Options
 from darray.runtime.errors import Failure
@@ -24,6 +24,11 @@ RUNNING = 2
 DONE = 3  # from here on the task is finished
 FAILED = 4
 CANCELLED = 5
+
+# What `_kwargs` is where there are no keyword arguments; never changed.
+NO_KWARGS: dict[str, Any] = {}
+
+Watcher: TypeAlias = Callable[[Any], object]
 
 STATE_NAMES = ("waiting", "ready", "running", "done", "failed", "cancelled")
 
@@ -54,19 +59,24 @@ class Task(Generic[R]):
     -------------------------------------------------------------------
     * ``_state`` never decreases. ``_value`` is stored before a finished state is, and is
       not changed after it, so that both may be read without the lock once finished.
-    * ``_call``, ``_needs`` and ``_dependents`` are None once the task is finished: a finished
-      task keeps nothing alive but its value.
+    * ``_function``, ``_args``, ``_kwargs``, ``_needs`` and ``_dependents`` are None once the
+      engine is through with a finished task: it keeps nothing alive but its value.
+    * ``_kwargs`` is None where ``_function(*_args)`` can be called as it stands, a dict
+      where tasks, refs or loaders among the arguments are to be replaced first.
     * ``_missing`` counts the unfinished tasks of ``_needs`` and is positive only in WAITING.
+    * ``_hold`` and ``_processor`` have no value until the task ends or begins.
     """
 
     __slots__ = (
         "__weakref__",
-        "_call",
+        "_args",
         "_code",
         "_dependents",
         "_engine",
+        "_function",
         "_hold",
         "_instruction",
+        "_kwargs",
         "_missing",
         "_needs",
         "_options",
@@ -78,6 +88,9 @@ class Task(Generic[R]):
 
     __iter__ = None
 
+    _hold: object
+    _processor: Processor
+
     def __init__(
         self,
         engine: Carrier,
@@ -87,7 +100,11 @@ class Task(Generic[R]):
         instruction: int,
     ) -> None:
         self._engine = engine
-        self._call: Any = call
+        self._function: Any
+        self._args: Any
+        self._kwargs: dict[str, Any] | None
+        self._function, self._args, kwargs, lazy = call
+        self._kwargs = kwargs or (NO_KWARGS if lazy else None)
         self._options = options
         self._code = code
         self._instruction = instruction
@@ -96,19 +113,16 @@ class Task(Generic[R]):
         self._missing = 0
         self._needs: list[Task[Any]] | None = None
         self._dependents: list[Task[Any]] | None = None
-        self._watchers: list[Callable[[Any], object]] | None = None
-        self._hold: object = None
-        self._processor: Processor | None = None
+        self._watchers: list[Watcher] | None = None
 
     @property
     def name(self) -> str:
         """What the task is called: its ``name=`` option, else the name of its function."""
         if self._options is not None and self._options.name is not None:
             return self._options.name
-        call = self._call
-        if call is None:
+        function = self._function
+        if function is None:
             return "task"
-        function = call[0]
         return getattr(function, "__qualname__", None) or type(function).__qualname__
 
     @property
@@ -124,7 +138,7 @@ class Task(Generic[R]):
     @property
     def processor(self) -> Processor | None:
         """The processor that runs or ran the task; None before it begins."""
-        return self._processor
+        return getattr(self, "_processor", None)
 
     def done(self) -> bool:
         """Whether the task is finished: returned, failed or cancelled."""
@@ -177,6 +191,9 @@ class Task(Generic[R]):
             try:
                 raise failure.exception.with_traceback(failure.traceback)
             finally:
+                # Raising inside an except block would chain the caller's exception, and
+                # with it the caller's frames, to one that outlives them.
+                failure.exception.__context__ = failure.context
                 del self, failure
         value: R = self._value
         return value

@@ -1,18 +1,18 @@
-"""Waiting: the count that a waiter blocks on, and the search for waits that never end."""
+"""Waiting: what a waiter blocks on, and the search for waits that never end."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-from darray.runtime.tasks import DONE, RUNNING, WAITING, Task
+from darray.runtime.tasks import DONE, RUNNING, WAITING, Task, Watcher
 
-__all__ = ["Countdown", "Stack", "call_watcher", "is_stuck"]
+__all__ = ["Arrival", "Stack", "arrived", "call_watcher", "is_stuck"]
 
 
-def call_watcher(watcher: Callable[[Any], object], task: Task[Any]) -> None:
+def call_watcher(watcher: Watcher, task: Task[Any]) -> None:
     """Call ``watcher(task)``; an exception of the user's callback is logged, not raised."""
     try:
         watcher(task)
@@ -20,36 +20,84 @@ def call_watcher(watcher: Callable[[Any], object], task: Task[Any]) -> None:
         logging.getLogger("darray").exception("a callback of %r failed: %r", task, watcher)
 
 
-class Countdown:
-    """Blocks one thread until a number of tasks are finished; a watcher of those tasks."""
+class Arrival:
+    """What one thread blocks on until a number of tasks are finished.
 
-    __slots__ = ("_gate", "_lock", "_missing")
+    A watcher of those tasks that the engine counts down itself, under its lock: a waiter
+    costs no lock and no call of its own. ``gate`` is released once, when ``missing`` comes
+    to zero, or when a task fails where ``at_failure`` is true.
+    """
 
-    def __init__(self) -> None:
-        # Guards `_missing`; taken last, for one subtraction.
-        self._lock = threading.Lock()
-        self._missing = 0
-        # Released once, by the arrival that makes `_missing` zero.
-        self._gate = threading.Lock()
-        self._gate.acquire()
+    __slots__ = ("at_failure", "gate", "missing")
 
-    def expect(self, missing: int) -> None:
-        """Count `missing` tasks; before the first of them can arrive."""
-        self._missing = missing
+    def __init__(self, at_failure: bool = False) -> None:
+        self.at_failure = at_failure
+        self.missing = 0
+        self.gate = threading.Lock()
+        self.gate.acquire()
 
-    def __call__(self, _: Task[Any]) -> None:
-        """Count one task as finished."""
-        with self._lock:
-            self._missing -= 1
-            last = self._missing == 0
-        if last:
-            self._gate.release()
+    def __call__(self, task: Task[Any]) -> None:
+        """Count `task` as finished; the engine's lock is held."""
+        if self.missing > 0:
+            self.missing -= 1
+            if self.at_failure and task._state != DONE:
+                self.missing = 0
+            if self.missing == 0:
+                self.gate.release()
 
-    def wait(self, timeout: float | None) -> bool:
-        """Block for at most `timeout` seconds until all are finished; whether they are."""
+    def watch(self, tasks: Iterable[Task[Any]], count: int) -> bool:
+        """Watch `tasks` until `count` more are finished; whether that is so already.
+
+        The engine's lock is held.
+        """
+        missing = count
+        for task in tasks:
+            if task._state >= DONE:
+                missing -= 1
+                if self.at_failure and task._state != DONE:
+                    missing = 0
+            elif task._watchers is None:
+                task._watchers = [self]
+            else:
+                task._watchers.append(self)
+        self.missing = max(missing, 0)
+        return missing <= 0
+
+    def forget(self, tasks: Iterable[Task[Any]]) -> None:
+        """Watch none of `tasks` any more; the engine's lock is held."""
+        self.missing = 0
+        for task in tasks:
+            watchers = task._watchers
+            if watchers is not None and self in watchers:
+                watchers.remove(self)
+                if not watchers:
+                    task._watchers = None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block for at most `timeout` seconds until the tasks arrived; whether they did."""
         if timeout is None:
-            return self._gate.acquire()
-        return self._gate.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+            return self.gate.acquire()
+        return self.gate.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+
+
+def arrived(task: Task[Any]) -> list[Watcher] | None:
+    """Count a finished task in whatever waits for it; the watchers still to be called.
+
+    The engine's lock is held; the watchers must be called without it.
+    """
+    watchers = task._watchers
+    if watchers is None:
+        return None
+    task._watchers = None
+    others: list[Watcher] | None = None
+    for watcher in watchers:
+        if watcher.__class__ is Arrival:
+            watcher(task)
+        elif others is None:
+            others = [watcher]
+        else:
+            others.append(watcher)
+    return others
 
 
 class Stack:
@@ -57,7 +105,7 @@ class Stack:
 
     ``waits`` holds (depth, targets): the task at that depth of ``tasks`` waits for all the
     targets, and the tasks above it, run meanwhile, must return before it can go on.
-    Changed by its own thread; ``waits`` under the engine's lock.
+    ``tasks`` is changed by its own thread, ``waits`` under the engine's lock.
     """
 
     __slots__ = ("tasks", "waits")

@@ -1,1 +1,1 @@
-"""Expressions: immutable descriptions of arrays not yet computed."""
+"""Expressions: immutable descriptions of arrays that are not yet computed."""

@@ -1,1 +1,5 @@
-"""NumPy's functions on DArrays, one module per chapter of NumPy's reference."""
+"""NumPy's functions for DArrays, one module for each chapter; importing registers them."""
+
+from darray.functions import computation, creation, elements, reductions, shapes
+
+__all__ = ["computation", "creation", "elements", "reductions", "shapes"]

@@ -15,6 +15,7 @@ from darray.kernels.reduction_tiles import TILE, in_memory_order, strips
 from darray.kernels.reductions import (
     Partial,
     Warn,
+    as_array,
     counts_along,
     fold,
     join,
@@ -98,8 +99,7 @@ class Mean:
         total = np.add.reduce(
             values, axis=axes, dtype=dtype, keepdims=True, where=True if where is None else where
         )
-        if not isinstance(total, np.ndarray):
-            total = np.full((), total, dtype or chunk.dtype.newbyteorder("="))
+        total = as_array(total, dtype or chunk.dtype)
         return total, counts_along(chunk.shape, axes, counted), _witness(chunk)
 
     def combine(self, partials: Sequence[Partial]) -> Partial:
@@ -116,9 +116,9 @@ class Mean:
         # As NumPy: of no results nanmean says nothing, and it raises no flags for its 0 / 0.
         if (np.broadcast_to(nothing, total.shape) if skipping else nothing).any():
             warn("Mean of empty slice")
-        mean = np.empty(total.shape, total.dtype)
+        mean = total.copy()
         with np.errstate(invalid="ignore", divide="ignore") if skipping else np.errstate():
-            np.true_divide(total, count, out=mean, casting="unsafe")
+            np.true_divide(mean, count, out=mean, casting="unsafe")
         return mean.astype(self.result_dtype(witness.dtype), copy=False)
 
 

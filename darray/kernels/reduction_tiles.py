@@ -21,7 +21,7 @@ Array = NDArray[Any]
 TILE = 65536
 # Results of one strip where the last axis is kept: long enough for NumPy's inner loops, short
 # enough for the running sums to stay in the first-level cache while many rows go by.
-_STRIP = 2048
+_STRIP = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Walk:
     Parameters
     ----------
     array
-        A view of the original.
+        A view of the original; of one axis where the original has none.
     axes
         The reduced axes of `array`.
     order
@@ -70,7 +70,9 @@ def in_memory_order(chunk: Array, axes: Sequence[int]) -> Walk:
     array = chunk.transpose(order)
     reduced = [axis in axes for axis in order]
     lengths = tuple([1 if r else n for r, n in zip(reduced, array.shape, strict=True)])
-    if array.flags.c_contiguous:
+    if not order:
+        array, reduced = array.reshape(1), [True]
+    elif array.flags.c_contiguous:
         groups = [list(group) for _, group in groupby(range(array.ndim), reduced.__getitem__)]
         array = array.reshape([prod([array.shape[a] for a in group]) for group in groups])
         reduced = [reduced[group[0]] for group in groups]

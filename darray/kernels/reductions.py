@@ -20,6 +20,7 @@ __all__ = [
     "Reduction",
     "UfuncReduction",
     "Warn",
+    "as_array",
     "check_operand",
     "counts_along",
     "fold",
@@ -93,6 +94,26 @@ def fold(join: Callable[[T, T], T], items: Sequence[T]) -> T:
         joined = [join(a, b) for a, b in zip(level[::2], level[1::2], strict=False)]
         level = joined + level[2 * len(joined) :]
     return level[0]
+
+
+def as_array(reduced: Any, dtype: np.dtype[Any]) -> Array:
+    """Return what a ufunc's `reduce` gave as an array: of arrays without axes it gives a scalar.
+
+    Parameters
+    ----------
+    dtype
+        The dtype it was asked for; only whether it is that of objects matters.
+
+    Examples
+    --------
+    >>> as_array(np.float32(2), np.dtype("f4"))
+    array(2., dtype=float32)
+    """
+    if isinstance(reduced, np.ndarray) or not dtype.hasobject:
+        return np.asarray(reduced)
+    result = np.empty((), object)
+    result[()] = reduced
+    return result
 
 
 def join(ufunc: np.ufunc, a: Array, b: Array) -> Array:
@@ -269,11 +290,7 @@ class UfuncReduction:
             initial=self._initial_of_chunk(chunk.dtype, where is not None),
             where=True if where is None else where,
         )
-        if isinstance(reduced, np.ndarray):
-            return (reduced,)
-        result = np.empty((), self.result_dtype(chunk.dtype))
-        result[()] = reduced
-        return (result,)
+        return (as_array(reduced, self.dtype or chunk.dtype),)
 
     def _initial_of_chunk(self, operand: np.dtype[Any], masked: bool) -> Any:
         """Return what the reduction of one chunk starts from.

@@ -1,0 +1,290 @@
+"""Building expressions: shape, dtype, cut and every error that does not depend on values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.exceptions import AxisError
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+from numpy.typing import DTypeLike, NDArray
+
+from darray.blocks import (
+    TARGET,
+    BlocksLike,
+    Chunks,
+    Shape,
+    common_cut,
+    cut,
+)
+from darray.expr.nodes import (
+    Concatenate,
+    Elementwise,
+    Expression,
+    MapBlocks,
+    Memory,
+    Recut,
+    Reduce,
+    View,
+)
+from darray.index_maps import IndexMap
+from darray.kernels.cpu import cast
+from darray.kernels.reductions import Reduction
+from darray.kernels.warnings_ledger import captured_errors
+from darray.runtime.boxes import whole
+
+__all__ = [
+    "as_argument",
+    "astype",
+    "broadcast_to",
+    "captured",
+    "concatenate",
+    "elementwise",
+    "map_blocks",
+    "recut",
+    "reduce",
+    "view",
+]
+
+
+def captured(array: NDArray[Any], chunks: Chunks | None = None) -> Memory:
+    """Expression of an array by value: a copy, or the array itself if it cannot change."""
+    if not _is_constant(array):
+        array = array.copy(order="C")
+        array.flags.writeable = False
+    if chunks is None:
+        chunks = tuple([(size,) for size in array.shape])
+    return Memory(array.shape, array.dtype, chunks, array)
+
+
+def _is_constant(array: NDArray[Any]) -> bool:
+    """Whether nobody can write to the memory of `array`: read-only down to its owner."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        if owner.flags.writeable:
+            return False
+        if owner.base is None:
+            return True
+        owner = owner.base
+    return isinstance(owner, bytes)
+
+
+def as_argument(value: Any) -> Any:
+    """`value` as an argument of an elementwise call: an expression, or a scalar as it is."""
+    if isinstance(value, Expression | bool | int | float | complex | np.generic):
+        return value
+    array = np.asarray(value)
+    return captured(array) if array.ndim else array[()]
+
+
+@lru_cache(maxsize=256)
+def _sample(dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An array without elements, to ask NumPy what a function makes of a dtype."""
+    return np.empty((0,), dtype)
+
+
+def elementwise(
+    function: Callable[..., Any],
+    arguments: Sequence[Any],
+    parameters: dict[str, Any] | None = None,
+    where: Any = None,
+    outputs: int = 1,
+) -> tuple[Elementwise, ...]:
+    """Expressions of the results of a function of elements.
+
+    NumPy itself is asked, with arrays of no elements, for the dtypes and for what is wrong
+    with the arguments.
+
+    Raises
+    ------
+    TypeError, ValueError, OverflowError
+        As NumPy raises them for the same call.
+    """
+    parameters = parameters or {}
+    samples = [
+        _sample(one.dtype) if isinstance(one, Expression) else one for one in arguments
+    ]
+    errors = captured_errors()
+    with np.errstate(all="ignore"):
+        sampled = function(*samples, **parameters)
+    results = sampled if outputs > 1 else (sampled,)
+    operands = [one for one in arguments if isinstance(one, Expression)]
+    mask = None if where is None or where is True else as_argument(where)
+    if mask is not None:
+        mask = mask if isinstance(mask, Expression) else captured(np.asarray(mask))
+        if mask.dtype != bool:
+            raise TypeError(
+                f"Cannot cast array data from {mask.dtype!r} to dtype('bool') for where="
+            )
+        operands.append(mask)
+    first = operands[0].chunks
+    chunks = first
+    for operand in operands[1:]:
+        if operand.chunks is not first:
+            chunks = common_cut([(one.chunks, one.shape) for one in operands])
+            break
+    shape = operands[0].shape if chunks is first else tuple([sum(sizes) for sizes in chunks])
+    depth = 1 + max(
+        [one.depth for one in operands if isinstance(one, Elementwise)], default=0
+    )
+    built = []
+    for output, result in enumerate(results):
+        given = parameters if mask is None else {**parameters, "result_dtype": result.dtype}
+        built.append(
+            Elementwise(
+                shape,
+                result.dtype,
+                chunks,
+                function,
+                tuple(arguments),
+                tuple(given.items()),
+                mask,
+                output if outputs > 1 else None,
+                errors,
+                depth,
+            )
+        )
+    return tuple(built)
+
+
+def astype(operand: Expression, dtype: DTypeLike, casting: str = "unsafe") -> Expression:
+    """Expression of `operand` as `dtype`; `operand` itself if it has it."""
+    wanted = np.dtype(dtype)
+    if wanted == operand.dtype:
+        return operand
+    return elementwise(cast, [operand], {"dtype": wanted, "casting": casting})[0]
+
+
+def view(operand: Expression, index_map: IndexMap) -> Expression:
+    """Expression of the elements of `operand` that `index_map` selects."""
+    if index_map.is_identity:
+        return operand
+    if isinstance(operand, View):
+        return view(operand.operand, index_map.after(operand.index_map))
+    known = math.prod([axis.size for axis in index_map.axes if axis.source >= 0])
+    limit = max(1, TARGET // max(1, operand.dtype.itemsize * min(known, TARGET)))
+    chunks = index_map.cut(operand.chunks, limit)
+    return View(index_map.shape, operand.dtype, chunks, operand, index_map)
+
+
+def broadcast_to(operand: Expression, shape: Shape) -> Expression:
+    """Expression of `operand` broadcast to `shape`."""
+    if operand.shape == shape:
+        return operand
+    return view(operand, IndexMap.broadcast(operand.shape, shape))
+
+
+def recut(operand: Expression, blocks: BlocksLike) -> Expression:
+    """Expression of `operand` in the cut that `blocks` make."""
+    chunks = cut(blocks, operand.shape, operand.dtype.itemsize)
+    if chunks == operand.chunks:
+        return operand
+    if isinstance(operand, Recut):
+        return recut(operand.operand, blocks)
+    if isinstance(operand, Memory):
+        return Memory(operand.shape, operand.dtype, chunks, operand.array)
+    return Recut(operand.shape, operand.dtype, chunks, operand)
+
+
+def normal_axes(axis: Any, dimensions: int) -> tuple[int, ...]:
+    """The axes that NumPy's ``axis=`` means, sorted; all of them for None.
+
+    Raises
+    ------
+    AxisError, ValueError, TypeError
+        As NumPy raises them.
+    """
+    if axis is None:
+        return tuple(range(dimensions))
+    if isinstance(axis, tuple):
+        return tuple(sorted(normalize_axis_tuple(axis, dimensions)))
+    return (normalize_axis_index(axis, dimensions),)
+
+
+def reduce(
+    operand: Expression,
+    reduction: Reduction,
+    axis: Any,
+    keepdims: bool,
+    where: Any = None,
+) -> Expression:
+    """Expression of `operand` reduced over the axes that `axis` means.
+
+    Raises
+    ------
+    AxisError, TypeError, ValueError
+        As NumPy raises them, also for a reduction of no elements that needs some.
+    """
+    if operand.shape == () and axis is not None and axis not in ((), 0, -1):
+        raise AxisError(axis if isinstance(axis, int) else axis[0], 0)
+    axes = () if operand.shape == () else normal_axes(axis, len(operand.shape))
+    dtype = reduction.result_dtype(operand.dtype)
+    mask = None
+    if where is not None and where is not True:
+        mask = as_argument(where)
+        mask = mask if isinstance(mask, Expression) else captured(np.asarray(mask, bool))
+        mask = broadcast_to(mask, np.broadcast_shapes(mask.shape, operand.shape))
+    if reduction.needs_values and 0 in operand.shape:
+        # Asked of NumPy itself, which raises what is to be raised.
+        nothing = np.empty(operand.shape, operand.dtype)
+        partial = reduction.partial(nothing, axes, None, whole(operand.shape), operand.shape)
+        reduction.finish(partial, lambda message: None)
+    shape = tuple([1 if i in axes else size for i, size in enumerate(operand.shape)])
+    chunks = tuple([(1,) if i in axes else sizes for i, sizes in enumerate(operand.chunks)])
+    node: Expression = Reduce(
+        shape, dtype, chunks, operand, reduction, axes, mask, captured_errors()
+    )
+    if keepdims or not axes:
+        return node
+    return view(node, IndexMap.drop_axes(axes, shape))
+
+
+def concatenate(
+    parts: Sequence[Expression], axis: int, dtype: np.dtype[Any], casting: str = "same_kind"
+) -> Expression:
+    """Expression of `parts`, whose shapes agree but along `axis`, one after another."""
+    parts = [astype(part, dtype, casting) for part in parts]
+    others: list[tuple[Chunks, Shape]] = []
+    for part in parts:
+        chunks = (*part.chunks[:axis], (1,), *part.chunks[axis + 1 :])
+        others.append((chunks, tuple([sum(sizes) for sizes in chunks])))
+    shared = common_cut(others)
+    along = tuple([size for part in parts for size in part.chunks[axis] if size]) or (0,)
+    chunks = (*shared[:axis], along, *shared[axis + 1 :])
+    shape = tuple([sum(sizes) for sizes in chunks])
+    return Concatenate(shape, dtype, chunks, tuple(parts), axis)
+
+
+def map_blocks(
+    function: Callable[..., Any],
+    arrays: Sequence[Expression],
+    dtype: np.dtype[Any],
+    chunks: Chunks | None,
+) -> MapBlocks:
+    """Expression of ``function(*blocks)`` for each place in the grid of `arrays`.
+
+    Raises
+    ------
+    ValueError
+        When `arrays` have not all one shape, or `chunks` have another grid.
+    """
+    first = arrays[0]
+    for other in arrays[1:]:
+        if other.shape != first.shape:
+            raise ValueError(
+                f"map_blocks needs arrays of one shape, but there are {first.shape!r} and "
+                f"{other.shape!r}; broadcast them first, with np.broadcast_arrays"
+            )
+    cut_alike = [recut(other, first.chunks) for other in arrays]
+    if chunks is None:
+        chunks = first.chunks
+    elif [len(sizes) for sizes in chunks] != [len(sizes) for sizes in first.chunks]:
+        raise ValueError(
+            f"map_blocks(chunks={chunks!r}) has another number of blocks than the array, whose "
+            f"chunks are {first.chunks!r}; give one size for each block"
+        )
+    shape = tuple([sum(sizes) for sizes in chunks])
+    return MapBlocks(shape, dtype, chunks, function, tuple(cut_alike))

@@ -1,0 +1,189 @@
+"""The few ways in which arrays are made and combined, as data."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darray.blocks import Chunks, Shape
+from darray.index_maps import IndexMap
+from darray.io.formats import Chunked
+from darray.kernels.programs import ErrorState
+from darray.kernels.reductions import Reduction
+from darray.runtime.boxes import Box
+
+__all__ = [
+    "Concatenate",
+    "Elementwise",
+    "Expression",
+    "Generated",
+    "MapBlocks",
+    "Memory",
+    "Recut",
+    "Reduce",
+    "Stored",
+    "View",
+]
+
+_serial = itertools.count()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Expression:
+    """An array as it is to be computed: shape, dtype, cut, and what it is made of.
+
+    Expressions never change and are compared by identity, so that any number of handles
+    share them. The one exception is ``kept``: the chunks, once a computation has left them
+    with the expression; lowering alone sets it, as a whole.
+
+    Attributes
+    ----------
+    chunks : Chunks
+        The cut in which the expression is computed.
+    serial : int
+        A number that grows with every expression built.
+    """
+
+    shape: Shape
+    dtype: np.dtype[Any]
+    chunks: Chunks
+    serial: int = field(init=False, default_factory=_serial.__next__)
+    kept: Any = field(init=False, default=None)
+
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """The expressions that this one is computed from."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Memory(Expression):
+    """An array in memory, captured by value or read-only, so that it stays as it is."""
+
+    array: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stored(Expression):
+    """An array in a file or store, read box by box."""
+
+    source: Chunked
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Generated(Expression):
+    """An array whose elements follow from their place: ``function(box)`` gives a box of it.
+
+    The boxes asked for have step 1.
+    """
+
+    function: Callable[[Box], NDArray[Any]]
+
+
+# An operand of an elementwise call: an expression, or a scalar that is given as it is.
+ElementOperand: TypeAlias = Expression | Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Elementwise(Expression):
+    """A function of elements: ``function(*arguments, **parameters)``, broadcast.
+
+    Attributes
+    ----------
+    arguments : tuple
+        Expressions and scalars.
+    where : Expression or None
+        Elements for which a ufunc is computed.
+    output : int or None
+        Which result is meant of a function that returns several.
+    errors : ErrorState
+        NumPy's error state where the expression was built.
+    depth : int
+        The longest chain of elementwise calls below and including this one.
+    """
+
+    function: Callable[..., Any]
+    arguments: tuple[ElementOperand, ...]
+    parameters: tuple[tuple[str, Any], ...]
+    where: Expression | None
+    output: int | None
+    errors: ErrorState
+    depth: int
+
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """The expressions among the arguments, and the mask."""
+        found = tuple([one for one in self.arguments if isinstance(one, Expression)])
+        return found if self.where is None else (*found, self.where)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View(Expression):
+    """The elements of an array that basic indices, transposes and broadcasts select."""
+
+    operand: Expression
+    index_map: IndexMap
+
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """The array that is looked at."""
+        return (self.operand,)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recut(Expression):
+    """The same array in another cut."""
+
+    operand: Expression
+
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """The array that is cut anew."""
+        return (self.operand,)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Concatenate(Expression):
+    """Arrays one after another along an axis; all have the dtype of the result."""
+
+    parts: tuple[Expression, ...]
+    axis: int
+
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """The arrays."""
+        return self.parts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reduce(Expression):
+    """A reduction over some axes, which stay in the result with length 1."""
+
+    operand: Expression
+    reduction: Reduction
+    axes: tuple[int, ...]
+    where: Expression | None
+    errors: ErrorState
+
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """The array that is reduced, and the mask."""
+        return (self.operand,) if self.where is None else (self.operand, self.where)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MapBlocks(Expression):
+    """A function of whole chunks: ``function(*blocks)``, once for each place in the grid."""
+
+    function: Callable[..., Any]
+    arrays: tuple[Expression, ...]
+
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """The arrays, all in one cut."""
+        return self.arrays

@@ -1,0 +1,483 @@
+"""Making arrays: from memory, from files, from a function of the place."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from darray.blocks import TARGET, Blocks, BlocksLike, Chunks, cut
+from darray.dispatch import implements
+from darray.expr import building
+from darray.expr.nodes import Generated, Memory, Stored
+from darray.handle import DArray, as_expression
+from darray.io import File
+from darray.io.formats import Chunked
+from darray.runtime.boxes import Box, box_shape
+
+__all__ = [
+    "arange",
+    "distribute",
+    "empty",
+    "empty_like",
+    "eye",
+    "from_function",
+    "from_npy",
+    "from_zarr",
+    "full",
+    "full_like",
+    "linspace",
+    "ones",
+    "ones_like",
+    "wrap",
+    "zeros",
+    "zeros_like",
+]
+
+
+def distribute(array: ArrayLike | DArray, blocks: BlocksLike = "auto") -> DArray:
+    """Cut an array into chunks; a DArray is cut anew.
+
+    The array is captured by value: later changes to it do not show. An array that is
+    read-only down to its owner is shared instead of copied.
+
+    Parameters
+    ----------
+    array : array_like
+        What is cut.
+    blocks : Blocks, AutoBlocks, "auto", int or tuple
+        How it is cut.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import darray as da
+    >>> da.distribute(np.ones((4, 6)), da.Blocks(2, 3)).sum().collect()
+    array(24.)
+    """
+    if isinstance(array, DArray):
+        return array.rechunk(blocks)
+    values = np.asarray(array)
+    chunks = cut(blocks, values.shape, values.dtype.itemsize)
+    return DArray.of(building.captured(values, chunks))
+
+
+def wrap(array: NDArray[Any], blocks: BlocksLike = "auto") -> DArray:
+    """Cut an array into chunks that share its memory.
+
+    Nothing is copied: while the DArray and what was built from it are in use, leave `array`
+    unchanged.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import darray as da
+    >>> da.wrap(np.arange(6), da.Blocks(2)).sum().collect()
+    array(15)
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(
+            f"wrap() shares the memory of a NumPy array, and {type(array).__name__} is none; "
+            "use distribute()"
+        )
+    chunks = cut(blocks, array.shape, array.dtype.itemsize)
+    view = array.view(np.ndarray)
+    view.flags.writeable = False
+    return DArray.of(Memory(array.shape, array.dtype, chunks, view))
+
+
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """Boxes of one value."""
+
+    value: Any
+    dtype: np.dtype[Any]
+
+    def __call__(self, box: Box) -> NDArray[Any]:
+        """A box of the value, which takes the memory of one element."""
+        value = np.asarray(self.value, self.dtype)
+        return np.broadcast_to(value, box_shape(box))
+
+
+def _shape(shape: Any) -> tuple[int, ...]:
+    sizes = shape if isinstance(shape, tuple | list) else (shape,)
+    result = tuple([size.__index__() for size in sizes])
+    if any(size < 0 for size in result):
+        raise ValueError("negative dimensions are not allowed")
+    return result
+
+
+def _generated(
+    function: Callable[[Box], NDArray[Any]], shape: Any, dtype: np.dtype[Any], blocks: BlocksLike
+) -> DArray:
+    sizes = _shape(shape)
+    return DArray.of(Generated(sizes, dtype, cut(blocks, sizes, dtype.itemsize), function))
+
+
+def full(
+    shape: int | tuple[int, ...],
+    fill_value: Any,
+    dtype: DTypeLike = None,
+    *,
+    blocks: BlocksLike = "auto",
+) -> DArray:
+    """Array of one value, as `numpy.full`.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> da.full((2, 2), 7, blocks=1).collect()
+    array([[7, 7],
+           [7, 7]])
+    """
+    value = np.asarray(fill_value)
+    if value.ndim:
+        raise NotImplementedError(
+            "full() takes one value here; for an array use np.broadcast_to(da.distribute(a), shape)"
+        )
+    kind = value.dtype if dtype is None else np.dtype(dtype)
+    with np.errstate(all="ignore"):
+        value = value.astype(kind)
+    return _generated(_Filled(value[()], kind), shape, kind, blocks)
+
+
+def zeros(
+    shape: int | tuple[int, ...], dtype: DTypeLike = float, *, blocks: BlocksLike = "auto"
+) -> DArray:
+    """Array of zeros, as `numpy.zeros`.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> da.zeros((300, 200), blocks=da.Blocks(50, 20)).blocks.shape
+    (6, 10)
+    """
+    kind = np.dtype(dtype)
+    return _generated(_Filled(np.zeros((), kind)[()], kind), shape, kind, blocks)
+
+
+def ones(
+    shape: int | tuple[int, ...], dtype: DTypeLike = float, *, blocks: BlocksLike = "auto"
+) -> DArray:
+    """Array of ones, as `numpy.ones`.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> da.ones(5, blocks=2).sum().collect()
+    array(5.)
+    """
+    kind = np.dtype(dtype)
+    return _generated(_Filled(np.ones((), kind)[()], kind), shape, kind, blocks)
+
+
+def empty(
+    shape: int | tuple[int, ...], dtype: DTypeLike = float, *, blocks: BlocksLike = "auto"
+) -> DArray:
+    """Array to be assigned to, as `numpy.empty`; it holds zeros until then.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> da.empty((2, 3)).shape
+    (2, 3)
+    """
+    return zeros(shape, dtype, blocks=blocks)
+
+
+@implements(np.full_like)
+def full_like(
+    a: Any, fill_value: Any, dtype: DTypeLike = None, order: str = "K", subok: bool = True,
+    shape: Any = None,
+) -> DArray:
+    """Array of one value with the shape, dtype and cut of another.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> np.full_like(da.arange(3), 2).collect()
+    array([2, 2, 2])
+    """
+    model = as_expression(a)
+    kind = model.dtype if dtype is None else np.dtype(dtype)
+    blocks: BlocksLike = model.chunks if shape is None else "auto"
+    return full(model.shape if shape is None else shape, fill_value, kind, blocks=blocks)
+
+
+@implements(np.zeros_like)
+def zeros_like(
+    a: Any, dtype: DTypeLike = None, order: str = "K", subok: bool = True, shape: Any = None
+) -> DArray:
+    """Array of zeros with the shape, dtype and cut of another."""
+    kind = as_expression(a).dtype if dtype is None else np.dtype(dtype)
+    return full_like(a, np.zeros((), kind)[()], kind, shape=shape)
+
+
+@implements(np.ones_like)
+def ones_like(
+    a: Any, dtype: DTypeLike = None, order: str = "K", subok: bool = True, shape: Any = None
+) -> DArray:
+    """Array of ones with the shape, dtype and cut of another."""
+    kind = as_expression(a).dtype if dtype is None else np.dtype(dtype)
+    return full_like(a, np.ones((), kind)[()], kind, shape=shape)
+
+
+@implements(np.empty_like)
+def empty_like(
+    a: Any, dtype: DTypeLike = None, order: str = "K", subok: bool = True, shape: Any = None
+) -> DArray:
+    """Array to be assigned to with the shape, dtype and cut of another; zeros until then."""
+    return zeros_like(a, dtype, shape=shape)
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """``start + i * step``, computed as `numpy.arange` does."""
+
+    start: Any
+    step: Any
+    dtype: np.dtype[Any]
+
+    def __call__(self, box: Box) -> NDArray[Any]:
+        """The elements of a box."""
+        (part,) = box
+        if self.dtype.kind in "iub":
+            first, last = part.start, part.stop
+            return (self.start + np.arange(first, last) * self.step).astype(self.dtype, copy=False)
+        places = np.arange(part.start, part.stop)
+        if self.dtype.kind in "fc":
+            places = places.astype(self.dtype)
+        return (self.start + places * self.step).astype(self.dtype, copy=False)
+
+
+def arange(
+    start: Any,
+    stop: Any = None,
+    step: Any = 1,
+    dtype: DTypeLike = None,
+    *,
+    blocks: BlocksLike = "auto",
+) -> DArray:
+    """Evenly spaced values within an interval, as `numpy.arange`.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> da.arange(2, 10, 3, blocks=2).collect()
+    array([2, 5, 8])
+    """
+    if stop is None:
+        start, stop = 0, start
+    if step == 0:
+        raise ZeroDivisionError("arange(): the step is 0")
+    # NumPy makes the first two elements itself and goes on by their difference.
+    head = np.arange(start, start + 2 * step, step, dtype=dtype)[:2]
+    length = max(0, math.ceil((stop - start) / step))
+    if len(head) < 2:
+        head = np.array([start, start + step], dtype=head.dtype)
+    difference = head[1] - head[0]
+    return _generated(_Range(head[0], difference, head.dtype), (length,), head.dtype, blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Spaced:
+    """Elements of `numpy.linspace`, computed as it does."""
+
+    start: Any
+    stop: Any
+    step: Any
+    divisions: int
+    length: int
+    endpoint: bool
+    dtype: np.dtype[Any]
+
+    def __call__(self, box: Box) -> NDArray[Any]:
+        """The elements of a box."""
+        (part,) = box
+        places = np.arange(part.start, part.stop).astype(np.result_type(self.start, float))
+        if self.divisions > 0 and self.step != 0:
+            values = places * self.step
+        elif self.divisions > 0:
+            values = places / self.divisions * (self.stop - self.start)
+        else:
+            values = places * (self.stop - self.start)
+        values = values + self.start
+        if self.endpoint and self.length > 1 and part.stop == self.length and len(values):
+            values[-1] = self.stop
+        if self.dtype.kind in "iu":
+            values = np.floor(values)
+        return values.astype(self.dtype, copy=False)
+
+
+def linspace(
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    dtype: DTypeLike = None,
+    *,
+    blocks: BlocksLike = "auto",
+) -> DArray:
+    """`num` evenly spaced values from `start` to `stop`, as `numpy.linspace` for scalars.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> da.linspace(0, 1, 5, blocks=2).collect()
+    array([0.  , 0.25, 0.5 , 0.75, 1.  ])
+    """
+    length = num.__index__()
+    if length < 0:
+        raise ValueError(f"Number of samples, {num}, must be non-negative.")
+    if np.ndim(start) or np.ndim(stop):
+        raise NotImplementedError("linspace() takes scalars here, not arrays, for start and stop")
+    first, last = np.asarray(start)[()] * 1.0, np.asarray(stop)[()] * 1.0
+    kind = np.result_type(first, last, float(length))
+    divisions = length - 1 if endpoint else length
+    step = (last - first) / divisions if divisions > 0 else first * 0
+    wanted = kind if dtype is None else np.dtype(dtype)
+    spaced = _Spaced(first, last, step, divisions, length, endpoint, wanted)
+    return _generated(spaced, (length,), wanted, blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Diagonal:
+    """Boxes of ones on diagonal `k` and zeros elsewhere."""
+
+    k: int
+    dtype: np.dtype[Any]
+
+    def __call__(self, box: Box) -> NDArray[Any]:
+        """The elements of a box."""
+        rows, columns = box
+        offset = self.k + rows.start - columns.start
+        return np.eye(
+            rows.stop - rows.start, columns.stop - columns.start, offset, dtype=self.dtype
+        )
+
+
+def eye(
+    N: int,  # noqa: N803 - NumPy's name
+    M: int | None = None,  # noqa: N803 - NumPy's name
+    k: int = 0,
+    dtype: DTypeLike = float,
+    *,
+    blocks: BlocksLike = "auto",
+) -> DArray:
+    """Ones on a diagonal and zeros elsewhere, as `numpy.eye`.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> da.eye(3, blocks=2).sum().collect()
+    array(3.)
+    """
+    kind = np.dtype(dtype)
+    shape = (N.__index__(), (N if M is None else M).__index__())
+    return _generated(_Diagonal(k.__index__(), kind), shape, kind, blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class _OfPlace:
+    """A user's function of the coordinates."""
+
+    function: Callable[..., Any]
+    dtype: np.dtype[Any]
+
+    def __call__(self, box: Box) -> NDArray[Any]:
+        """The elements of a box."""
+        places = [np.arange(part.start, part.stop) for part in box]
+        grid = np.ix_(*places) if places else ()
+        values = np.asarray(self.function(*grid)).astype(self.dtype, copy=False)
+        return np.broadcast_to(values, box_shape(box))
+
+
+def from_function(
+    function: Callable[..., Any],
+    shape: int | tuple[int, ...],
+    dtype: DTypeLike = float,
+    *,
+    blocks: BlocksLike = "auto",
+) -> DArray:
+    """Array whose elements are ``function(i, j, ...)`` of their indices.
+
+    Parameters
+    ----------
+    function : callable
+        Called once a chunk, with one integer array an axis: the indices along it, shaped so
+        that they broadcast to the chunk. Returns something that broadcasts to it too.
+    shape, dtype, blocks
+        Of the array.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> da.from_function(lambda i, j: 10 * i + j, (2, 3), int, blocks=1).collect()
+    array([[ 0,  1,  2],
+           [10, 11, 12]])
+    """
+    kind = np.dtype(dtype)
+    return _generated(_OfPlace(function, kind), shape, kind, blocks)
+
+
+def from_zarr(path: str | os.PathLike[str], *, blocks: BlocksLike = "auto") -> DArray:
+    """Array in a Zarr store, read by tasks, chunk by chunk.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        Of the array: a folder, or a URL that fsspec knows.
+    blocks : BlocksLike
+        By default the store's chunks, or several together where these are small.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        When there is no Zarr array.
+    """
+    return _stored(File(path, format="zarr"), blocks)
+
+
+def from_npy(path: str | os.PathLike[str], *, blocks: BlocksLike = "auto") -> DArray:
+    """Array in an .npy file, read by tasks, chunk by chunk.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import darray as da
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/a.npy", np.arange(10))
+    ...     int(da.from_npy(f"{folder}/a.npy").sum())
+    45
+    """
+    return _stored(File(path, format="npy"), blocks)
+
+
+def _stored(source: Chunked, blocks: BlocksLike) -> DArray:
+    shape, dtype = tuple(source.shape), source.dtype
+    if isinstance(blocks, str) and blocks == "auto":
+        chunks = _gathered(source.chunks, dtype.itemsize)
+    else:
+        chunks = cut(blocks, shape, dtype.itemsize)
+    return DArray.of(Stored(shape, dtype, chunks, source))
+
+
+def _gathered(chunks: Chunks, itemsize: int) -> Chunks:
+    """Chunks joined with their neighbours, last axis first, while they fit the target."""
+    sizes = [max(axis) for axis in chunks]
+    for axis in reversed(range(len(chunks))):
+        while (
+            sizes[axis] < sum(chunks[axis]) and 2 * math.prod(sizes) * max(itemsize, 1) <= TARGET
+        ):
+            sizes[axis] *= 2
+    return cut(
+        Blocks(*(min(size, sum(axis)) or -1 for size, axis in zip(sizes, chunks, strict=True))),
+        tuple([sum(axis) for axis in chunks]),
+        itemsize,
+    )

@@ -1,0 +1,78 @@
+"""Functions of elements that are no ufuncs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from darray.dispatch import implements
+from darray.expr import building
+from darray.expr.nodes import Expression
+from darray.handle import DArray, argument_of, as_expression
+
+__all__ = ["astype", "around", "clip", "imag", "real", "where"]
+
+
+@implements(np.where)
+def where(condition: Any, *choices: Any) -> DArray:
+    """Elements of `x` where `condition` is true, of `y` elsewhere, as `numpy.where`.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> x = da.arange(4, blocks=2)
+    >>> np.where(x > 1, x, -1).collect()
+    array([-1, -1,  2,  3])
+    """
+    if len(choices) != 2:
+        raise NotImplementedError(
+            "np.where(condition) alone, which finds indices, is not there yet; use "
+            "np.nonzero(np.asarray(condition))"
+        )
+    arguments = [argument_of(one) for one in (condition, *choices)]
+    if not any(isinstance(one, Expression) for one in arguments):
+        arguments[0] = building.captured(np.asarray(arguments[0]))
+    return DArray.of(building.elementwise(np.where, arguments)[0])
+
+
+@implements(*([np.astype] if hasattr(np, "astype") else []))
+def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> DArray:
+    """The array as `dtype`, as `numpy.astype`."""
+    return DArray.of(building.astype(as_expression(x), dtype))
+
+
+@implements(np.real)
+def real(val: Any) -> DArray:
+    """The real part."""
+    expression = as_expression(val)
+    if expression.dtype.kind != "c":
+        return DArray.of(expression)
+    return DArray.of(building.elementwise(np.real, [expression])[0])
+
+
+@implements(np.imag)
+def imag(val: Any) -> DArray:
+    """The imaginary part."""
+    return DArray.of(building.elementwise(np.imag, [as_expression(val)])[0])
+
+
+@implements(np.round, np.around)
+def around(a: Any, decimals: int = 0, out: Any = None) -> DArray:
+    """Rounded to a number of decimals, as `numpy.round`."""
+    if out is not None:
+        raise NotImplementedError("np.round(out=...) of a DArray is not there yet; assign instead")
+    return DArray.of(building.elementwise(np.round, [as_expression(a)], {"decimals": decimals})[0])
+
+
+@implements(np.clip)
+def clip(a: Any, a_min: Any = None, a_max: Any = None, **kwargs: Any) -> Any:
+    """Limited to an interval, as `numpy.clip`."""
+    low = kwargs.pop("min", a_min)
+    high = kwargs.pop("max", a_max)
+    low, high = (None if one is np._NoValue else one for one in (low, high))
+    if low is None:
+        return np.minimum(a, high, **kwargs) if high is not None else np.positive(a, **kwargs)
+    if high is None:
+        return np.maximum(a, low, **kwargs)
+    return np.minimum(np.maximum(a, low), high, **kwargs)

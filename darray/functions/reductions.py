@@ -1,0 +1,85 @@
+"""Sums, products, extremes, averages: NumPy's reductions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from darray.dispatch import implements
+from darray.expr import building
+from darray.handle import DArray, argument_of, as_expression, write_results
+from darray.kernels.reduction_table import REDUCTIONS, reduction_of
+from darray.kernels.reductions import NO_VALUE
+
+__all__ = ["reduced"]
+
+
+
+def reduced(
+    function: Callable[..., Any],
+    a: Any,
+    axis: Any = None,
+    out: Any = None,
+    keepdims: Any = False,
+    where: Any = True,
+    **parameters: Any,
+) -> Any:
+    """`function`, one of `REDUCTIONS`, of a DArray.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> reduced(np.sum, da.arange(4), dtype=float).collect()
+    array(6.)
+    """
+    given = {key: value for key, value in parameters.items() if value is not NO_VALUE}
+    reduction = reduction_of(function, **given)
+    keep = bool(keepdims) if keepdims is not NO_VALUE else False
+    mask = True if where is NO_VALUE else argument_of(where)
+    result = building.reduce(as_expression(a), reduction, axis, keep, mask)
+    return DArray.of(result) if out is None else write_results((result,), (out,))
+
+
+def _registered(function: Callable[..., Any], positions: tuple[str, ...]) -> None:
+    """Let `function` of a DArray be reduced; `positions` are its parameters after the array."""
+
+    @implements(function)
+    def apply(a: Any, *args: Any, **kwargs: Any) -> Any:
+        if len(args) > len(positions):
+            raise TypeError(
+                f"{function.__name__}() takes at most {len(positions) + 1} positional arguments, "
+                f"not {len(args) + 1}"
+            )
+        return reduced(function, a, **dict(zip(positions, args, strict=False)), **kwargs)
+
+
+_POSITIONS: dict[Callable[..., Any], tuple[str, ...]] = {
+    np.sum: ("axis", "dtype", "out", "keepdims", "initial", "where"),
+    np.prod: ("axis", "dtype", "out", "keepdims", "initial", "where"),
+    np.nansum: ("axis", "dtype", "out", "keepdims", "initial", "where"),
+    np.nanprod: ("axis", "dtype", "out", "keepdims", "initial", "where"),
+    np.min: ("axis", "out", "keepdims", "initial", "where"),
+    np.max: ("axis", "out", "keepdims", "initial", "where"),
+    np.amin: ("axis", "out", "keepdims", "initial", "where"),
+    np.amax: ("axis", "out", "keepdims", "initial", "where"),
+    np.nanmin: ("axis", "out", "keepdims", "initial", "where"),
+    np.nanmax: ("axis", "out", "keepdims", "initial", "where"),
+    np.any: ("axis", "out", "keepdims", "where"),
+    np.all: ("axis", "out", "keepdims", "where"),
+    np.count_nonzero: ("axis", "keepdims"),
+    np.argmin: ("axis", "out", "keepdims"),
+    np.argmax: ("axis", "out", "keepdims"),
+    np.nanargmin: ("axis", "out", "keepdims"),
+    np.nanargmax: ("axis", "out", "keepdims"),
+    np.mean: ("axis", "dtype", "out", "keepdims", "where"),
+    np.nanmean: ("axis", "dtype", "out", "keepdims", "where"),
+    np.var: ("axis", "dtype", "out", "ddof", "keepdims", "where", "mean", "correction"),
+    np.std: ("axis", "dtype", "out", "ddof", "keepdims", "where", "mean", "correction"),
+    np.nanvar: ("axis", "dtype", "out", "ddof", "keepdims", "where", "mean", "correction"),
+    np.nanstd: ("axis", "dtype", "out", "ddof", "keepdims", "where", "mean", "correction"),
+}
+
+for _function in REDUCTIONS:
+    _registered(_function, _POSITIONS[_function])

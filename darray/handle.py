@@ -1,0 +1,543 @@
+"""`DArray`: a handle on an expression, with NumPy's protocols."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn, Self, SupportsIndex
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+from numpy.typing import DTypeLike, NDArray
+
+from darray.blocks import Blocks, BlocksLike, Chunks, blocks_of, grid_shape
+from darray.dispatch import FUNCTIONS
+from darray.expr import building, ufuncs
+from darray.expr.nodes import Expression, Memory
+from darray.index_maps import IndexMap, is_basic
+from darray.lowering import computing
+from darray.runtime import Ref
+from darray.runtime.engine import current_engine
+
+__all__ = ["DArray"]
+
+# Arrays of at most this many elements, in memory already, are printed with their values.
+PRINTED_ELEMENTS = 1000
+
+
+class Cell:
+    """What an array holds at present; shared by the array and all views of it."""
+
+    __slots__ = ("expression",)
+
+    def __init__(self, expression: Expression) -> None:
+        self.expression = expression
+
+
+class DArray(NDArrayOperatorsMixin):
+    """An array of any size, cut into chunks, whose operations run as tasks.
+
+    A handle on a cell, which holds the expression of the whole array, and on a chain of
+    view steps from it, composed into one map. Operations build expressions and return at
+    once; values are computed by `collect`, ``np.asarray``, ``float`` and the like.
+
+    DArrays are made by `distribute`, `zeros`, `from_zarr` and the other functions of the
+    package, not by calling the class.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import darray as da
+    >>> x = da.distribute(np.arange(12.0).reshape(3, 4), da.Blocks(2, 2))
+    >>> np.sqrt(x[:, ::-1] * x).sum(axis=0).collect().shape
+    (4,)
+    """
+
+    __slots__ = ("_cell", "_seen_now", "_view")
+
+    __hash__ = None  # type: ignore[assignment]
+    __array_priority__ = 100
+
+    _cell: Cell
+    _view: IndexMap | None
+    # The cell's expression and the view of it that was made last: the same expression of a
+    # view is found again, with what computations have left in it, until the cell changes.
+    _seen_now: tuple[Expression, Expression] | None
+
+    def __init__(self) -> None:
+        raise TypeError(
+            "DArray is not called; make one with da.distribute(array, blocks), da.zeros(shape), "
+            "da.from_zarr(path), ..."
+        )
+
+    @classmethod
+    def of(cls, expression: Expression) -> Self:
+        """Handle on the whole of `expression`."""
+        handle = cls.__new__(cls)
+        handle._cell = Cell(expression)
+        handle._view = None
+        handle._seen_now = None
+        return handle
+
+    def seen(self, index_map: IndexMap) -> Self:
+        """Handle on a view of this array, which follows it when it changes."""
+        handle = type(self).__new__(type(self))
+        handle._cell = self._cell
+        handle._view = index_map if self._view is None else index_map.after(self._view)
+        handle._seen_now = None
+        return handle
+
+    @property
+    def expression(self) -> Expression:
+        """What this array is to be computed from, as it stands now."""
+        whole = self._cell.expression
+        if self._view is None:
+            return whole
+        if self._seen_now is None or self._seen_now[0] is not whole:
+            self._seen_now = (whole, building.view(whole, self._view))
+        return self._seen_now[1]
+
+    # What it is
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return self._cell.expression.shape if self._view is None else self._view.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements."""
+        return self._cell.expression.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self.size * self.itemsize
+
+    @property
+    def chunks(self) -> Chunks:
+        """Sizes of the chunks along each axis, as dask and xarray have them."""
+        return self.expression.chunks
+
+    @property
+    def partitioning(self) -> Blocks:
+        """How the array is cut."""
+        return blocks_of(self.chunks)
+
+    @property
+    def blocks(self) -> BlocksView:
+        """The chunks: ``x.blocks[i, j]`` is the `Ref` of one, usable in any task."""
+        return BlocksView(self)
+
+    @property
+    def T(self) -> Self:  # noqa: N802 - NumPy's name
+        """The array with its axes reversed."""
+        return self.seen(IndexMap.transpose(None, self.shape))
+
+    @property
+    def real(self) -> DArray:
+        """The real part."""
+        return FUNCTIONS[np.real](self)  # type: ignore[no-any-return]
+
+    @property
+    def imag(self) -> DArray:
+        """The imaginary part."""
+        return FUNCTIONS[np.imag](self)  # type: ignore[no-any-return]
+
+    # NumPy's methods, which are its functions
+
+    def sum(self, *args: Any, **kwargs: Any) -> Any:
+        """Sum over axes, as `numpy.sum`."""
+        return np.sum(self, *args, **kwargs)
+
+    def prod(self, *args: Any, **kwargs: Any) -> Any:
+        """Product over axes, as `numpy.prod`."""
+        return np.prod(self, *args, **kwargs)
+
+    def min(self, *args: Any, **kwargs: Any) -> Any:
+        """Smallest element over axes, as `numpy.min`."""
+        return np.min(self, *args, **kwargs)
+
+    def max(self, *args: Any, **kwargs: Any) -> Any:
+        """Greatest element over axes, as `numpy.max`."""
+        return np.max(self, *args, **kwargs)
+
+    def mean(self, *args: Any, **kwargs: Any) -> Any:
+        """Mean over axes, as `numpy.mean`."""
+        return np.mean(self, *args, **kwargs)
+
+    def var(self, *args: Any, **kwargs: Any) -> Any:
+        """Variance over axes, as `numpy.var`."""
+        return np.var(self, *args, **kwargs)
+
+    def std(self, *args: Any, **kwargs: Any) -> Any:
+        """Standard deviation over axes, as `numpy.std`."""
+        return np.std(self, *args, **kwargs)
+
+    def any(self, *args: Any, **kwargs: Any) -> Any:
+        """Whether any element over axes is true, as `numpy.any`."""
+        return np.any(self, *args, **kwargs)
+
+    def all(self, *args: Any, **kwargs: Any) -> Any:
+        """Whether all elements over axes are true, as `numpy.all`."""
+        return np.all(self, *args, **kwargs)
+
+    def argmin(self, *args: Any, **kwargs: Any) -> Any:
+        """Index of the first smallest element, as `numpy.argmin`."""
+        return np.argmin(self, *args, **kwargs)
+
+    def argmax(self, *args: Any, **kwargs: Any) -> Any:
+        """Index of the first greatest element, as `numpy.argmax`."""
+        return np.argmax(self, *args, **kwargs)
+
+    def round(self, *args: Any, **kwargs: Any) -> Any:
+        """Rounded to a number of decimals, as `numpy.round`."""
+        return np.round(self, *args, **kwargs)
+
+    def clip(self, *args: Any, **kwargs: Any) -> Any:
+        """Limited to an interval, as `numpy.clip`."""
+        return np.clip(self, *args, **kwargs)
+
+    def squeeze(self, *args: Any, **kwargs: Any) -> Any:
+        """View without axes of length 1, as `numpy.squeeze`."""
+        return np.squeeze(self, *args, **kwargs)
+
+    def swapaxes(self, *args: Any, **kwargs: Any) -> Any:
+        """View with two axes exchanged, as `numpy.swapaxes`."""
+        return np.swapaxes(self, *args, **kwargs)
+
+    def conj(self) -> Any:
+        """Complex conjugate, as `numpy.conjugate`."""
+        return np.conjugate(self)
+
+    # Computing
+
+    def collect(self) -> NDArray[Any]:
+        """Compute the array; a fresh NumPy array.
+
+        Examples
+        --------
+        >>> import darray as da
+        >>> (da.arange(4, blocks=2) * 2).collect()
+        array([0, 2, 4, 6])
+        """
+        return computing.compute([self.expression])[0]
+
+    def persist(self) -> Self:
+        """Start to compute the array and keep its chunks; returns the array itself.
+
+        Examples
+        --------
+        >>> import darray as da
+        >>> x = (da.arange(6, blocks=3) ** 2).persist()
+        >>> x.wait()
+        >>> int(x.sum())
+        55
+        """
+        computing.persist([self.expression])
+        return self
+
+    def wait(self) -> None:
+        """Wait until what `persist` started is done.
+
+        Raises
+        ------
+        BaseException
+            What a chunk's computation raised.
+        """
+        tasks = computing.chunk_tasks(self.expression)
+        if tasks:
+            current_engine().wait(tasks, None)
+            for task in tasks:
+                task.result()
+
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError(
+                "a DArray cannot be seen as a NumPy array without a copy; use "
+                "np.asarray(x), or x.collect()"
+            )
+        return self.collect() if dtype is None else self.collect().astype(dtype, copy=False)
+
+    def item(self, *index: Any) -> Any:
+        """One element as a Python scalar."""
+        return (self[index[0] if len(index) == 1 else index] if index else self).collect().item()
+
+    def tolist(self) -> Any:
+        """The elements as nested lists of Python scalars."""
+        return self.collect().tolist()
+
+    def __float__(self) -> float:
+        return float(self._scalar("float"))
+
+    def __int__(self) -> int:
+        return int(self._scalar("int"))
+
+    def __complex__(self) -> complex:
+        return complex(self._scalar("complex"))
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(
+                "The truth value of an array with more than one element is ambiguous. "
+                "Use a.any() or a.all()"
+                if self.size
+                else "The truth value of an empty array is ambiguous. Use `array.size > 0` to "
+                "check that an array is not empty."
+            )
+        return bool(self.collect())
+
+    def __index__(self) -> int:
+        if self.ndim:
+            raise TypeError("only integer scalar arrays can be converted to a scalar index")
+        return self.collect().__index__()
+
+    def _scalar(self, name: str) -> Any:
+        if self.ndim:
+            raise TypeError(
+                f"only 0-dimensional arrays can be converted to {name}, this one has shape "
+                f"{self.shape}"
+            )
+        return self.collect()[()]
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len() of unsized object")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self.ndim:
+            raise TypeError("iteration over a 0-d array")
+        return (self[i] for i in range(self.shape[0]))
+
+    # Looking at it
+
+    def __getitem__(self, key: Any) -> DArray:
+        if isinstance(key, str) or not is_basic(key):
+            raise NotImplementedError(
+                f"a DArray is read by integers, slices, ... and None, not by {key!r}; collect it "
+                "first: np.asarray(x)[index]"
+            )
+        return self.seen(IndexMap.from_index(key, self.shape))
+
+    def __setitem__(self, key: Any, value: Any) -> NoReturn:
+        raise NotImplementedError(
+            "assigning to elements of a DArray is not there yet; build a new array, with np.where "
+            "or np.concatenate"
+        )
+
+    def transpose(self, *axes: Any) -> Self:
+        """View with the axes in another order."""
+        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], SupportsIndex) else axes
+        return self.seen(IndexMap.transpose(order or None, self.shape))
+
+    def astype(self, dtype: DTypeLike, casting: str = "unsafe", copy: bool = True) -> DArray:
+        """The array as `dtype`; a new array."""
+        return DArray.of(building.astype(self.expression, dtype, casting))
+
+    def copy(self) -> DArray:
+        """A new array of the same values, which later changes to this one do not touch."""
+        return DArray.of(self.expression)
+
+    def rechunk(self, blocks: BlocksLike) -> DArray:
+        """The same array in another cut.
+
+        Examples
+        --------
+        >>> import darray as da
+        >>> da.zeros((4, 4), blocks=da.Blocks(4, 1)).rechunk(da.Blocks(1, 4)).chunks
+        ((1, 1, 1, 1), (4,))
+        """
+        return DArray.of(building.recut(self.expression, blocks))
+
+    def map_blocks(
+        self,
+        function: Callable[..., Any],
+        *others: Any,
+        dtype: DTypeLike = None,
+        chunks: Chunks | None = None,
+    ) -> DArray:
+        """Array of ``function(block)`` for every block, or ``function(block, *blocks)``.
+
+        Parameters
+        ----------
+        function : callable
+            Gets the blocks, read-only, of this array and of `others` in its cut.
+        dtype : dtype
+            Of what `function` returns; by default that of this array.
+        chunks : Chunks
+            Sizes of what it returns, where they differ from this array's.
+
+        Raises
+        ------
+        TypeError, ValueError
+            When collected, if `function` returns another dtype or shape than declared.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import darray as da
+        >>> da.arange(4, blocks=2).map_blocks(np.cumsum).collect()
+        array([0, 1, 2, 5])
+        """
+        arrays = [self.expression, *map(expression_of, others)]
+        result = self.dtype if dtype is None else np.dtype(dtype)
+        return DArray.of(building.map_blocks(function, arrays, result, chunks))
+
+    # NumPy's protocols
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        out = kwargs.pop("out", None)
+        arguments = tuple([argument_of(one) for one in inputs])
+        if method == "__call__":
+            if out is None and kwargs.get("where", True) is not True:
+                ufuncs.warn_uninitialized()
+            if "where" in kwargs:
+                kwargs["where"] = argument_of(kwargs["where"])
+            results = ufuncs.call(ufunc, arguments, kwargs)
+        elif method == "reduce":
+            results = (ufuncs.reduce_call(ufunc, as_expression(inputs[0]), *inputs[1:], **kwargs),)
+        else:
+            raise NotImplementedError(
+                f"darray has no {ufunc.__name__}.{method} that works chunk by chunk; where the "
+                f"arrays fit in memory use it on np.asarray(x)"
+            )
+        if out is not None:
+            return write_results(results, out)
+        handles = tuple([DArray.of(one) for one in results])
+        return handles[0] if len(handles) == 1 else handles
+
+    def __array_function__(
+        self,
+        function: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        code = FUNCTIONS.get(function)
+        if code is not None:
+            return code(*args, **kwargs)
+        name = getattr(function, "__name__", repr(function))
+        raise NotImplementedError(
+            f"darray has no np.{name} that works chunk by chunk; where the array fits in memory "
+            f"use np.{name}(np.asarray(x), ...)"
+        )
+
+    def __repr__(self) -> str:
+        lead = f"<DArray {self.shape} {self.dtype}, chunks {self.chunks_text()}>"
+        expression = self.expression
+        if self.size <= PRINTED_ELEMENTS and (
+            isinstance(expression, Memory) or _is_finished(expression)
+        ):
+            return f"{lead}\n{self.collect()}"
+        return lead
+
+    __str__ = __repr__
+
+    def chunks_text(self) -> str:
+        """The cut in words: the block sizes and how many there are."""
+        sizes = ", ".join(map(str, self.partitioning.sizes))
+        grid = "x".join(map(str, grid_shape(self.chunks)))
+        return f"({sizes})" + (f" in {grid}" if grid else "")
+
+    def __format__(self, specification: str) -> str:
+        if self.ndim or not specification:
+            return format(str(self), specification)
+        return format(self.collect()[()], specification)
+
+
+class BlocksView:
+    """The chunks of an array, by their place in the grid."""
+
+    def __init__(self, array: DArray) -> None:
+        self._array = array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of chunks along each axis."""
+        return grid_shape(self._array.chunks)
+
+    def __getitem__(self, index: Any) -> Ref[NDArray[Any]]:
+        places = index if isinstance(index, tuple) else (index,)
+        grid = self.shape
+        if len(places) != len(grid):
+            raise IndexError(
+                f"blocks[{', '.join(map(str, places))}]: give one number for each of the "
+                f"{len(grid)} axes; the grid is {grid}"
+            )
+        found = []
+        for axis, (place, count) in enumerate(zip(places, grid, strict=True)):
+            number = place.__index__()
+            if not -count <= number < count:
+                raise IndexError(
+                    f"block {number} is out of bounds for axis {axis} with {count} blocks"
+                )
+            found.append(number % count)
+        self._array.persist()
+        return Ref(computing.chunk_task(self._array.expression, tuple(found)))
+
+
+def as_expression(value: Any) -> Expression:
+    """The expression of a DArray, or one of an array or scalar as it is now.
+
+    Examples
+    --------
+    >>> as_expression([1, 2]).shape
+    (2,)
+    """
+    argument = argument_of(value)
+    if isinstance(argument, Expression):
+        return argument
+    return building.captured(np.asarray(argument))
+
+
+def argument_of(value: Any) -> Any:
+    """`value` as an argument of an elementwise call: an expression or a scalar."""
+    return value.expression if isinstance(value, DArray) else building.as_argument(value)
+
+
+def _is_finished(expression: Expression) -> bool:
+    """Whether all chunks of `expression` are there, so that showing them costs nothing."""
+    kept = expression.kept
+    return kept is not None and all(task.done() for task in computing.chunk_tasks(expression))
+
+
+def write_results(results: tuple[Expression, ...], out: tuple[Any, ...]) -> Any:
+    """Put results where ``out=`` says."""
+    written = []
+    for result, target in zip(results, out, strict=True):
+        if target is None:
+            written.append(DArray.of(result))
+        elif isinstance(target, np.ndarray):
+            _write_into(target, result)
+            written.append(target)
+        else:
+            raise NotImplementedError(
+                "out= takes a NumPy array; writing into a DArray is not there yet"
+            )
+    return written[0] if len(written) == 1 else tuple(written)
+
+
+def _write_into(target: NDArray[Any], result: Expression) -> None:
+    """Compute `result` into a NumPy array, as a ufunc's ``out=`` does."""
+    if target.shape != result.shape:
+        raise ValueError(
+            f"non-broadcastable output operand with shape {target.shape} doesn't match the "
+            f"broadcast shape {result.shape}"
+        )
+    computing.compute([building.astype(result, target.dtype, "same_kind")], [target])

@@ -1,0 +1,105 @@
+"""Programs: flat lists of NumPy calls on the pieces of one chunk, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+__all__ = ["ErrorState", "Instruction", "Operand", "Program"]
+
+# How floating-point errors are answered: numpy.geterr() as (divide, over, under, invalid), and
+# the callback or log object of numpy.seterrcall().
+ErrorState: TypeAlias = tuple[str, str, str, str, Any]
+
+# The number of a register, or None, and a constant that stands instead of a register.
+Operand: TypeAlias = tuple[int | None, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One call: ``function(*operands, **parameters)``, whose result is the next register.
+
+    Attributes
+    ----------
+    where : Operand or None
+        Elements for which a ufunc is computed; the others are zero.
+    output : int or None
+        Which result is meant of a function that returns several.
+    errors : ErrorState
+        How floating-point errors in the call are answered.
+    origin : int
+        Number of the expression that the call computes, which tells its warnings apart.
+    itemsize : int
+        Bytes of an element of the result.
+    """
+
+    function: Callable[..., Any]
+    operands: tuple[Operand, ...]
+    parameters: tuple[tuple[str, Any], ...]
+    where: Operand | None
+    output: int | None
+    errors: ErrorState
+    origin: int
+    itemsize: int
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Instructions over numbered registers, the first of which are the inputs.
+
+    Invariants
+    ----------
+    * Instruction i writes register ``inputs + i`` and reads only registers before it.
+    * ``released[i]`` are the registers that no instruction after i reads and that are no
+      results; each register is released at most once.
+
+    Attributes
+    ----------
+    inputs : int
+        How many registers hold inputs.
+    instructions : tuple of Instruction
+        The calls, in order.
+    released : tuple of tuples of int
+        Registers to let go after each instruction.
+    results : tuple of Operand
+        What the program gives.
+    """
+
+    inputs: int
+    instructions: tuple[Instruction, ...]
+    released: tuple[tuple[int, ...], ...]
+    results: tuple[Operand, ...]
+
+    @classmethod
+    def assemble(
+        cls, inputs: int, instructions: list[Instruction], results: list[Operand]
+    ) -> Program:
+        """Make a program, working out when each register is read last.
+
+        Examples
+        --------
+        >>> Program.assemble(1, [], [(0, None)]).results
+        ((0, None),)
+        """
+        kept = {register for register, _ in results}
+        seen: set[int | None] = set(kept)
+        released: list[tuple[int, ...]] = []
+        for instruction in reversed(instructions):
+            operands = instruction.operands
+            if instruction.where is not None:
+                operands = (*operands, instruction.where)
+            last = {register for register, _ in operands if register is not None} - seen
+            seen |= last
+            released.append(tuple(sorted(last)))
+        return cls(inputs, tuple(instructions), tuple(reversed(released)), tuple(results))
+
+    def bytes_per_element(self, input_itemsizes: list[int]) -> int:
+        """Bytes that the registers of one element hold at the most, inputs included."""
+        sizes = [*input_itemsizes, *(one.itemsize for one in self.instructions)]
+        live = most = sum(input_itemsizes)
+        for number, released in enumerate(self.released):
+            live += sizes[self.inputs + number]
+            most = max(most, live)
+            live -= sum(sizes[register] for register in released)
+        return most

@@ -1,0 +1,113 @@
+"""The ledger of floating-point errors: noted where chunks are computed, issued where collected."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from darray.kernels.programs import ErrorState
+
+__all__ = ["Ledger", "caller_depth", "captured_errors", "recording"]
+
+_KINDS = ("divide", "over", "under", "invalid")
+_KIND_OF_TEXT = {
+    "divide by zero": "divide",
+    "overflow": "over",
+    "underflow": "under",
+    "invalid value": "invalid",
+}
+_PACKAGE = __name__.partition(".")[0]
+
+
+def captured_errors() -> ErrorState:
+    """The calling thread's `numpy.geterr` and `numpy.geterrcall`, as data."""
+    state = np.geterr()
+    call = np.geterrcall() if "call" in state.values() or "log" in state.values() else None
+    return (state["divide"], state["over"], state["under"], state["invalid"], call)
+
+
+class Ledger:
+    """What is to be warned of once a computation is collected; written by many threads.
+
+    Each message is kept once for each expression it came from and issued once.
+    """
+
+    def __init__(self) -> None:
+        # Guards `_entries`; taken last, held for one update.
+        self._lock = threading.Lock()
+        self._entries: dict[tuple[int, str], tuple[str, ErrorState | None]] = {}
+
+    def __reduce__(self) -> tuple[type[Ledger], tuple[()]]:
+        return (Ledger, ())
+
+    def note(self, origin: int, message: str, kind: str, errors: ErrorState | None) -> None:
+        """Remember `message` of expression `origin`; `kind` as numpy.geterr() names it."""
+        with self._lock:
+            self._entries.setdefault((origin, message), (kind, errors))
+
+    def warn(self, origin: int) -> Callable[[str], None]:
+        """Return what reductions report NumPy's RuntimeWarnings to."""
+        return lambda message: self.note(origin, message, "", None)
+
+    def issue(self) -> None:
+        """Answer what was noted, in the order of the expressions, and forget it."""
+        with self._lock:
+            entries, self._entries = self._entries, {}
+        for (_, message), (kind, errors) in sorted(entries.items(), key=lambda entry: entry[0]):
+            mode = "warn" if errors is None else errors[_KINDS.index(kind)]
+            if mode == "warn":
+                warnings.warn(message, RuntimeWarning, stacklevel=caller_depth())
+            elif mode == "print":
+                print(f"Warning: {message}")
+            elif mode == "call" and errors is not None and errors[4] is not None:
+                errors[4](message.partition(" encountered")[0], 1 << _KINDS.index(kind))
+            elif mode == "log" and errors is not None and errors[4] is not None:
+                errors[4].write(f"Warning: {message}\n")
+
+
+def caller_depth() -> int:
+    """The ``stacklevel`` of the first frame below the caller's that is not of this package."""
+    depth = 1
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] != _PACKAGE:
+            return depth
+        frame = frame.f_back
+        depth += 1
+    return depth
+
+
+class recording:  # noqa: N801 - a context manager, named as one
+    """Obey an `ErrorState` in a block and note in a ledger what is not raised at once.
+
+    ``name`` is what the running function is called in the messages, ``origin`` the number
+    of its expression; both may be set anew while the block runs.
+    """
+
+    __slots__ = ("_context", "_errors", "_ledger", "name", "origin")
+
+    def __init__(self, errors: ErrorState, ledger: Ledger, name: str = "", origin: int = 0) -> None:
+        self._errors = errors
+        self._ledger = ledger
+        self.name = name
+        self.origin = origin
+        modes = [mode if mode in ("ignore", "raise") else "call" for mode in errors[:4]]
+        self._context: Any = np.errstate(
+            divide=modes[0], over=modes[1], under=modes[2], invalid=modes[3], call=self._note
+        )
+
+    def __enter__(self) -> recording:
+        self._context.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._context.__exit__(*exception)
+
+    def _note(self, text: str, flag: int) -> None:
+        message = f"{text} encountered in {self.name}"
+        self._ledger.note(self.origin, message, _KIND_OF_TEXT[text], self._errors)

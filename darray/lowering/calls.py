@@ -1,0 +1,174 @@
+"""Calls: what the task of one chunk does, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darray.kernels import cpu
+from darray.kernels.programs import ErrorState, Program
+from darray.kernels.reductions import Partial, Reduction
+from darray.kernels.warnings_ledger import Ledger, recording
+from darray.lowering.loads import Load
+from darray.runtime.boxes import Box
+
+__all__ = ["Combine", "Evaluate", "Fill", "MapBlock", "PartialReduce", "Reducer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """A program and what its inputs come from; the part that all calls share.
+
+    ``shape`` is the chunk's; results that broadcasting has not filled are brought to it.
+    """
+
+    program: Program
+    loads: tuple[Load, ...]
+    shape: tuple[int, ...]
+    ledger: Ledger
+
+    def compute(self, values: tuple[Any, ...]) -> tuple[NDArray[Any], ...]:
+        """What the program gives, each of the chunk's shape."""
+        inputs = [load(values) for load in self.loads]
+        results = cpu.run(self.program, inputs, self.ledger)
+        return tuple(
+            [
+                one if one.shape == self.shape else np.broadcast_to(one, self.shape)
+                for one in results
+            ]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """Compute a chunk and keep it."""
+
+    pieces: Pieces
+
+    def __call__(self, *values: Any) -> NDArray[Any]:
+        """The chunk."""
+        (result,) = self.pieces.compute(values)
+        # A view would keep alive, and hide from the budget, what it looks at.
+        return result if result.base is None else result.copy()
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Compute a chunk into its place in an array."""
+
+    pieces: Pieces
+    out: NDArray[Any]
+    box: Box
+
+    def __call__(self, *values: Any) -> None:
+        """Write the chunk."""
+        (result,) = self.pieces.compute(values)
+        self.out[(*self.box, ...)] = result
+
+
+@dataclass(frozen=True, slots=True)
+class Reducer:
+    """One reduction of an array: over which axes, answering errors how."""
+
+    reduction: Reduction
+    axes: tuple[int, ...]
+    errors: ErrorState
+    origin: int
+
+    def finish(self, partial: Partial, ledger: Ledger) -> NDArray[Any]:
+        """The result."""
+        with recording(self.errors, ledger, "divide", self.origin):
+            return np.asarray(self.reduction.finish(partial, ledger.warn(self.origin)))
+
+
+@dataclass(frozen=True, slots=True)
+class PartialReduce:
+    """Compute a chunk and reduce it, by one or several reductions.
+
+    With ``is_whole`` the chunk is all that its one reduction sees, and the result is final.
+    """
+
+    pieces: Pieces
+    reducers: tuple[Reducer, ...]
+    box: Box
+    whole_shape: tuple[int, ...]
+    is_whole: bool
+
+    def __call__(self, *values: Any) -> Any:
+        """The partial results, one for each reduction, or the final one."""
+        chunk, *masks = self.pieces.compute(values)
+        where = masks[0] if masks else None
+        ledger = self.pieces.ledger
+        partials = []
+        for reducer in self.reducers:
+            with recording(reducer.errors, ledger, "reduce", reducer.origin):
+                partials.append(
+                    reducer.reduction.partial(
+                        chunk, reducer.axes, where, self.box, self.whole_shape
+                    )
+                )
+        if self.is_whole:
+            return self.reducers[0].finish(partials[0], ledger)
+        return tuple(partials)
+
+
+@dataclass(frozen=True, slots=True)
+class Combine:
+    """Join partial results; the last join of an array finishes it.
+
+    ``pick`` says which reduction's partial is meant where the values hold those of several.
+    """
+
+    reducer: Reducer
+    pick: int | None
+    is_last: bool
+    ledger: Ledger
+
+    def __call__(self, *values: Any) -> Any:
+        """The joined partial result, or the result."""
+        partials = values if self.pick is None else [value[self.pick] for value in values]
+        reducer = self.reducer
+        with recording(reducer.errors, self.ledger, "reduce", reducer.origin):
+            joined = reducer.reduction.combine(partials) if len(partials) > 1 else partials[0]
+        return reducer.finish(joined, self.ledger) if self.is_last else joined
+
+
+@dataclass(frozen=True, slots=True)
+class MapBlock:
+    """Call a user's function on the blocks at one place of the grid."""
+
+    pieces: Pieces
+    function: Any
+    index: tuple[int, ...]
+    result_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __call__(self, *values: Any) -> NDArray[Any]:
+        """The block that the function returns.
+
+        Raises
+        ------
+        TypeError, ValueError
+            When it has another dtype or shape than was declared.
+        """
+        blocks = self.pieces.compute(values)
+        for block in blocks:
+            if block.flags.writeable and block.base is None:
+                block.flags.writeable = False
+        result = np.asarray(self.function(*blocks))
+        name = getattr(self.function, "__name__", repr(self.function))
+        if result.dtype != self.dtype:
+            raise TypeError(
+                f"map_blocks: {name} returned {result.dtype} for block {self.index}, but the "
+                f"result was declared {self.dtype}; pass map_blocks(dtype={str(result.dtype)!r})"
+            )
+        if result.shape != self.result_shape:
+            raise ValueError(
+                f"map_blocks: {name} returned a block of shape {result.shape} for block "
+                f"{self.index}, expected {self.result_shape}; pass map_blocks(chunks=...) with "
+                "the sizes it returns"
+            )
+        return result if result.base is None else result.copy()

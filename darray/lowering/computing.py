@@ -1,0 +1,178 @@
+"""Computing: plans carried out by the runtime, or in the calling thread where that is enough."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darray.blocks import chunk_box, chunk_count, grid_shape
+from darray.expr.nodes import Expression, MapBlocks, Memory, Reduce
+from darray.lowering.planning import Planner, forget_failed
+from darray.lowering.plans import Index, Kept, Key, Plan
+from darray.runtime import MemoryLimitError, Task, TasksPlanned, events, limits, settings, spawn
+from darray.runtime.batches import Batch
+from darray.runtime.contexts import DEFAULT, current
+from darray.runtime.engine import Engine, current_engine
+
+__all__ = ["chunk_task", "chunk_tasks", "compute", "persist"]
+
+
+def compute(
+    nodes: Sequence[Expression], outs: Sequence[NDArray[Any]] | None = None
+) -> list[NDArray[Any]]:
+    """Values of expressions as fresh arrays, computed together; also written into `outs`.
+
+    Raises
+    ------
+    MemoryLimitError
+        Before anything runs, when a single chunk cannot fit the memory limit.
+    BaseException
+        What a chunk's computation raised.
+    """
+    forget_failed(nodes)
+    planner = Planner()
+    results = []
+    for number, node in enumerate(nodes):
+        out = np.empty(node.shape, node.dtype) if outs is None else outs[number]
+        results.append(out)
+        if isinstance(node, Memory):
+            out[...] = node.array
+        else:
+            planner.fill(node, out)
+    plan = planner.run()
+    kept = [node for node in planner.wanted if isinstance(node, Reduce | MapBlocks)]
+    carry_out(plan, _complete(kept, planner))
+    for ledger in plan.ledgers:
+        ledger.issue()
+    return results
+
+
+def persist(nodes: Sequence[Expression]) -> None:
+    """Start to compute expressions and keep their chunks with them."""
+    forget_failed(nodes)
+    planner = Planner()
+    for node in nodes:
+        if node.kept is None and not isinstance(node, Memory):
+            planner.want_all(node)
+    plan = planner.run()
+    kept = [one for one in planner.wanted if one in nodes or isinstance(one, Reduce | MapBlocks)]
+    if plan.count():
+        carry_out(plan, _complete(kept, planner), wait=False)
+
+
+def chunk_tasks(node: Expression) -> list[Task[Any]]:
+    """The tasks of a persisted expression that have not finished."""
+    kept: Kept | None = node.kept
+    return [] if kept is None else [one for one in kept.chunks.values() if isinstance(one, Task)]
+
+
+def chunk_task(node: Expression, index: Index) -> Task[Any]:
+    """A task whose value is one chunk of an expression in memory or persisted."""
+    kept: Kept | None = node.kept
+    if kept is not None:
+        chunk = kept.chunks[index]
+        return chunk if isinstance(chunk, Task) else spawn(np.asarray, chunk)
+    assert isinstance(node, Memory)
+    return spawn(np.asarray, node.array[(*chunk_box(node.chunks, index), ...)])
+
+
+def carry_out(plan: Plan, keepers: list[Expression], wait: bool = True) -> None:
+    """Run a plan's tasks; the chunks of `keepers` stay with these expressions."""
+    check_memory(plan)
+    if wait and all(len(stage.drafts) <= 1 for stage in plan.stages):
+        values = run_here(plan)
+        for node in keepers:
+            _keep(node, plan, values)
+        return
+    engine = current_engine()
+    batch = Batch(engine)
+    tasks, last = spawned(plan, batch)
+    for node in keepers:
+        _keep(node, plan, tasks)
+    # What is computed on the way lives only as long as the tasks that need it.
+    tasks.clear()
+    for position, task in enumerate(last):
+        engine.watch(task, partial(_stop_after, engine, last, position))
+    batch.submit()
+    if not wait:
+        return
+    engine.wait(last, None)
+    for task in last:
+        # Those behind a failed one were cancelled, so that the first failure is its cause.
+        if task.exception() is not None:
+            task.result()
+
+
+def _stop_after(engine: Engine, last: list[Task[Any]], position: int, task: Task[Any]) -> None:
+    """Cancel what comes after `task` in the plan if it failed; what comes before may fail too."""
+    if task.exception() is not None:
+        engine.cancel_graph(last[position + 1 :])
+
+
+def check_memory(plan: Plan) -> None:
+    """Refuse a plan of which a single task cannot fit the memory limit."""
+    most = max(plan.stages, key=lambda stage: stage.memory, default=None)
+    if most is None or most.memory < 2**22:
+        return
+    room = limits.task_memory(settings.current())
+    if most.memory > room:
+        raise MemoryLimitError(
+            f"one chunk of the step {most.name!r} needs {most.memory:,} bytes, but the memory "
+            f"limit leaves {room:,} for tasks; use smaller Blocks or raise memory_limit"
+        )
+
+
+def run_here(plan: Plan) -> dict[Key, Any]:
+    """Run a plan in the calling thread; the values by key."""
+    values: dict[Key, Any] = {}
+    for draft in plan.drafts():
+        needed = [
+            need.result() if isinstance(need, Task) else values[need] for need in draft.needs
+        ]
+        values[draft.key] = draft.call(*needed)
+    return values
+
+
+def spawned(plan: Plan, batch: Batch) -> tuple[dict[Key, Task[Any]], list[Task[Any]]]:
+    """The tasks of a plan by key, and those of its last stages in order; not yet submitted."""
+    tasks: dict[Key, Task[Any]] = {}
+    last: list[Task[Any]] = []
+    outer = current.get()
+    context = outer or DEFAULT
+    for rank, stage in enumerate(plan.stages):
+        # Later stages run first, since they let go of what earlier ones hold.
+        options = replace(
+            context,
+            name=stage.name,
+            memory=stage.memory,
+            priority=context.priority + rank,
+            own=True,
+            outer=outer,
+        )
+        for draft in stage.drafts:
+            needs = [need if isinstance(need, Task) else tasks[need] for need in draft.needs]
+            task = batch.spawn(options, draft.call, tuple(needs), needs)
+            tasks[draft.key] = task
+            if stage.serial == math.inf:
+                last.append(task)
+    if events.consumers:
+        events.publish(TasksPlanned("computation", plan.count(), plan.nbytes))
+    return tasks, last
+
+
+def _complete(nodes: list[Any], planner: Planner) -> list[Expression]:
+    """Those of `nodes` of which every chunk is computed."""
+    return [node for node in nodes if len(planner.wanted[node]) == chunk_count(node.chunks)]
+
+
+def _keep(node: Expression, plan: Plan, values: Mapping[Key, Any]) -> None:
+    chunks: dict[Index, Any] = {
+        index: values[node, index] for index in np.ndindex(*grid_shape(node.chunks))
+    }
+    object.__setattr__(node, "kept", Kept(chunks, plan.ledger))

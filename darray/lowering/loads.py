@@ -1,0 +1,116 @@
+"""Loads: how a chunk task comes by the pieces that its program reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darray.index_maps import IndexMap
+from darray.io.formats import Chunked
+from darray.runtime import events
+from darray.runtime.boxes import Box, box_shape
+
+__all__ = ["Gather", "Generate", "Load", "Read", "Ready"]
+
+
+class Load(Protocol):
+    """One input of a chunk's program."""
+
+    def __call__(self, values: tuple[Any, ...]) -> NDArray[Any]:
+        """The piece, given the values of the tasks that the chunk's task needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A piece of an array in memory."""
+
+    piece: NDArray[Any]
+
+    def __call__(self, values: tuple[Any, ...]) -> NDArray[Any]:
+        """The piece itself."""
+        return self.piece
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A box of a stored array."""
+
+    source: Chunked
+    box: Box
+    index_map: IndexMap
+
+    def __call__(self, values: tuple[Any, ...]) -> NDArray[Any]:
+        """Read the box."""
+        if not events.consumers:
+            return self.index_map.arrange(self.source.read(self.box), self.box)  # type: ignore[no-any-return]
+        began = perf_counter_ns()
+        piece = self.source.read(self.box)
+        events.publish(
+            events.ValueMoved(
+                piece.nbytes, str(self.source), "host memory", began, perf_counter_ns()
+            )
+        )
+        return self.index_map.arrange(piece, self.box)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """A box of an array whose elements follow from their place."""
+
+    function: Callable[[Box], NDArray[Any]]
+    box: Box
+    step: tuple[slice, ...] | None
+    index_map: IndexMap
+
+    def __call__(self, values: tuple[Any, ...]) -> NDArray[Any]:
+        """Make the box."""
+        piece = self.function(self.box)
+        if self.step is not None:
+            piece = piece[self.step]
+        return self.index_map.arrange(piece, self.box)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """A box of an array whose chunks are the values of tasks.
+
+    ``pieces`` holds (position among the values, part of it, place in the box), and after
+    the position, for a task that gives several results, which one is meant.
+    """
+
+    pieces: tuple[tuple[int, Box, Box], ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    index_map: IndexMap
+    box: Box
+
+    def __call__(self, values: tuple[Any, ...]) -> NDArray[Any]:
+        """Put the pieces together; a box within one chunk is a view of it."""
+        if len(self.pieces) == 1:
+            position, part, _ = self.pieces[0]
+            whole = values[position][(*part, ...)]
+        else:
+            whole = np.empty(self.shape, self.dtype)
+            for position, part, place in self.pieces:
+                whole[(*place, ...)] = values[position][(*part, ...)]
+        return self.index_map.arrange(whole, self.box)  # type: ignore[no-any-return]
+
+
+def generate(
+    function: Callable[[Box], NDArray[Any]], box: Box, index_map: IndexMap
+) -> Generate:
+    """Load of `box`, whose steps may be greater than 1, from a function of boxes."""
+    if all(part.step == 1 for part in box):
+        return Generate(function, box, None, index_map)
+    dense = tuple([slice(part.start, part.stop, 1) for part in box])
+    return Generate(function, dense, tuple([slice(None, None, p.step) for p in box]), index_map)
+
+
+def gathered_shape(box: Box) -> tuple[int, ...]:
+    """Shape of what a `Gather` of `box` puts together."""
+    return box_shape(box)

@@ -1,0 +1,303 @@
+"""Planning: from the chunks that are wanted to the tasks that compute them."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darray.blocks import chunk_box, grid_shape, iterate_boxes, largest, overlapping
+from darray.expr.nodes import (
+    Concatenate,
+    Expression,
+    Generated,
+    MapBlocks,
+    Memory,
+    Reduce,
+    Stored,
+)
+from darray.lowering.calls import (
+    Combine,
+    Evaluate,
+    Fill,
+    MapBlock,
+    PartialReduce,
+    Pieces,
+    Reducer,
+)
+from darray.lowering.fusion import Group, Leaf, fuse
+from darray.lowering.loads import Gather, Load, Read, Ready, gathered_shape, generate
+from darray.lowering.plans import Draft, Index, Kept, Need, Plan, Stage
+from darray.runtime import Task
+from darray.runtime.boxes import Box, box_shape, shift
+
+__all__ = ["Planner"]
+
+# Partial results that one task joins.
+FAN_IN = 8
+
+
+@dataclass(eq=False, slots=True)
+class Bundle:
+    """Reductions of one array under one mask: they share the pass over its chunks."""
+
+    operand: Expression
+    where: Expression | None
+    members: list[tuple[Reduce, list[Index]]] = field(default_factory=list)
+
+
+class Planner:
+    """The state of planning: which chunks are wanted of what.
+
+    Expressions are taken from the last built to the first, so that when the turn of one
+    comes all that is wanted of it is known.
+    """
+
+    def __init__(self) -> None:
+        self.plan = Plan()
+        self.plan.ledgers.append(self.plan.ledger)
+        self.wanted: dict[Any, dict[Index, None]] = {}
+        # (-serial, order of arrival, what is to be planned)
+        self.queue: list[tuple[float, int, Any]] = []
+        self.arrivals = itertools.count()
+        self.bundles: dict[tuple[int, int], Bundle] = {}
+
+    def want(self, node: Any, serial: float, indices: Iterable[Index]) -> None:
+        """Ask for chunks of `node`."""
+        if node not in self.wanted:
+            self.wanted[node] = {}
+            heapq.heappush(self.queue, (-serial, next(self.arrivals), node))
+        self.wanted[node].update(dict.fromkeys(indices))
+
+    def want_all(self, node: Expression) -> None:
+        """Ask for every chunk of `node`."""
+        self.want(node, node.serial, np.ndindex(*grid_shape(node.chunks)))
+
+    def run(self) -> Plan:
+        """Plan all that was asked for."""
+        while self.queue:
+            node = heapq.heappop(self.queue)[2]
+            indices = list(self.wanted[node])
+            if isinstance(node, Bundle):
+                self.bundle(node, indices)
+            elif isinstance(node, Reduce):
+                self.reduce(node, indices)
+            elif isinstance(node, MapBlocks):
+                self.map_blocks(node, indices)
+            elif isinstance(node, Concatenate):
+                self.concatenate(node, indices)
+            else:
+                self.evaluate(node, indices)
+        self.plan.stages.sort(key=lambda stage: stage.serial)
+        return self.plan
+
+    # One kind of expression each
+
+    def fill(self, node: Expression, out: NDArray[Any]) -> None:
+        """Ask that `out` be filled with `node`."""
+        group = fuse([node], node.shape)
+        stage = self.stage("collect", math.inf, group, node)
+        for index, box in iterate_boxes(node.chunks):
+            pieces, needs = self.pieces(group, box)
+            stage.drafts.append(Draft((stage, index), Fill(pieces, out, box), needs))
+
+    def evaluate(self, node: Expression, indices: list[Index]) -> None:
+        """Plan chunks of an expression that one program computes."""
+        group = fuse([node], node.shape)
+        stage = self.stage("elementwise", node.serial, group, node)
+        for index in indices:
+            pieces, needs = self.pieces(group, chunk_box(node.chunks, index))
+            stage.drafts.append(Draft((node, index), Evaluate(pieces), needs))
+
+    def concatenate(self, node: Concatenate, indices: list[Index]) -> None:
+        """Plan chunks of arrays in a row; each chunk lies in one of them."""
+        axis = node.axis
+        ends = list(itertools.accumulate(part.shape[axis] for part in node.parts))
+        found: dict[int, tuple[Group, Stage]] = {}
+        for index in indices:
+            box = chunk_box(node.chunks, index)
+            start = box[axis].start
+            number = next((i for i, end in enumerate(ends) if start < end), 0)
+            part = node.parts[number]
+            if number not in found:
+                group = fuse([part], part.shape)
+                found[number] = (group, self.stage("concatenate", node.serial, group, node))
+            group, stage = found[number]
+            offsets = [0] * len(box)
+            offsets[axis] = part.shape[axis] - ends[number]
+            pieces, needs = self.pieces(group, shift(box, offsets))
+            stage.drafts.append(Draft((node, index), Evaluate(pieces), needs))
+
+    def map_blocks(self, node: MapBlocks, indices: list[Index]) -> None:
+        """Plan calls of a user's function on whole blocks."""
+        first = node.arrays[0]
+        group = fuse(node.arrays, first.shape)
+        name = getattr(node.function, "__name__", "map_blocks")
+        stage = self.stage(name, node.serial, group, first)
+        for index in indices:
+            pieces, needs = self.pieces(group, chunk_box(first.chunks, index))
+            shape = box_shape(chunk_box(node.chunks, index))
+            call = MapBlock(pieces, node.function, index, shape, node.dtype)
+            stage.drafts.append(Draft((node, index), call, needs))
+
+    def reduce(self, node: Reduce, indices: list[Index]) -> None:
+        """Leave a reduction to the pass over the chunks of what it reduces."""
+        key = (id(node.operand), id(node.where))
+        bundle = self.bundles.get(key)
+        if bundle is None:
+            bundle = self.bundles[key] = Bundle(node.operand, node.where)
+        bundle.members.append((node, indices))
+        below = max(one.serial for one in node.operands)
+        for index in indices:
+            # Later than all that the pass reads, earlier than any reduction in it.
+            self.want(bundle, below + 0.5, _line(node, index))
+
+    def bundle(self, bundle: Bundle, indices: list[Index]) -> None:
+        """Plan the pass over an array's chunks and the joining of the partial results."""
+        operand = bundle.operand
+        outputs = [operand] if bundle.where is None else [operand, bundle.where]
+        group = fuse(outputs, operand.shape)
+        reducers = tuple(
+            [Reducer(one.reduction, one.axes, one.errors, one.serial) for one, _ in bundle.members]
+        )
+        first = bundle.members[0][0]
+        # One task does all of it where each result is that of a single chunk.
+        is_whole = len(bundle.members) == 1 and all(
+            len(operand.chunks[axis]) == 1 for axis in first.axes
+        )
+        name = "+".join(dict.fromkeys(one.reduction.name for one, _ in bundle.members))
+        serial = first.serial if is_whole else max(one.serial for one in outputs) + 0.5
+        stage = self.stage(name, serial, group, operand, scratch=8)
+        for index in indices:
+            box = chunk_box(operand.chunks, index)
+            pieces, needs = self.pieces(group, box)
+            call = PartialReduce(pieces, reducers, box, operand.shape, is_whole)
+            key = (first, _line_index(first, index)) if is_whole else (bundle, index)
+            stage.drafts.append(Draft(key, call, needs))
+        if is_whole:
+            return
+        for number, (node, wanted) in enumerate(bundle.members):
+            joins = Stage(f"{node.reduction.name} of chunks", node.serial, stage.memory // 4)
+            self.plan.stages.append(joins)
+            for index in wanted:
+                self.join(joins, bundle, node, index, reducers[number], number)
+
+    def join(
+        self,
+        stage: Stage,
+        bundle: Bundle,
+        node: Reduce,
+        index: Index,
+        reducer: Reducer,
+        number: int,
+    ) -> None:
+        """Plan a tree of joins, whose shape depends on the number of chunks alone."""
+        level: list[Need] = [(bundle, at) for at in _line(node, index)]
+        pick: int | None = number
+        for depth in itertools.count():
+            is_last = len(level) <= FAN_IN
+            following: list[Need] = []
+            for start in range(0, len(level), FAN_IN):
+                key = (node, index) if is_last else (node, (index, depth, start))
+                call = Combine(reducer, pick, is_last, self.plan.ledger)
+                stage.drafts.append(Draft(key, call, level[start : start + FAN_IN]))
+                following.append(key)
+            if is_last:
+                return
+            level, pick = following, None
+
+    # What they share
+
+    def stage(
+        self, name: str, serial: float, group: Group, node: Expression, scratch: int = 0
+    ) -> Stage:
+        """Add a stage whose tasks run the program of `group` on chunks of `node`.
+
+        `scratch` are bytes an element that the tasks need besides.
+        """
+        sizes = [_loaded_itemsize(leaf) for leaf in group.leaves]
+        most = group.program.bytes_per_element(sizes) + scratch
+        stage = Stage(name, serial, most * math.prod(largest(node.chunks)))
+        self.plan.stages.append(stage)
+        return stage
+
+    def pieces(self, group: Group, box: Box) -> tuple[Pieces, list[Need]]:
+        """How the program of `group` comes by its inputs for `box`, and what that needs."""
+        needs: list[Need] = []
+        loads = tuple([self.load(leaf, box, needs) for leaf in group.leaves])
+        return Pieces(group.program, loads, box_shape(box), self.plan.ledger), needs
+
+    def load(self, leaf: Leaf, box: Box, needs: list[Need]) -> Load:
+        """How to come by what `leaf` shows in `box`; adds to `needs`."""
+        node, index_map = leaf.expression, leaf.index_map
+        source = index_map.source_box(box)
+        kept: Kept | None = node.kept
+        if kept is None:
+            if isinstance(node, Memory):
+                return Ready(index_map.arrange(node.array[(*source, ...)], source))
+            if isinstance(node, Stored):
+                self.plan.nbytes += math.prod(box_shape(source)) * node.dtype.itemsize
+                return Read(node.source, source, index_map)
+            if isinstance(node, Generated):
+                return generate(node.function, source, index_map)
+        pieces = []
+        for index, part, place in overlapping(node.chunks, source):
+            need: Need = (node, index)
+            if kept is None:
+                self.want(node, node.serial, [index])
+            else:
+                chunk = kept.chunks[index]
+                if not isinstance(chunk, Task):
+                    return Ready(index_map.arrange(chunk[(*part, ...)], source))
+                need = chunk
+            pieces.append((len(needs), part, place))
+            needs.append(need)
+        if kept is not None and kept.ledger not in self.plan.ledgers:
+            self.plan.ledgers.append(kept.ledger)
+        return Gather(tuple(pieces), gathered_shape(source), node.dtype, index_map, source)
+
+
+def _line(node: Reduce, index: Index) -> list[Index]:
+    """The chunks of the operand that make chunk `index` of a reduction, in C order."""
+    ranges = [
+        range(len(sizes)) if axis in node.axes else [index[axis]]
+        for axis, sizes in enumerate(node.operand.chunks)
+    ]
+    return list(itertools.product(*ranges))
+
+
+def _line_index(node: Reduce, index: Index) -> Index:
+    """The chunk of a reduction that chunk `index` of the operand is a part of."""
+    return tuple([0 if axis in node.axes else at for axis, at in enumerate(index)])
+
+
+def _loaded_itemsize(leaf: Leaf) -> int:
+    """Bytes that loading one element of `leaf` takes."""
+    node = leaf.expression
+    itemsize = max(1, int(node.dtype.itemsize))
+    if isinstance(node, Memory) and node.kept is None:
+        return 0
+    # A stored chunk is there twice while it is decoded.
+    return 2 * itemsize if isinstance(node, Stored) and node.kept is None else itemsize
+
+
+def forget_failed(roots: Iterable[Expression]) -> None:
+    """Let expressions below `roots` forget kept chunks that failed or were cancelled."""
+    seen: set[int] = set()
+    pending = list(roots)
+    while pending:
+        node = pending.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if node.kept is not None and not node.kept.is_usable():
+            object.__setattr__(node, "kept", None)
+        if node.kept is None:
+            pending.extend(node.operands)
+

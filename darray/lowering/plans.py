@@ -1,0 +1,90 @@
+"""Plans: chunk tasks to be, what each of them needs, and what it costs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from numpy.typing import NDArray
+
+from darray.kernels.warnings_ledger import Ledger
+from darray.runtime import Task
+
+__all__ = ["Draft", "Index", "Kept", "Key", "Need", "Plan", "Stage"]
+
+Index: TypeAlias = tuple[int, ...]
+
+# What names a draft: what it is a part of, and which part.
+Key: TypeAlias = tuple[Any, Any]
+
+# Drafts are needed by key; tasks that run or ran already as they are.
+Need: TypeAlias = Key | Task[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Chunks that a computation left with an expression: tasks, or arrays computed at once."""
+
+    chunks: dict[Index, Task[Any] | NDArray[Any]]
+    ledger: Ledger
+
+    def is_usable(self) -> bool:
+        """Whether no chunk has failed or was cancelled."""
+        return not any(
+            isinstance(one, Task) and one.done() and one.exception() is not None
+            for one in self.chunks.values()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A task to be: its call takes the values of `needs`."""
+
+    key: Key
+    call: Any
+    needs: list[Need]
+
+
+@dataclass(eq=False, slots=True)
+class Stage:
+    """Tasks of one kind, each of which holds at most `memory` bytes.
+
+    ``serial`` puts stages in an order in which each needs only those before it.
+    """
+
+    name: str
+    serial: float
+    memory: int = 0
+    drafts: list[Draft] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Plan:
+    """All that computes some expressions.
+
+    Attributes
+    ----------
+    stages : list of Stage
+        In order.
+    ledger : Ledger
+        Where this computation notes floating-point errors.
+    ledgers : list of Ledger
+        Those whose notes are to be issued with the results.
+    nbytes : int
+        Bytes that are read from stores.
+    """
+
+    stages: list[Stage] = field(default_factory=list)
+    ledger: Ledger = field(default_factory=Ledger)
+    ledgers: list[Ledger] = field(default_factory=list)
+    nbytes: int = 0
+
+    def drafts(self) -> Iterable[Draft]:
+        """All drafts, each after those it needs."""
+        return itertools.chain.from_iterable(stage.drafts for stage in self.stages)
+
+    def count(self) -> int:
+        """Number of tasks."""
+        return sum(len(stage.drafts) for stage in self.stages)

@@ -1,0 +1,70 @@
+"""Batches: many tasks, which may need each other, handed to the engine at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from darray.runtime.contexts import Options
+from darray.runtime.engine import Engine
+from darray.runtime.tasks import Task
+
+__all__ = ["Batch"]
+
+
+class Batch:
+    """Tasks that are made now and submitted together: none begins before all are known.
+
+    Made and used by one thread.
+
+    Examples
+    --------
+    >>> from darray.runtime.engine import current_engine
+    >>> batch = Batch(current_engine())
+    >>> two = batch.spawn(None, pow, (2, 1), [])
+    >>> eight = batch.spawn(None, pow, (two, 3), [two])
+    >>> batch.submit()
+    >>> eight.result()
+    8
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._tasks: list[tuple[Task[Any], list[Task[Any]] | None]] = []
+        self._frame = _calling_frame()
+
+    def spawn(
+        self,
+        options: Options | None,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        needs: list[Task[Any]],
+    ) -> Task[Any]:
+        """Make a task; `needs` are the tasks among `args`, which hold them at the top level."""
+        frame = self._frame
+        task: Task[Any] = Task(
+            self._engine, (function, args, None, bool(needs)), options, frame.f_code, frame.f_lasti
+        )
+        if options is not None and options.group is not None:
+            options.group.expect(task)
+        self._tasks.append((task, needs or None))
+        return task
+
+    def submit(self) -> None:
+        """Hand all the tasks to the engine; the batch is empty then and keeps none alive."""
+        tasks, self._tasks = self._tasks, []
+        self._engine.submit_all(tasks)
+
+
+def _calling_frame() -> FrameType:
+    """The innermost frame that is not of this package: where the user asked for the tasks."""
+    frame = sys._getframe(1)
+    package = __name__.partition(".")[0]
+    while (
+        frame.f_back is not None
+        and frame.f_globals.get("__name__", "").partition(".")[0] == package
+    ):
+        frame = frame.f_back
+    return frame

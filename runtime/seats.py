@@ -1,0 +1,151 @@
+"""Seats: the right to run tasks as one processor, and the threads that hold it."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Any
+
+from darray.runtime.limits import ThreadPools
+from darray.runtime.processor import Processor
+from darray.runtime.state import Schedule
+from darray.runtime.tasks import Task
+from darray.runtime.waiting import Stack
+
+__all__ = ["Seat", "Seats", "Worker"]
+
+
+class Seat:
+    """The right to run tasks as one processor; held by at most one thread at a time."""
+
+    __slots__ = ("load", "number", "processor", "returning")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.processor = Processor(worker=0, kind="cpu", index=number)
+        # Threads that waited for a task and want to go on.
+        self.returning: deque[Worker] = deque()
+        # Sum of the occupancies below 1 of the tasks that run beside the seat's holder.
+        self.load = 0.0
+
+
+class Worker:
+    """One thread, with or without a seat."""
+
+    __slots__ = ("aside", "called", "ending", "gate", "pools", "seat", "seated", "stack", "thread")
+
+    def __init__(self) -> None:
+        # The seat it serves; None while it is parked.
+        self.seat: Seat | None = None
+        # Whether this thread holds its seat; a task of small occupancy runs without, and so
+        # does one that waits.
+        self.seated = False
+        # The task for which the seat was given up and its occupancy counted instead.
+        self.aside: Task[Any] | None = None
+        # Whether it was let go since it was last given a seat.
+        self.called = False
+        # Whether its thread ends instead of waiting at its gate.
+        self.ending = False
+        self.stack = Stack()
+        self.thread: threading.Thread | None = None
+        # Which of the thread pools that threads set for themselves this one has set.
+        self.pools = 0
+        # Released by whoever gives this parked thread a seat, or ends it.
+        self.gate = threading.Lock()
+        self.gate.acquire()
+
+
+class Seats:
+    """Who sits where. Every method is called with the engine's lock held.
+
+    Invariants, checked by `_check`
+    -------------------------------
+    * Every seat is either in ``idle`` or held by exactly one worker with ``seated`` true.
+    * A worker in ``parked`` has no seat and blocks on its gate, or is about to; one that
+      was given a seat is let go by `let_go`, once.
+    * A seat with threads in ``returning`` is not idle.
+    """
+
+    def __init__(self, count: int, schedule: Schedule) -> None:
+        self.every = [Seat(number) for number in range(count)]
+        self.idle = self.every[::-1]
+        self.parked: list[Worker] = []
+        self.workers: set[Worker] = set()
+        self.pools = ThreadPools()
+        # Threads kept for the next waits; more than these end when they have no seat.
+        self.most_parked = 2 * count + 6
+        self._schedule = schedule
+
+    def fill(self) -> Worker | None:
+        """Give an idle seat that has work to a thread, which the caller lets go."""
+        for position in range(len(self.idle) - 1, -1, -1):
+            seat = self.idle[position]
+            if seat.load < 1 and self._schedule.has_work(seat.number):
+                if len(self.idle) == len(self.every):
+                    self.pools.restrict()
+                if self.parked:
+                    worker = self.parked.pop()
+                else:
+                    worker = Worker()
+                    self.workers.add(worker)
+                del self.idle[position]
+                worker.called = False
+                worker.seat, worker.seated = seat, True
+                return worker
+        return None
+
+    def vacate(self, worker: Worker) -> None:
+        """Give the worker's seat to a returning thread, or make it idle."""
+        seat = worker.seat
+        assert seat is not None and worker.seated
+        worker.seated = False
+        if seat.returning:
+            back = seat.returning.popleft()
+            back.seated = True
+            back.gate.release()
+            return
+        self.idle.append(seat)
+        if len(self.idle) == len(self.every):
+            self.pools.release()
+
+    def reclaim(self, worker: Worker) -> bool:
+        """Give the worker's seat back to it if it is idle; whether it is seated now."""
+        seat = worker.seat
+        assert seat is not None
+        if not worker.seated and seat in self.idle:
+            if len(self.idle) == len(self.every):
+                self.pools.restrict()
+            self.idle.remove(seat)
+            worker.seated = True
+        return worker.seated
+
+    def park(self, worker: Worker, ending: bool) -> None:
+        """Take the seat from a worker, which ends if it is to, or if enough are parked."""
+        if worker.seated:
+            self.vacate(worker)
+        worker.seat = None
+        if ending or len(self.parked) >= self.most_parked:
+            worker.ending = True
+            self.workers.discard(worker)
+        else:
+            self.parked.append(worker)
+
+    def mend(self) -> list[Worker]:
+        """Restore the invariants after a signal broke `fill` off; workers still to let go."""
+        held = {worker.seat for worker in self.workers if worker.seated}
+        self.idle = [seat for seat in self.every[::-1] if seat not in held]
+        self.parked = [
+            worker
+            for worker in self.workers
+            if worker.seat is None and worker.thread is not None
+        ]
+        return [worker for worker in self.workers if worker.seated and not worker.called]
+
+    def _check(self) -> None:
+        for seat in self.every:
+            holders = [one for one in self.workers if one.seated and one.seat is seat]
+            assert (seat in self.idle) + len(holders) == 1, "a seat is idle or has one holder"
+            assert not (seat in self.idle and seat.returning), "who returns takes an idle seat"
+            assert seat.load > -1e-9
+        assert len(self.idle) == len(set(self.idle))
+        assert all(worker.seat is None and not worker.seated for worker in self.parked)
