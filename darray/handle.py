@@ -145,7 +145,7 @@ class DArray(NDArrayOperatorsMixin):
         return BlocksView(self)
 
     @property
-    def T(self) -> Self:  # noqa: N802 - NumPy's name
+    def T(self) -> Self:
         """The array with its axes reversed."""
         return self.seen(IndexMap.transpose(None, self.shape))
 
@@ -266,7 +266,7 @@ class DArray(NDArrayOperatorsMixin):
             for task in tasks:
                 task.result()
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
             raise ValueError(
                 "a DArray cannot be seen as a NumPy array without a copy; use "
@@ -369,7 +369,7 @@ class DArray(NDArrayOperatorsMixin):
         self,
         function: Callable[..., Any],
         *others: Any,
-        dtype: DTypeLike = None,
+        dtype: DTypeLike | None = None,
         chunks: Chunks | None = None,
     ) -> DArray:
         """Array of ``function(block)`` for every block, or ``function(block, *blocks)``.
@@ -395,7 +395,7 @@ class DArray(NDArrayOperatorsMixin):
         >>> da.arange(4, blocks=2).map_blocks(np.cumsum).collect()
         array([0, 1, 2, 5])
         """
-        arrays = [self.expression, *map(expression_of, others)]
+        arrays = [self.expression, *map(as_expression, others)]
         result = self.dtype if dtype is None else np.dtype(dtype)
         return DArray.of(building.map_blocks(function, arrays, result, chunks))
 
@@ -519,7 +519,7 @@ def _is_finished(expression: Expression) -> bool:
 
 def write_results(results: tuple[Expression, ...], out: tuple[Any, ...]) -> Any:
     """Put results where ``out=`` says."""
-    written = []
+    written: list[Any] = []
     for result, target in zip(results, out, strict=True):
         if target is None:
             written.append(DArray.of(result))

@@ -17,6 +17,7 @@ REF = 2  # likewise
 NEST = 3  # a builtin container: what it holds is looked at
 FROZEN = 4  # replaced by a read-only view of itself, at once
 LOADED = 5  # replaced by what its loader returns, on the processor that runs the task
+PENDING = 6  # a container that `prepared` took apart, put together when the task runs
 
 _NESTS = (list, tuple, dict, set, frozenset)
 
@@ -34,9 +35,7 @@ def register_argument(cls: type, load: Callable[[Any], Any]) -> None:
     actions.clear()
 
 
-def register_frozen(
-    cls: type, freeze: Callable[[Any], Any], copy: Callable[[Any], Any]
-) -> None:
+def register_frozen(cls: type, freeze: Callable[[Any], Any], copy: Callable[[Any], Any]) -> None:
     """Hand values of class `cls` to tasks and out of them as ``freeze(value)``.
 
     ``copy(value)`` is the writable copy that ``fetch(..., copy=True)`` returns.
@@ -45,12 +44,30 @@ def register_frozen(
     actions.clear()
 
 
+class Pending:
+    """A builtin container as it was when given, with items to be replaced by their values."""
+
+    __slots__ = ("cls", "items")
+
+    def __init__(self, cls: type, items: list[Any]) -> None:
+        self.cls = cls
+        self.items = items
+
+    def loaded(self) -> Any:
+        """The container with its items replaced."""
+        if self.cls is dict:
+            return {loaded(key): loaded(item) for key, item in self.items}
+        return self.cls([loaded(item) for item in self.items])
+
+
 def action_of(cls: type) -> int:
     """The action for values of class `cls`, remembered in `actions`."""
     if issubclass(cls, Task):
         action = TASK
     elif issubclass(cls, Ref):
         action = REF
+    elif cls is Pending:
+        action = PENDING
     elif cls in _NESTS:
         action = NEST
     elif any(known in _loaders for known in cls.__mro__):
@@ -66,6 +83,11 @@ def action_of(cls: type) -> int:
     return action
 
 
+def _action(value: Any) -> int:
+    action = actions.get(value.__class__)
+    return action_of(value.__class__) if action is None else action
+
+
 def _registered(table: dict[type, Any], cls: type) -> Any:
     return next(table[known] for known in cls.__mro__ if known in table)
 
@@ -73,64 +95,63 @@ def _registered(table: dict[type, Any], cls: type) -> Any:
 def prepared(value: Any, needs: list[Task[Any]], path: tuple[int, ...] = ()) -> Any:
     """`value` as a task will keep it, with the tasks that it holds added to `needs`.
 
-    Containers that hold nothing to be frozen stay the same object. A container that holds
-    itself is left as it is from there on.
+    A container that holds anything to be replaced later is taken apart now, so that what
+    is put into it afterwards changes nothing. One that holds nothing of that kind and
+    nothing to be frozen stays the same object. A container that holds itself is left as it
+    is from there on.
     """
-    action = actions.get(value.__class__)
-    if action is None:
-        action = action_of(value.__class__)
-    if action == INERT:
+    action = _action(value)
+    if action == INERT or action == LOADED or action == PENDING:
         return value
     if action == TASK:
         needs.append(value)
-    elif action == REF:
-        needs.append(value.task)
-    elif action == FROZEN:
-        return _registered(_freezers, value.__class__)[0](value)
-    elif action == NEST and id(value) not in path:
-        path = (*path, id(value))
-        return _rebuilt(value, lambda item: prepared(item, needs, path))
-    return value
-
-
-def loaded(value: Any, path: tuple[int, ...] = ()) -> Any:
-    """`value` with finished tasks and refs replaced by their values, and loaders called."""
-    action = actions.get(value.__class__)
-    if action is None:
-        action = action_of(value.__class__)
-    if action == INERT or action == FROZEN:
         return value
+    if action == REF:
+        needs.append(value.task)
+        return value
+    if action == FROZEN:
+        return _registered(_freezers, value.__class__)[0](value)
+    if id(value) in path:
+        return value
+    path = (*path, id(value))
+    cls = value.__class__
+    if cls is dict:
+        pairs = [
+            (prepared(key, needs, path), prepared(item, needs, path)) for key, item in value.items()
+        ]
+        if any(_waits(item) for pair in pairs for item in pair):
+            return Pending(cls, pairs)
+        same = all(a is c and b is d for (a, b), (c, d) in zip(pairs, value.items(), strict=True))
+        return value if same else dict(pairs)
+    items = [prepared(item, needs, path) for item in value]
+    if any(_waits(item) for item in items):
+        return Pending(cls, items)
+    same = all(new is old for new, old in zip(items, value, strict=True))
+    return value if same else cls(items)
+
+
+def _waits(value: Any) -> bool:
+    """Whether a prepared value is to be replaced when the task runs."""
+    return _action(value) in (TASK, REF, LOADED, PENDING)
+
+
+def loaded(value: Any) -> Any:
+    """A prepared value with finished tasks and refs replaced, and loaders called."""
+    action = _action(value)
     if action == TASK:
         return value._value
     if action == REF:
         return value.task._value
     if action == LOADED:
-        return _registered(_loaders, value.__class__)(value)
-    if id(value) in path:
-        return value
-    path = (*path, id(value))
-    return _rebuilt(value, lambda item: loaded(item, path))
-
-
-def needs_loading(value: Any, path: tuple[int, ...] = ()) -> bool:
-    """Whether `loaded` would change `value`."""
-    action = actions.get(value.__class__)
-    if action is None:
-        action = action_of(value.__class__)
-    if action != NEST:
-        return action in (TASK, REF, LOADED)
-    if id(value) in path:
-        return False
-    path = (*path, id(value))
-    items = (*value.keys(), *value.values()) if value.__class__ is dict else value
-    return any(needs_loading(item, path) for item in items)
+        return sealed(_registered(_loaders, value.__class__)(value))
+    if action == PENDING:
+        return value.loaded()
+    return value
 
 
 def sealed(value: Any, path: tuple[int, ...] = ()) -> Any:
     """`value` as it is handed out: what can be frozen, also inside containers, is."""
-    action = actions.get(value.__class__)
-    if action is None:
-        action = action_of(value.__class__)
+    action = _action(value)
     if action == FROZEN:
         return _registered(_freezers, value.__class__)[0](value)
     if action == NEST and id(value) not in path:
@@ -141,9 +162,7 @@ def sealed(value: Any, path: tuple[int, ...] = ()) -> Any:
 
 def copied(value: Any, path: tuple[int, ...] = ()) -> Any:
     """`value` with a writable copy of everything in it that can be frozen."""
-    action = actions.get(value.__class__)
-    if action is None:
-        action = action_of(value.__class__)
+    action = _action(value)
     if action == FROZEN:
         return _registered(_freezers, value.__class__)[1](value)
     if action == NEST and id(value) not in path:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-__all__ = ["Box", "box_shape", "intersect", "shift", "whole"]
+__all__ = ["Box", "box_shape", "index_of", "intersect", "shift", "whole"]
 
 # One slice per axis; 0 <= start <= stop <= length of the axis, step >= 1, none of them None.
 Box: TypeAlias = tuple[slice, ...]
@@ -90,3 +90,14 @@ def shift(box: Box, offsets: Sequence[int]) -> Box:
             raise ValueError(f"{box!r} shifted by {offsets!r} would begin before element 0")
         moved.append(slice(cut.start + offset, cut.stop + offset, 1))
     return tuple(moved)
+
+
+def index_of(box: Box) -> tuple[Any, ...]:
+    """Index that gives `box` of an array as an array, also where it has no axes.
+
+    Examples
+    --------
+    >>> index_of((slice(0, 2, 1),))
+    (slice(0, 2, 1), Ellipsis)
+    """
+    return (*box, ...)

@@ -19,6 +19,9 @@ class TaskGroup(Protocol):
     def expect(self, task: Any) -> None:
         """Count in `task`, which is about to be submitted."""
 
+    def forget(self, task: Any) -> None:
+        """Leave out `task`, which was not submitted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -96,7 +99,10 @@ def entered(changes: dict[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def options(
-    *, scope: Scope | None = None, occupancy: float = 1.0, priority: int = 0
+    *,
+    scope: Scope | None = None,
+    occupancy: float | None = None,
+    priority: int | None = None,
 ) -> Iterator[None]:
     """Give these options to every task spawned in the block, and to the tasks they spawn.
 
@@ -110,7 +116,6 @@ def options(
     0
     """
     given = {"scope": scope, "occupancy": occupancy, "priority": priority}
-    defaults = {"scope": None, "occupancy": 1.0, "priority": 0}
-    changes = {key: value for key, value in given.items() if value != defaults[key]}
+    changes = {key: value for key, value in given.items() if value is not None}
     with entered(checked(changes)):
         yield

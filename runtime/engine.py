@@ -6,6 +6,7 @@ import atexit
 import importlib
 import os
 import pkgutil
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
@@ -32,9 +33,16 @@ class Engine(Protocol):
         """Take new tasks, none of which begins before all are taken."""
 
     def wait(
-        self, tasks: list[Task[Any]], timeout: float | None, count: int | None = None
+        self,
+        tasks: list[Task[Any]],
+        timeout: float | None,
+        count: int | None = None,
+        first_failure: bool = False,
     ) -> bool:
-        """Wait until `count` of the tasks, or all, are finished; whether they are."""
+        """Wait until `count` of the tasks, or all, are finished; whether they are.
+
+        With `first_failure` the wait also ends when one of them fails.
+        """
 
     def block(self, wait: Callable[[], R]) -> R:
         """Call ``wait()``, which blocks, with the calling task's processor given up."""
@@ -54,8 +62,11 @@ class Engine(Protocol):
     def processors(self) -> tuple[Processor, ...]:
         """Every processor."""
 
-    def close(self) -> None:
-        """Finish what was submitted and let the threads go."""
+    def close(self, finish: bool = True) -> None:
+        """Finish what was submitted, or cancel what has not begun, and let the threads go."""
+
+    def abandon(self) -> None:
+        """Refuse everything from now on: this is a child of a fork, without threads."""
 
 
 # Guards `_engine`; taken before an engine's own lock, never while one is held.
@@ -107,22 +118,35 @@ def configure(**changes: Any) -> None:
     """
     settings.checked(changes)
     if changes.get("engine") is not None and changes["engine"] not in engine_names():
-        raise LookupError(
-            f"there is no engine {changes['engine']!r}; there are {engine_names()!r}"
-        )
+        raise LookupError(f"there is no engine {changes['engine']!r}; there are {engine_names()!r}")
     if _engine is not None and _engine.current_task() is not None:
         raise RuntimeError("configure() ends the engine, so a task cannot call it")
     close()
     settings.update(**changes)
 
 
-def close() -> None:
-    """Finish what was submitted and let the engine go."""
+def close(finish: bool = True) -> None:
+    """Finish what was submitted, or cancel what has not begun, and let the engine go.
+
+    What runs meanwhile spawns on the same engine, which is let go only when it is closed.
+    """
     global _engine
-    with _lock:
-        engine, _engine = _engine, None
-    if engine is not None:
-        engine.close()
+    engine = _engine
+    if engine is None:
+        return
+    try:
+        engine.close(finish)
+    finally:
+        with _lock:
+            if _engine is engine:
+                _engine = None
+
+
+def _close_at_exit() -> None:
+    # A script that Ctrl-C ended does not go on with what it had not begun, nor wait for
+    # what it had: that would take a second Ctrl-C and print a second traceback.
+    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
+    close(finish=hasattr(sys, "ps1") or not interrupted)
 
 
 def _forget_after_fork() -> None:
@@ -130,9 +154,11 @@ def _forget_after_fork() -> None:
     # held: it starts afresh, and unfinished tasks of the parent can only be refused.
     global _engine, _lock
     _lock = threading.RLock()
-    _engine = None
+    engine, _engine = _engine, None
+    if engine is not None:
+        engine.abandon()
 
 
-atexit.register(close)
+atexit.register(_close_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_after_fork)

@@ -56,9 +56,7 @@ class Failure:
 
     __slots__ = ("context", "exception", "traceback")
 
-    def __init__(
-        self, exception: BaseException, traceback: TracebackType | None = None
-    ) -> None:
+    def __init__(self, exception: BaseException, traceback: TracebackType | None = None) -> None:
         self.exception = exception
         self.traceback = traceback
         self.context = exception.__context__

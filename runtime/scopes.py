@@ -127,7 +127,8 @@ def _values(singular: str, one: int | None, many: Iterable[int] | None) -> froze
     if not values:
         raise ValueError(f"scope({singular}s=[]) allows no processor; name at least one {singular}")
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        number: object = value
+        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
             raise ValueError(f"scope({singular}={value!r}): numbers of {singular}s count from 0")
     return values
 
@@ -149,6 +150,11 @@ def scope(
     >>> da.spawn.options(scope=da.scope(thread=0))(pow, 2, 3).result()
     8
     """
-    found = {"worker": _values("worker", worker, workers), "thread": _values("thread", thread, threads)}
-    term = frozenset((key, frozenset[Hashable](values)) for key, values in found.items() if values)
+    found = {
+        "worker": _values("worker", worker, workers),
+        "thread": _values("thread", thread, threads),
+    }
+    term = frozenset(
+        (key, frozenset[Hashable](values)) for key, values in found.items() if values is not None
+    )
     return Scope(frozenset([term]))

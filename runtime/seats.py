@@ -135,9 +135,7 @@ class Seats:
         held = {worker.seat for worker in self.workers if worker.seated}
         self.idle = [seat for seat in self.every[::-1] if seat not in held]
         self.parked = [
-            worker
-            for worker in self.workers
-            if worker.seat is None and worker.thread is not None
+            worker for worker in self.workers if worker.seat is None and worker.thread is not None
         ]
         return [worker for worker in self.workers if worker.seated and not worker.called]
 

@@ -65,8 +65,7 @@ def checked(changes: dict[str, Any]) -> dict[str, Any]:
     for name in changes:
         if name not in known:
             raise TypeError(
-                f"configure() has no setting {name!r}; the settings are "
-                f"{', '.join(sorted(known))}"
+                f"configure() has no setting {name!r}; the settings are {', '.join(sorted(known))}"
             )
     result = dict(changes)
     if result.get("memory_limit") is not None:

@@ -13,20 +13,12 @@ from types import FrameType
 from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, TypeVar, cast, overload
 
 from darray.runtime import contexts
-from darray.runtime.arguments import (
-    INERT,
-    action_of,
-    actions,
-    copied,
-    loaded,
-    needs_loading,
-    prepared,
-)
+from darray.runtime.arguments import INERT, actions, copied, loaded, prepared
 from darray.runtime.contexts import Options
 from darray.runtime.engine import Engine, current_engine
 from darray.runtime.processor import Processor
 from darray.runtime.scopes import Scope
-from darray.runtime.tasks import DONE, Task
+from darray.runtime.tasks import DONE, NO_KWARGS, WAITING, Task
 
 __all__ = [
     "ALL_COMPLETED",
@@ -47,10 +39,13 @@ __all__ = [
 
 P = ParamSpec("P")
 R = TypeVar("R")
+S = TypeVar("S", covariant=True)
 
 FIRST_COMPLETED = "FIRST_COMPLETED"
 FIRST_EXCEPTION = "FIRST_EXCEPTION"
 ALL_COMPLETED = "ALL_COMPLETED"
+
+_new_task = object.__new__
 
 
 def submit(
@@ -64,30 +59,45 @@ def submit(
 ) -> Task[Any]:
     """Make a task of a call and hand it to `engine`; `frame` is where it was spawned."""
     needs: list[Task[Any]] | None = None
-    lazy = False
     for arg in args:
         if actions.get(arg.__class__) != INERT:
-            needs, lazy = [], True
-            args = tuple([prepared(item, needs) for item in args])
+            needs = []
+            if arg.__class__ is Task and len(args) == 1:
+                needs.append(arg)
+            else:
+                args = tuple([prepared(item, needs) for item in args])
             break
     if kwargs:
-        needs, lazy = needs or [], True
+        needs = [] if needs is None else needs
         kwargs = {key: prepared(item, needs) for key, item in kwargs.items()}
     if actions.get(function.__class__) != INERT:
-        needs, lazy = needs or [], True
+        needs = [] if needs is None else needs
         function = prepared(function, needs)
+    task: Task[Any] = _new_task(Task)
+    task._engine = engine
+    task._function = function
+    task._args = args
+    # Where nothing was looked at, the function can be called with its arguments as they are.
+    task._kwargs = kwargs if kwargs else None if needs is None else NO_KWARGS
+    task._options = options
+    task._code = frame.f_code
+    task._instruction = frame.f_lasti
+    task._state = WAITING
+    task._value = task._needs = task._dependents = task._watchers = None
+    task._missing = 0
     if not needs and not callable(function):
         raise TypeError(f"spawn() calls its first argument, but {function!r} is not callable")
-    if lazy and not needs:
-        lazy = needs_loading((function, *args, *(kwargs or {}).values()))
     if after:
         needs = [*(needs or ()), *after]
-    task: Task[Any] = Task(
-        engine, (function, args, kwargs or None, lazy), options, frame.f_code, frame.f_lasti
-    )
     if options is not None and options.group is not None:
         options.group.expect(task)
-    engine.submit(task, needs)
+        try:
+            engine.submit(task, needs)
+        except BaseException:
+            options.group.forget(task)
+            raise
+    else:
+        engine.submit(task, needs)
     return task
 
 
@@ -164,7 +174,10 @@ def _spawn_options(
         limit has room for them.
     """
     given = {
-        "name": name, "scope": scope, "occupancy": occupancy, "priority": priority,
+        "name": name,
+        "scope": scope,
+        "occupancy": occupancy,
+        "priority": priority,
         "memory": memory,
     }
     changes = {key: value for key, value in given.items() if value is not None}
@@ -176,9 +189,7 @@ def _spawn_options(
 
     def spawn_with_options(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
         options = contexts.extended(changes) if changes else contexts.current.get()
-        return submit(
-            current_engine(), function, args, kwargs, options, sys._getframe(1), first
-        )
+        return submit(current_engine(), function, args, kwargs, options, sys._getframe(1), first)
 
     return spawn_with_options
 
@@ -188,10 +199,10 @@ _spawn.options = _spawn_options  # type: ignore[attr-defined]
 spawn = cast(Spawn, _spawn)
 
 
-class TaskFunction(Protocol[P, R]):
+class TaskFunction(Protocol[P, S]):
     """A function of which every call is a task; made by `task`."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Task[R]:
+    def __call__(self, *args: Any, **kwargs: Any) -> Task[S]:
         """Spawn a task that calls the function."""
 
 
@@ -229,8 +240,19 @@ def task_function(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     return spawn_call
 
 
+def _wait_for_all(tasks: list[Task[Any]]) -> None:
+    """Wait until `tasks`, which may belong to several engines, are finished."""
+    unfinished = [one for one in tasks if one._state < DONE]
+    if unfinished:
+        _engine_of(unfinished).wait(unfinished, None)
+
+
 def _engine_of(tasks: list[Task[Any]]) -> Engine:
-    return cast(Engine, tasks[0]._engine) if tasks else current_engine()
+    """The engine of the first unfinished of `tasks`; it refuses those of another."""
+    for one in tasks:
+        if one._state < DONE:
+            return cast(Engine, one._engine)
+    return current_engine()
 
 
 def fetch(value: Any, *, copy: bool = False) -> Any:
@@ -252,9 +274,7 @@ def fetch(value: Any, *, copy: bool = False) -> Any:
     """
     needs: list[Task[Any]] = []
     value = prepared(value, needs)
-    unfinished = [one for one in needs if one._state < DONE]
-    if unfinished:
-        _engine_of(unfinished).wait(unfinished, None)
+    _wait_for_all(needs)
     for one in needs:
         if one._state != DONE:
             one.result()
@@ -272,9 +292,7 @@ class WaitResult(NamedTuple):
 def wait(
     tasks: Iterable[Task[Any]] | Task[Any],
     timeout: float | None = None,
-    return_when: Literal[
-        "FIRST_COMPLETED", "FIRST_EXCEPTION", "ALL_COMPLETED"
-    ] = "ALL_COMPLETED",
+    return_when: Literal["FIRST_COMPLETED", "FIRST_EXCEPTION", "ALL_COMPLETED"] = "ALL_COMPLETED",
 ) -> WaitResult:
     """Wait for tasks, as `concurrent.futures.wait` does; failures are not raised.
 
@@ -297,21 +315,12 @@ def wait(
     elif return_when == FIRST_COMPLETED:
         engine.wait(every, timeout, 1)
     else:
-        deadline = None if timeout is None else monotonic() + timeout
-        while True:
-            finished = [one for one in every if one._state >= DONE]
-            if len(finished) == len(every) or any(one._state > DONE for one in finished):
-                break
-            left = None if deadline is None else deadline - monotonic()
-            if not engine.wait(every, left, len(finished) + 1):
-                break
+        engine.wait(every, timeout, None, True)
     done = {one for one in every if one._state >= DONE}
     return WaitResult(done, set(every) - done)
 
 
-def as_completed(
-    tasks: Iterable[Task[R]], timeout: float | None = None
-) -> Iterator[Task[R]]:
+def as_completed(tasks: Iterable[Task[R]], timeout: float | None = None) -> Iterator[Task[R]]:
     """Iterate over tasks in the order in which they finish.
 
     Raises
@@ -340,12 +349,13 @@ def _arriving(
     timeout: float | None,
 ) -> Iterator[Task[R]]:
     for count in range(len(every)):
-        left = None if deadline is None else max(0.0, deadline - monotonic())
         try:
             if arrivals.empty():
-                yield _engine_of(every).block(functools.partial(arrivals.get, timeout=left))
+                left = None if deadline is None else max(0.0, deadline - monotonic())
+                engine = _engine_of(every)
+                arrived = engine.block(functools.partial(arrivals.get, timeout=left))
             else:
-                yield arrivals.get()
+                arrived = arrivals.get()
         except Empty:
             raise TimeoutError(
                 f"{len(every) - count} of {len(every)} tasks were not finished within "
@@ -354,6 +364,7 @@ def _arriving(
         except KeyboardInterrupt:
             _engine_of(every).cancel_graph(every)
             raise
+        yield arrived
 
 
 def map(function: Callable[..., R], *iterables: Iterable[Any]) -> list[Task[R]]:
@@ -373,55 +384,72 @@ def map(function: Callable[..., R], *iterables: Iterable[Any]) -> list[Task[R]]:
 
 
 class Group:
-    """The tasks of a `sync` block: those not finished, and the failure spawned first."""
+    """The tasks of a `sync` block: those not told finished, and the failures among the rest."""
 
     def __init__(self) -> None:
         # Guards the three fields below; taken last, held for a few operations on them.
         self._lock = threading.Lock()
-        self._unfinished: dict[Task[Any], int] = {}
+        self._expected: dict[Task[Any], int] = {}
         self._count = 0
-        self._failures: list[tuple[int, Task[Any]]] = []
+        self._failed: list[tuple[int, Task[Any]]] = []
 
     def expect(self, task: Task[Any]) -> None:
         """Count `task`, which is about to be submitted, in."""
         with self._lock:
-            self._unfinished[task] = self._count
+            self._expected[task] = self._count
             self._count += 1
         task._watchers = [self.arrive]
+
+    def forget(self, task: Task[Any]) -> None:
+        """Leave out `task`, which was not submitted."""
+        with self._lock:
+            self._expected.pop(task, None)
 
     def arrive(self, task: Task[Any]) -> None:
         """Count `task`, which is finished, out."""
         with self._lock:
-            order = self._unfinished.pop(task)
-            if task._state != DONE:
-                self._failures.append((order, task))
+            order = self._expected.pop(task, None)
+            if order is not None and task._state != DONE:
+                self._failed.append((order, task))
+
+    def unfinished(self) -> list[Task[Any]]:
+        """The tasks that are not finished."""
+        with self._lock:
+            return [task for task in self._expected if task._state < DONE]
 
     def finish(self) -> None:
         """Wait until every task is finished, also those spawned meanwhile."""
-        while True:
-            with self._lock:
-                unfinished = [task for task in self._unfinished if task._state < DONE]
-            if not unfinished:
-                return
-            _engine_of(unfinished).wait(unfinished, None)
+        while unfinished := self.unfinished():
+            _wait_for_all(unfinished)
+
+    def cancel(self) -> None:
+        """Cancel the tasks that have not begun."""
+        unfinished = self.unfinished()
+        _engine_of(unfinished).cancel_graph(unfinished)
 
     def raise_first(self) -> None:
         """Raise the failure of the failed task that was spawned first, if one failed."""
         with self._lock:
-            failures = sorted(self._failures, key=lambda failure: failure[0])
-        if failures:
-            exceptions = {id(task._value.exception) for _, task in failures}
-            first = failures[0][1]
-            if len(exceptions) > 1:
-                first._value.exception.add_note(
-                    f"{len(exceptions) - 1} other task(s) of the sync block failed as well"
-                )
-            first.result()
+            # A finished task whose watchers are still to be called counts as well.
+            late = [(order, task) for task, order in self._expected.items() if task._state > DONE]
+            failed = sorted([*self._failed, *late], key=lambda failure: failure[0])
+        if not failed:
+            return
+        exceptions = {id(task._value.exception) for _, task in failed}
+        first = failed[0][1]
+        if len(exceptions) > 1:
+            first._value.exception.add_note(
+                f"{len(exceptions) - 1} other task(s) of the sync block failed as well"
+            )
+        first.result()
 
 
 @contextmanager
 def sync() -> Iterator[None]:
     """Wait at the end of the block for every task spawned in it, or by tasks of it.
+
+    Where the block itself raises, that exception goes on once the tasks are finished;
+    Ctrl-C cancels those that have not begun.
 
     Raises
     ------
@@ -443,6 +471,9 @@ def sync() -> Iterator[None]:
     try:
         with contexts.entered({"group": group}):
             yield
+    except KeyboardInterrupt:
+        group.cancel()
+        raise
     except BaseException:
         group.finish()
         raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from darray.runtime.budget import Budget
@@ -153,10 +153,11 @@ class Schedule:
         if options is None:
             self.shared.plain.append(task)
             return
-        self.special = True
         if options.scope is None:
+            self.special = self.special or options.priority != 0
             self.shared.push(task)
             return
+        self.special = True
         seats = self.seats(task)
         if len(seats) == len(self.processors):
             self.shared.push(task)
@@ -327,6 +328,10 @@ class Schedule:
             return _NONE
         return self.fail(task, Failure(self._cancellation(task)), CANCELLED)
 
+    def interrupted(self, task: Task[Any]) -> list[Task[Any]]:
+        """Cancel a RUNNING task, which Ctrl-C broke off; the tasks that this finished."""
+        return self.fail(task, Failure(self._cancellation(task)), CANCELLED)
+
     def _cancellation(self, task: Task[Any]) -> CancelledError:
         return CancelledError(
             f"task {task.name!r}, spawned at {task.spawned_at}, was cancelled before it ran"
@@ -352,14 +357,20 @@ class Schedule:
         task = self.starving()
         if task is None:
             return _NONE
+        return self.fail(task, self.no_room(task), FAILED)
+
+    def no_room(self, task: Task[Any]) -> Failure:
+        """Why `task` fails for want of memory: who holds what."""
         assert task._options is not None
-        error = MemoryLimitError(
-            f"task {task.name!r}, spawned at {task.spawned_at}, needs {task._options.memory:,} "
-            f"bytes, and nothing that runs will free them: of the {self.budget.limit:,} that the "
-            f"memory limit leaves for tasks, {self.budget.described()}. Let results go that are "
-            "not needed, use smaller Blocks, or raise memory_limit"
+        return Failure(
+            MemoryLimitError(
+                f"task {task.name!r}, spawned at {task.spawned_at}, needs "
+                f"{task._options.memory:,} bytes, and nothing that runs will free them: of the "
+                f"{self.budget.limit:,} that the memory limit leaves for tasks, "
+                f"{self.budget.described()}. Let results go that are not needed, use smaller "
+                "Blocks, or raise memory_limit"
+            )
         )
-        return self.fail(task, Failure(error), FAILED)
 
     def queued(self) -> list[Task[Any]]:
         """Every READY task."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
 from time import perf_counter
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 import darray as da
 from darray.command import description
 from darray.command.findings import Findings
+from darray.command.interruption import uninterrupted
 from darray.command.mistakes import Mistake, told_in_one_line
 from darray.command.rendering import as_text, number_text, table
 from darray.command.synthetic_field import SyntheticField
@@ -59,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     with told_in_one_line(ValueError, about="--size"):
         field = field_of(settings.parse_bytes(arguments.size))
     description.configure(arguments)
+    _zarr()
     limit = limits.memory_limit(settings.current())
     with _folder(arguments.keep) as folder:
         free = shutil.disk_usage(folder).free
@@ -103,29 +106,38 @@ def field_of(nbytes: int) -> SyntheticField:
 
 def write(field: SyntheticField, store: str) -> None:
     """Write the values of `field` to a new Zarr array at `store`, a task a chunk."""
-    try:
-        import zarr
-    except ImportError as error:
-        raise Mistake('darray demo needs zarr: pip install "darray[zarr]"') from error
-
-    with told_in_one_line(OSError, ValueError, about="cannot make the store"):
-        array = zarr.create_array(
-            store, shape=field.shape, chunks=_CHUNK, dtype=np.float32, compressors=None
+    steps = (range(0, n, size) for n, size in zip(field.shape, _CHUNK, strict=True))
+    boxes = [
+        tuple(
+            slice(start, min(start + size, n), 1)
+            for start, size, n in zip(starts, _CHUNK, field.shape, strict=True)
         )
+        for starts in product(*steps)
+    ]
+    with told_in_one_line(OSError, ValueError, about="cannot make the store"):
+        with uninterrupted():
+            array = _zarr().create_array(
+                store, shape=field.shape, chunks=_CHUNK, dtype=np.float32, compressors=None
+            )
 
         def write_chunk(box: Box) -> None:
             array[box] = field.values(box)
 
-        steps = (range(0, n, size) for n, size in zip(field.shape, _CHUNK, strict=True))
-        boxes = [
-            tuple(
-                slice(start, min(start + size, n), 1)
-                for start, size, n in zip(starts, _CHUNK, field.shape, strict=True)
-            )
-            for starts in product(*steps)
-        ]
         with progress("write"):
-            da.fetch(da.map(write_chunk, boxes))
+            tasks = da.map(write_chunk, boxes)
+            try:
+                da.fetch(tasks)
+            finally:
+                # After Ctrl-C some still write, and the store is to be removed.
+                da.wait(tasks)
+
+
+def _zarr() -> ModuleType:
+    try:
+        import zarr
+    except ImportError as error:
+        raise Mistake('darray demo needs zarr: pip install "darray[zarr]"') from error
+    return zarr
 
 
 def figure_checks(findings: Findings, field: SyntheticField) -> list[tuple[str, Any, Any, float]]:

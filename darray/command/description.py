@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import darray as da
 from darray.command import plotting, rendering
 from darray.command.findings import FIGURES, Findings
+from darray.command.interruption import uninterrupted
 from darray.command.mistakes import Mistake, told_in_one_line
 from darray.functions.summaries import summary, value_histogram
 from darray.runtime import limits, settings
@@ -98,7 +99,7 @@ def open_array(path: str) -> da.DArray:
     Mistake
         Where there is none, or none of numbers.
     """
-    with told_in_one_line(OSError, ValueError, TypeError, ImportError):
+    with told_in_one_line(OSError, ValueError, TypeError, ImportError), uninterrupted():
         file = da.File(path)
         array = {"zarr": da.from_zarr, "npy": da.from_npy}[file.format](path)
     if array.dtype.kind not in _KINDS:

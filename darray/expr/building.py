@@ -104,9 +104,7 @@ def elementwise(
         As NumPy raises them for the same call.
     """
     parameters = parameters or {}
-    samples = [
-        _sample(one.dtype) if isinstance(one, Expression) else one for one in arguments
-    ]
+    samples = [_sample(one.dtype) if isinstance(one, Expression) else one for one in arguments]
     errors = captured_errors()
     with np.errstate(all="ignore"):
         sampled = function(*samples, **parameters)
@@ -127,9 +125,7 @@ def elementwise(
             chunks = common_cut([(one.chunks, one.shape) for one in operands])
             break
     shape = operands[0].shape if chunks is first else tuple([sum(sizes) for sizes in chunks])
-    depth = 1 + max(
-        [one.depth for one in operands if isinstance(one, Elementwise)], default=0
-    )
+    depth = 1 + max([one.depth for one in operands if isinstance(one, Elementwise)], default=0)
     built = []
     for output, result in enumerate(results):
         given = parameters if mask is None else {**parameters, "result_dtype": result.dtype}

@@ -122,7 +122,7 @@ def _generated(
 def full(
     shape: int | tuple[int, ...],
     fill_value: Any,
-    dtype: DTypeLike = None,
+    dtype: DTypeLike | None = None,
     *,
     blocks: BlocksLike = "auto",
 ) -> DArray:
@@ -192,7 +192,11 @@ def empty(
 
 @implements(np.full_like)
 def full_like(
-    a: Any, fill_value: Any, dtype: DTypeLike = None, order: str = "K", subok: bool = True,
+    a: Any,
+    fill_value: Any,
+    dtype: DTypeLike | None = None,
+    order: str = "K",
+    subok: bool = True,
     shape: Any = None,
 ) -> DArray:
     """Array of one value with the shape, dtype and cut of another.
@@ -211,7 +215,7 @@ def full_like(
 
 @implements(np.zeros_like)
 def zeros_like(
-    a: Any, dtype: DTypeLike = None, order: str = "K", subok: bool = True, shape: Any = None
+    a: Any, dtype: DTypeLike | None = None, order: str = "K", subok: bool = True, shape: Any = None
 ) -> DArray:
     """Array of zeros with the shape, dtype and cut of another."""
     kind = as_expression(a).dtype if dtype is None else np.dtype(dtype)
@@ -220,7 +224,7 @@ def zeros_like(
 
 @implements(np.ones_like)
 def ones_like(
-    a: Any, dtype: DTypeLike = None, order: str = "K", subok: bool = True, shape: Any = None
+    a: Any, dtype: DTypeLike | None = None, order: str = "K", subok: bool = True, shape: Any = None
 ) -> DArray:
     """Array of ones with the shape, dtype and cut of another."""
     kind = as_expression(a).dtype if dtype is None else np.dtype(dtype)
@@ -229,7 +233,7 @@ def ones_like(
 
 @implements(np.empty_like)
 def empty_like(
-    a: Any, dtype: DTypeLike = None, order: str = "K", subok: bool = True, shape: Any = None
+    a: Any, dtype: DTypeLike | None = None, order: str = "K", subok: bool = True, shape: Any = None
 ) -> DArray:
     """Array to be assigned to with the shape, dtype and cut of another; zeros until then."""
     return zeros_like(a, dtype, shape=shape)
@@ -248,18 +252,19 @@ class _Range:
         (part,) = box
         if self.dtype.kind in "iub":
             first, last = part.start, part.stop
-            return (self.start + np.arange(first, last) * self.step).astype(self.dtype, copy=False)
+            values = self.start + np.arange(first, last) * self.step
+            return np.asarray(values, self.dtype)
         places = np.arange(part.start, part.stop)
         if self.dtype.kind in "fc":
             places = places.astype(self.dtype)
-        return (self.start + places * self.step).astype(self.dtype, copy=False)
+        return np.asarray(self.start + places * self.step, self.dtype)
 
 
 def arange(
     start: Any,
     stop: Any = None,
     step: Any = 1,
-    dtype: DTypeLike = None,
+    dtype: DTypeLike | None = None,
     *,
     blocks: BlocksLike = "auto",
 ) -> DArray:
@@ -306,12 +311,12 @@ class _Spaced:
             values = places / self.divisions * (self.stop - self.start)
         else:
             values = places * (self.stop - self.start)
-        values = values + self.start
+        values = np.asarray(values + self.start)
         if self.endpoint and self.length > 1 and part.stop == self.length and len(values):
             values[-1] = self.stop
         if self.dtype.kind in "iu":
             values = np.floor(values)
-        return values.astype(self.dtype, copy=False)
+        return np.asarray(values, self.dtype)
 
 
 def linspace(
@@ -319,7 +324,7 @@ def linspace(
     stop: Any,
     num: int = 50,
     endpoint: bool = True,
-    dtype: DTypeLike = None,
+    dtype: DTypeLike | None = None,
     *,
     blocks: BlocksLike = "auto",
 ) -> DArray:
@@ -362,8 +367,8 @@ class _Diagonal:
 
 
 def eye(
-    N: int,  # noqa: N803 - NumPy's name
-    M: int | None = None,  # noqa: N803 - NumPy's name
+    N: int,
+    M: int | None = None,
     k: int = 0,
     dtype: DTypeLike = float,
     *,
@@ -472,9 +477,7 @@ def _gathered(chunks: Chunks, itemsize: int) -> Chunks:
     """Chunks joined with their neighbours, last axis first, while they fit the target."""
     sizes = [max(axis) for axis in chunks]
     for axis in reversed(range(len(chunks))):
-        while (
-            sizes[axis] < sum(chunks[axis]) and 2 * math.prod(sizes) * max(itemsize, 1) <= TARGET
-        ):
+        while sizes[axis] < sum(chunks[axis]) and 2 * math.prod(sizes) * max(itemsize, 1) <= TARGET:
             sizes[axis] *= 2
     return cut(
         Blocks(*(min(size, sum(axis)) or -1 for size, axis in zip(sizes, chunks, strict=True))),

@@ -11,7 +11,7 @@ from darray.expr import building
 from darray.expr.nodes import Expression
 from darray.handle import DArray, argument_of, as_expression
 
-__all__ = ["astype", "around", "clip", "imag", "real", "where"]
+__all__ = ["around", "astype", "clip", "imag", "real", "where"]
 
 
 @implements(np.where)

@@ -16,7 +16,6 @@ from darray.kernels.reductions import NO_VALUE
 __all__ = ["reduced"]
 
 
-
 def reduced(
     function: Callable[..., Any],
     a: Any,

@@ -15,20 +15,18 @@ from darray.kernels.warnings_ledger import Ledger, recording
 __all__ = ["cast", "run"]
 
 
-def cast(array: NDArray[Any], dtype: DTypeLike, casting: str = "unsafe") -> NDArray[Any]:
+def cast(array: NDArray[Any], dtype: DTypeLike, casting: Any = "unsafe") -> NDArray[Any]:
     """Return `array` as `dtype`; the function that a cast in a program calls."""
-    return np.asanyarray(array).astype(dtype, casting=casting, copy=False)  # type: ignore[arg-type]
-
-
-# What NumPy names in the message where casting a value overflows or is invalid.
-cast.__name__ = "cast"
+    result: NDArray[Any] = np.asarray(array).astype(dtype, casting=casting, copy=False)
+    return result
 
 
 @kernel(np.where, on="cpu")
 def _where(condition: NDArray[Any], x: Any, y: Any) -> NDArray[Any]:
     # np.where takes Python scalars for arrays of their default dtype before it promotes;
     # they arrive here already cast, and go through unchanged.
-    return np.where(condition, x, y)
+    chosen: NDArray[Any] = np.where(condition, x, y)
+    return chosen
 
 
 def run(

@@ -17,8 +17,9 @@ __all__ = ["TILE", "Walk", "in_memory_order", "strips", "tile_lengths"]
 
 Array = NDArray[Any]
 
-# Elements of a tile: half a MiB as float64, so that it stays in a core's second-level cache.
-TILE = 65536
+# Elements of a tile: two MiB as float64.  A core's second-level cache would hold a quarter of it,
+# but NumPy then returns to Python every ten microseconds, and threads wait for each other there.
+TILE = 1 << 18
 # Results of one strip where the last axis is kept: long enough for NumPy's inner loops, short
 # enough for the running sums to stay in the first-level cache while many rows go by.
 _STRIP = 8192

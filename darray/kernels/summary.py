@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,10 +23,8 @@ Array: TypeAlias = NDArray[Any]
 # its fifty-two bits, and the values are summed again with something near the mean taken off first.
 _ILL_CONDITIONED = 256.0
 
-# Dot products of rows this long are the fastest sums there are.  A BLAS would start threads of its
-# own for long rows (OpenBLAS from 10,000 elements), beside ours.
+# Rows shorter than half of this are laid side by side until they are as long.
 _ROW = 2048
-_ONES = np.ones(_ROW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +96,43 @@ class Summary:
         if where is not None:
             raise TypeError("summary has no argument 'where'; set values to NaN to leave them out")
         walk = in_memory_order(chunk, axes)
-        length = prod([walk.array.shape[axis] for axis in walk.axes])
-        if length == 0 and 0 not in walk.result_shape:
+        if chunk.size == 0 and 0 not in walk.result_shape:
             raise ValueError("zero-size array to reduction operation summary which has no identity")
-        native = chunk.dtype.newbyteorder("=")
-        kinds = (np.int64, np.int64, native, native, np.float64, np.float64, np.float64)
-        result = [np.empty(walk.result_shape, kind) for kind in kinds]
-        axes_or_all = None if len(walk.axes) == walk.array.ndim else walk.axes
-        buffer = np.empty(min(walk.array.size, TILE))
         with np.errstate(all="ignore"):
-            for strip, tiles in strips(walk.array.shape, walk.axes):
-                figures = _strip_figures(walk.array, axes_or_all, tiles, buffer)
-                for whole, figure in zip(result, figures, strict=True):
-                    whole[strip] = figure
-        return tuple([walk.restore(whole) for whole in result])
+            figures = self._figures(walk.array, walk.axes)
+        return tuple([walk.restore(figure) for figure in figures])
+
+    def _figures(self, array: Array, axes: tuple[int, ...]) -> Partial:
+        """Return the partial result of an array in memory order."""
+        if axes == (0,) and array.ndim == 2 and array.flags.c_contiguous:
+            # NumPy goes along rows: rows of a few elements are laid side by side as one.
+            beside = 1 << max(_ROW // max(array.shape[1], 1), 1).bit_length() - 1
+            count = len(array) // beside
+            if beside > 1 and count > 1:
+                return self._figures_of_short_rows(array, count, beside)
+        native = array.dtype.newbyteorder("=")
+        kinds = (np.int64, np.int64, native, native, np.float64, np.float64, np.float64)
+        shape = [1 if axis in axes else length for axis, length in enumerate(array.shape)]
+        result = tuple([np.empty(shape, kind) for kind in kinds])
+        buffer = np.empty(min(array.size, TILE))
+        axes_or_all = None if len(axes) == array.ndim else axes
+        for strip, tiles in strips(array.shape, axes):
+            figures = _strip_figures(array, axes_or_all, tiles, buffer)
+            for whole, figure in zip(result, figures, strict=True):
+                whole[strip] = figure
+        return result
+
+    def _figures_of_short_rows(self, array: Array, count: int, beside: int) -> Partial:
+        """Return the partial result along axis 0, `beside` rows, a power of two, taken as one."""
+        width = array.shape[1]
+        long = array[: count * beside].reshape(count, beside * width)
+        figures = tuple([f.reshape(beside, width) for f in self._figures(long, (0,))])
+        while beside > 1:
+            beside //= 2
+            halves = tuple([f[:beside] for f in figures]), tuple([f[beside:] for f in figures])
+            figures = self.combine(halves)
+        rest = array[len(long) * long.shape[1] // width :]
+        return self.combine([figures, self._figures(rest, (0,))]) if len(rest) else figures
 
     def combine(self, partials: Sequence[Partial]) -> Partial:
         """Add the counts, keep the extremes, merge the moments."""
@@ -147,8 +167,12 @@ class _Running:
 
     Parameters
     ----------
+    axes
+        The reduced axes, or None for all.
     shift
         Taken off the values before they are summed and squared.
+    buffer
+        Room for the largest tile as float64.
     """
 
     __slots__ = (
@@ -174,35 +198,50 @@ class _Running:
         self.first: Any = 0.0
         self.second: Any = 0.0
 
-    def add(self, values: Array) -> None:
-        """Add the values of a tile."""
+    def add(self, values: Array, at_once: bool = False) -> None:
+        """Add the values of a tile; `at_once`, the only one, is shifted by its own means."""
         reduced: dict[str, Any] = {"axis": self.axes, "keepdims": self.axes is not None}
         smallest = np.minimum.reduce(values, **reduced)
         largest = np.maximum.reduce(values, **reduced)
-        work = self.buffer[: values.size].reshape(values.shape)
-        summed = values
-        if self.shift is not None or values.dtype != np.float64 or not values.flags.c_contiguous:
-            np.copyto(work, values)
-            summed = work
-        if self.shift is not None:
-            np.subtract(work, self.shift, out=work)
-        if (smallest != smallest).any():  # a tile's extremes are NaN where one of its values is
+        missing = None
+        if values.dtype.kind == "f" and (smallest != smallest).any():
+            # A tile's extremes are NaN where one of its values is.
             missing = np.isnan(values)
-            np.copyto(work, summed)
-            np.copyto(work, 0, where=missing)
-            summed = work
             self.nans = self.nans + np.add.reduce(missing, dtype=np.int64, **reduced)
             smallest = np.fmin.reduce(values, **reduced)
             largest = np.fmax.reduce(values, **reduced)
-        first, second = _sums(summed, self.axes, work)
         if self.length == 0:
-            self.first, self.second, self.smallest, self.largest = first, second, smallest, largest
+            self.smallest, self.largest = smallest, largest
         else:
-            self.first += first
-            self.second += second
             self.smallest = np.fmin(self.smallest, smallest)
             self.largest = np.fmax(self.largest, largest)
-        self.length += values.size // max(first.size, 1)
+        self.length += values.size // max(smallest.size, 1)
+        work = self.buffer[: values.size].reshape(values.shape)
+        summed = self._shifted(values, missing, work)
+        if at_once:
+            self.first = np.add.reduce(summed, **reduced)
+            self.shift = self.centre(common=False)
+            self.first = np.where(np.isfinite(self.first), 0.0, self.first)
+            summed = self._shifted(summed, missing, work)
+        else:
+            self.first = self.first + np.add.reduce(summed, **reduced)
+        np.square(summed, out=work)
+        self.second = self.second + np.add.reduce(work, **reduced)
+
+    def _shifted(self, values: Array, missing: Array | None, work: Array) -> Array:
+        """Return the values less the shift as float64, 0 where one is missing."""
+        if self.shift is not None:
+            if values.dtype != np.float64:
+                np.copyto(work, values)
+                values = work
+            np.subtract(values, self.shift, out=work)
+        elif values.dtype == np.float64 and values.flags.c_contiguous and missing is None:
+            return values
+        else:
+            np.copyto(work, values)
+        if missing is not None:
+            np.copyto(work, 0, where=missing)
+        return work
 
     def moments(self) -> tuple[Any, Any, Any]:
         """Return the count, the mean off the shift, and the squared deviations from the mean."""
@@ -230,38 +269,23 @@ class _Running:
         return np.mean(finite) if finite.size else 0.0
 
 
-def _sums(values: Array, axes: tuple[int, ...] | None, work: Array) -> tuple[Any, Any]:
-    """Return the sum and the sum of squares; `work` may be the values, and is overwritten."""
-    if axes is not None:
-        first = np.add.reduce(values, axis=axes, keepdims=True)
-        np.square(values, out=work)
-        return first, np.add.reduce(work, axis=axes, keepdims=True)
-    flat = values.reshape(-1)
-    whole = flat.size - flat.size % _ROW
-    rows = flat[:whole].reshape(-1, _ROW)
-    first, second = np.add.reduce(np.vecdot(rows, _ONES)), np.add.reduce(np.vecdot(rows, rows))
-    if whole < flat.size:
-        rest = flat[whole:]
-        first, second = first + np.add.reduce(rest), second + np.vecdot(rest, rest)
-    return first, second
-
-
 def _strip_figures(
     array: Array, axes: tuple[int, ...] | None, tiles: Sequence[Box], buffer: Array
 ) -> tuple[Any, ...]:
     """Return the figures of one strip.
 
-    The first tile tells whether a shift is needed, and whether one will do for all results, which
-    costs less.  Where that was not enough for the other tiles, they are read once more.
+    A single tile stays in the cache while its means are taken off.  Of several, the first tells
+    whether a shift is needed, and whether one will do for all results, which costs less.  Where
+    that was not enough for the other tiles, they are read once more.
     """
     shift = None
-    for attempt in range(4):
+    for attempt in range(1 if len(tiles) == 1 else 4):
         running = _Running(axes, shift, buffer)
         for number, tile in enumerate(tiles):
-            running.add(array[tile])
+            running.add(array[tile], at_once=len(tiles) == 1)
             if number == 0 and attempt < 2 and len(tiles) > 1 and not running.is_exact():
                 break
-        if running.is_exact():
+        if len(tiles) == 1 or running.is_exact():
             break
         shift = running.centre(common=attempt == 0)
     count, offset, m2 = running.moments()

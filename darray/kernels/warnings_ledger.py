@@ -82,7 +82,7 @@ def caller_depth() -> int:
     return depth
 
 
-class recording:  # noqa: N801 - a context manager, named as one
+class recording:
     """Obey an `ErrorState` in a block and note in a ledger what is not raised at once.
 
     ``name`` is what the running function is called in the messages, ``origin`` the number
@@ -96,7 +96,7 @@ class recording:  # noqa: N801 - a context manager, named as one
         self._ledger = ledger
         self.name = name
         self.origin = origin
-        modes = [mode if mode in ("ignore", "raise") else "call" for mode in errors[:4]]
+        modes: list[Any] = [mode if mode in ("ignore", "raise") else "call" for mode in errors[:4]]
         self._context: Any = np.errstate(
             divide=modes[0], over=modes[1], under=modes[2], invalid=modes[3], call=self._note
         )

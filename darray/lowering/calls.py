@@ -13,7 +13,7 @@ from darray.kernels.programs import ErrorState, Program
 from darray.kernels.reductions import Partial, Reduction
 from darray.kernels.warnings_ledger import Ledger, recording
 from darray.lowering.loads import Load
-from darray.runtime.boxes import Box
+from darray.runtime.boxes import Box, index_of
 
 __all__ = ["Combine", "Evaluate", "Fill", "MapBlock", "PartialReduce", "Reducer"]
 
@@ -66,7 +66,7 @@ class Fill:
     def __call__(self, *values: Any) -> None:
         """Write the chunk."""
         (result,) = self.pieces.compute(values)
-        self.out[(*self.box, ...)] = result
+        self.out[index_of(self.box)] = result
 
 
 @dataclass(frozen=True, slots=True)

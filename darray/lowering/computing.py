@@ -13,14 +13,19 @@ from numpy.typing import NDArray
 
 from darray.blocks import chunk_box, chunk_count, grid_shape
 from darray.expr.nodes import Expression, MapBlocks, Memory, Reduce
-from darray.lowering.planning import Planner, forget_failed
+from darray.lowering.fusion import has_usable_chunks
+from darray.lowering.planning import Planner
 from darray.lowering.plans import Index, Kept, Key, Plan
 from darray.runtime import MemoryLimitError, Task, TasksPlanned, events, limits, settings, spawn
 from darray.runtime.batches import Batch
+from darray.runtime.boxes import index_of
 from darray.runtime.contexts import DEFAULT, current
 from darray.runtime.engine import Engine, current_engine
 
 __all__ = ["chunk_task", "chunk_tasks", "compute", "persist"]
+
+# Chunks of at most this many elements fit any memory limit that a process could start with.
+SMALL_CHUNK = 2**16
 
 
 def compute(
@@ -35,7 +40,6 @@ def compute(
     BaseException
         What a chunk's computation raised.
     """
-    forget_failed(nodes)
     planner = Planner()
     results = []
     for number, node in enumerate(nodes):
@@ -55,10 +59,9 @@ def compute(
 
 def persist(nodes: Sequence[Expression]) -> None:
     """Start to compute expressions and keep their chunks with them."""
-    forget_failed(nodes)
     planner = Planner()
     for node in nodes:
-        if node.kept is None and not isinstance(node, Memory):
+        if not isinstance(node, Memory) and not has_usable_chunks(node):
             planner.want_all(node)
     plan = planner.run()
     kept = [one for one in planner.wanted if one in nodes or isinstance(one, Reduce | MapBlocks)]
@@ -79,7 +82,7 @@ def chunk_task(node: Expression, index: Index) -> Task[Any]:
         chunk = kept.chunks[index]
         return chunk if isinstance(chunk, Task) else spawn(np.asarray, chunk)
     assert isinstance(node, Memory)
-    return spawn(np.asarray, node.array[(*chunk_box(node.chunks, index), ...)])
+    return spawn(np.asarray, node.array[index_of(chunk_box(node.chunks, index))])
 
 
 def carry_out(plan: Plan, keepers: list[Expression], wait: bool = True) -> None:
@@ -117,9 +120,10 @@ def _stop_after(engine: Engine, last: list[Task[Any]], position: int, task: Task
 
 def check_memory(plan: Plan) -> None:
     """Refuse a plan of which a single task cannot fit the memory limit."""
-    most = max(plan.stages, key=lambda stage: stage.memory, default=None)
-    if most is None or most.memory < 2**22:
+    large = [stage for stage in plan.stages if stage.elements > SMALL_CHUNK]
+    if not large:
         return
+    most = max(large, key=lambda stage: stage.memory)
     room = limits.task_memory(settings.current())
     if most.memory > room:
         raise MemoryLimitError(
@@ -132,9 +136,7 @@ def run_here(plan: Plan) -> dict[Key, Any]:
     """Run a plan in the calling thread; the values by key."""
     values: dict[Key, Any] = {}
     for draft in plan.drafts():
-        needed = [
-            need.result() if isinstance(need, Task) else values[need] for need in draft.needs
-        ]
+        needed = [need.result() if isinstance(need, Task) else values[need] for need in draft.needs]
         values[draft.key] = draft.call(*needed)
     return values
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from darray.expr.nodes import Elementwise, Expression, Recut, View
 from darray.index_maps import IndexMap
 from darray.kernels.programs import Instruction, Operand, Program
 
-__all__ = ["Group", "Leaf", "fuse"]
+__all__ = ["Group", "Leaf", "fuse", "has_usable_chunks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,29 @@ class Group:
 
 def is_fused(expression: Expression) -> bool:
     """Whether a group computes `expression` instead of reading it chunk by chunk."""
-    return expression.kept is None and isinstance(expression, Elementwise | View | Recut)
+    return isinstance(expression, _FUSED) and (
+        expression.kept is None or not has_usable_chunks(expression)
+    )
+
+
+def has_usable_chunks(expression: Expression) -> bool:
+    """Whether chunks are kept with `expression`; those that failed or were cancelled go."""
+    if expression.kept is not None and not expression.kept.is_usable():
+        object.__setattr__(expression, "kept", None)
+    return expression.kept is not None
+
+
+_FUSED = (Elementwise, View, Recut)
+
+# The same map object for arrays of one shape, which saves making it for every computation.
+_identity = lru_cache(maxsize=256)(IndexMap.identity)
 
 
 class _Fusing:
     """The state of one fusion; expressions are found again under the same map only."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        self.identity = IndexMap.identity(shape)
+        self.identity = _identity(shape)
         # Every map met, by value, so that the same map is the same object from here on.
         self.maps: dict[IndexMap, IndexMap] = {self.identity: self.identity}
         self.found: dict[tuple[int, int], Operand] = {}
@@ -66,6 +82,7 @@ class _Fusing:
             if key in self.found:
                 pending.pop()
             elif not is_fused(node):
+                has_usable_chunks(node)
                 self.found[key] = (len(self.leaves), None)
                 self.leaves.append(Leaf(node, at))
                 pending.pop()

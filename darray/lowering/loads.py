@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from darray.index_maps import IndexMap
 from darray.io.formats import Chunked
 from darray.runtime import events
-from darray.runtime.boxes import Box, box_shape
+from darray.runtime.boxes import Box, box_shape, index_of
 
 __all__ = ["Gather", "Generate", "Load", "Read", "Ready"]
 
@@ -93,17 +93,15 @@ class Gather:
         """Put the pieces together; a box within one chunk is a view of it."""
         if len(self.pieces) == 1:
             position, part, _ = self.pieces[0]
-            whole = values[position][(*part, ...)]
+            whole = values[position][index_of(part)]
         else:
             whole = np.empty(self.shape, self.dtype)
             for position, part, place in self.pieces:
-                whole[(*place, ...)] = values[position][(*part, ...)]
+                whole[index_of(place)] = values[position][index_of(part)]
         return self.index_map.arrange(whole, self.box)  # type: ignore[no-any-return]
 
 
-def generate(
-    function: Callable[[Box], NDArray[Any]], box: Box, index_map: IndexMap
-) -> Generate:
+def generate(function: Callable[[Box], NDArray[Any]], box: Box, index_map: IndexMap) -> Generate:
     """Load of `box`, whose steps may be greater than 1, from a function of boxes."""
     if all(part.step == 1 for part in box):
         return Generate(function, box, None, index_map)

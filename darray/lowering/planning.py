@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ from darray.lowering.fusion import Group, Leaf, fuse
 from darray.lowering.loads import Gather, Load, Read, Ready, gathered_shape, generate
 from darray.lowering.plans import Draft, Index, Kept, Need, Plan, Stage
 from darray.runtime import Task
-from darray.runtime.boxes import Box, box_shape, shift
+from darray.runtime.boxes import Box, box_shape, index_of, shift
 
 __all__ = ["Planner"]
 
@@ -183,7 +184,12 @@ class Planner:
         if is_whole:
             return
         for number, (node, wanted) in enumerate(bundle.members):
-            joins = Stage(f"{node.reduction.name} of chunks", node.serial, stage.memory // 4)
+            joins = Stage(
+                f"{node.reduction.name} of chunks",
+                node.serial,
+                math.prod(largest(node.chunks)),
+                partial(_joined_itemsize, node),
+            )
             self.plan.stages.append(joins)
             for index in wanted:
                 self.join(joins, bundle, node, index, reducers[number], number)
@@ -221,9 +227,8 @@ class Planner:
 
         `scratch` are bytes an element that the tasks need besides.
         """
-        sizes = [_loaded_itemsize(leaf) for leaf in group.leaves]
-        most = group.program.bytes_per_element(sizes) + scratch
-        stage = Stage(name, serial, most * math.prod(largest(node.chunks)))
+        most = partial(_itemsize_at_peak, group, scratch)
+        stage = Stage(name, serial, math.prod(largest(node.chunks)), most)
         self.plan.stages.append(stage)
         return stage
 
@@ -240,7 +245,7 @@ class Planner:
         kept: Kept | None = node.kept
         if kept is None:
             if isinstance(node, Memory):
-                return Ready(index_map.arrange(node.array[(*source, ...)], source))
+                return Ready(index_map.arrange(node.array[index_of(source)], source))
             if isinstance(node, Stored):
                 self.plan.nbytes += math.prod(box_shape(source)) * node.dtype.itemsize
                 return Read(node.source, source, index_map)
@@ -254,7 +259,7 @@ class Planner:
             else:
                 chunk = kept.chunks[index]
                 if not isinstance(chunk, Task):
-                    return Ready(index_map.arrange(chunk[(*part, ...)], source))
+                    return Ready(index_map.arrange(chunk[index_of(part)], source))
                 need = chunk
             pieces.append((len(needs), part, place))
             needs.append(need)
@@ -277,6 +282,18 @@ def _line_index(node: Reduce, index: Index) -> Index:
     return tuple([0 if axis in node.axes else at for axis, at in enumerate(index)])
 
 
+def _itemsize_at_peak(group: Group, scratch: int) -> int:
+    """Bytes that running the program of `group` holds for each element."""
+    sizes = [_loaded_itemsize(leaf) for leaf in group.leaves]
+    return group.program.bytes_per_element(sizes) + scratch
+
+
+def _joined_itemsize(node: Reduce) -> int:
+    """Bytes that joining partial results holds for each element of the result."""
+    # A partial result has up to three arrays of eight bytes an element.
+    return FAN_IN * 3 * 8
+
+
 def _loaded_itemsize(leaf: Leaf) -> int:
     """Bytes that loading one element of `leaf` takes."""
     node = leaf.expression
@@ -285,19 +302,3 @@ def _loaded_itemsize(leaf: Leaf) -> int:
         return 0
     # A stored chunk is there twice while it is decoded.
     return 2 * itemsize if isinstance(node, Stored) and node.kept is None else itemsize
-
-
-def forget_failed(roots: Iterable[Expression]) -> None:
-    """Let expressions below `roots` forget kept chunks that failed or were cancelled."""
-    seen: set[int] = set()
-    pending = list(roots)
-    while pending:
-        node = pending.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if node.kept is not None and not node.kept.is_usable():
-            object.__setattr__(node, "kept", None)
-        if node.kept is None:
-            pending.extend(node.operands)
-

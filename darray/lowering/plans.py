@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -49,15 +49,28 @@ class Draft:
 
 @dataclass(eq=False, slots=True)
 class Stage:
-    """Tasks of one kind, each of which holds at most `memory` bytes.
+    """Tasks of one kind.
 
-    ``serial`` puts stages in an order in which each needs only those before it.
+    Attributes
+    ----------
+    serial : float
+        Puts stages in an order in which each needs only those before it.
+    elements : int
+        Those of the largest chunk.
+    bytes_per_element : callable
+        Bytes that a task holds at its peak for each of them; asked only where it matters.
     """
 
     name: str
     serial: float
-    memory: int = 0
+    elements: int
+    bytes_per_element: Callable[[], int]
     drafts: list[Draft] = field(default_factory=list)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that one task holds at its peak."""
+        return self.elements * self.bytes_per_element()
 
 
 @dataclass(slots=True)

@@ -28,8 +28,11 @@ def copy(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def measure(array: NDArray[Any]) -> int:
-    """Bytes of the array's elements."""
-    return array.nbytes
+    """Bytes of the array's elements; of a broadcast array, those that are there."""
+    owner: Any = array
+    while isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    return min(array.nbytes, int(owner.nbytes))
 
 
 register_frozen(np.ndarray, freeze, copy)

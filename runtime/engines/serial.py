@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import perf_counter_ns
 from typing import Any, TypeVar
 
 from darray.runtime import contexts, events, limits
-from darray.runtime.arguments import loaded, sealed
+from darray.runtime.arguments import sealed
 from darray.runtime.budget import Budget
-from darray.runtime.errors import DeadlockError, Failure, MemoryLimitError
+from darray.runtime.calling import called, captured, is_shallow, measured
+from darray.runtime.errors import DeadlockError, Failure
 from darray.runtime.processor import Processor
 from darray.runtime.settings import Settings
-from darray.runtime.spaces import nbytes_of
 from darray.runtime.spawning import submit
 from darray.runtime.state import Schedule
-from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, Task
-from darray.runtime.waiting import Countdown, call_watcher
+from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, Task, Watcher
+from darray.runtime.waiting import Arrival, arrived, call_watcher
 
 __all__ = ["SerialEngine", "start"]
 
@@ -42,8 +43,9 @@ class SerialEngine:
         # a task or a callback runs.
         self._lock = threading.Lock()
         self._processor = Processor(worker=0, kind="cpu", index=0)
-        self._schedule = Schedule((self._processor,), Budget(memory), nbytes_of)
+        self._schedule = Schedule((self._processor,), Budget(memory))
         self._local = threading.local()
+        self._closed = False
 
     def spawn(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Task[Any]:
         """Spawn a task under the contextual options."""
@@ -56,23 +58,58 @@ class SerialEngine:
     def submit_all(self, tasks: list[tuple[Task[Any], list[Task[Any]] | None]]) -> None:
         """Run tasks, in order."""
         for task, needs in tasks:
+            self._refuse_foreign(needs or ())
             with self._lock:
-                finished = self._schedule.add(task, needs)
-                admitted = task._state == READY and self._schedule.begin(task, 0)
-                if task._state == READY:
-                    finished = self._schedule.fail(task, self._no_room(task), FAILED)
-            if admitted:
-                finished = self._run(task)
+                if self._closed:
+                    raise RuntimeError("this engine is closed and takes no more tasks")
+                finished = list(self._schedule.add(task, needs))
+                began = self._take(task)
+            if began or task._state == READY:
+                finished += self._carry_out(task, began)
             self._tell(finished)
 
-    def _no_room(self, task: Task[Any]) -> Failure:
-        assert task._options is not None
-        budget = self._schedule.budget
-        error = MemoryLimitError(
-            f"task {task.name!r} needs {task._options.memory:,} bytes; of the {budget.limit:,} "
-            f"that the memory limit leaves for tasks, {budget.held + budget.running:,} are held"
-        )
-        return Failure(error, None)
+    def _refuse_foreign(self, tasks: Iterable[Task[Any]]) -> None:
+        for task in tasks:
+            if task._engine is not self and task._state < DONE:
+                raise RuntimeError(
+                    f"{task!r} belongs to an engine that is gone (this process was forked, or "
+                    "darray reconfigured, since it was spawned); spawn it again here"
+                )
+
+    def _take(self, task: Task[Any]) -> bool:
+        """Begin `task` if it is READY and there is memory; the lock is held.
+
+        It is in no queue then: nobody but its own thread ever looks for it.
+        """
+        schedule = self._schedule
+        began = task._state == READY and schedule.begin(task, 0)
+        schedule.shared.plain.clear()
+        schedule.shared.ordered.clear()
+        schedule.starved.clear()
+        return began
+
+    def _carry_out(self, task: Task[Any], began: bool) -> list[Task[Any]]:
+        """Run a task, or fail it for want of memory; the tasks that this finished."""
+        if not began:
+            # Results in reference cycles hold memory that nobody can reach.
+            gc.collect()
+            with self._lock:
+                if not self._take(task):
+                    return self._schedule.fail(task, self._schedule.no_room(task), FAILED)
+        if is_shallow():
+            return self._run(task)
+        # Python's stack must not end before the tasks do: go on with a fresh one.
+        finished: list[Task[Any]] = []
+        stack = self._stack()
+
+        def go_on() -> None:
+            self._local.stack = stack
+            finished.extend(self._run(task))
+
+        thread = threading.Thread(target=go_on, name="darray-serial")
+        thread.start()
+        thread.join()
+        return finished
 
     def _stack(self) -> list[Task[Any]]:
         stack: list[Task[Any]] | None = getattr(self._local, "stack", None)
@@ -82,7 +119,6 @@ class SerialEngine:
 
     def _run(self, task: Task[Any]) -> list[Task[Any]]:
         """Call the task's function and store what it gave; the tasks that this finished."""
-        function, args, kwargs, _ = task._call
         options = task._options
         inherited = options.outer if options is not None and options.own else options
         token = contexts.current.set(inherited)
@@ -92,44 +128,37 @@ class SerialEngine:
         if events.consumers:
             events.publish(events.TaskBegan(id(task), task.name, self._processor, began))
         try:
-            function = loaded(function)
-            args = tuple([loaded(arg) for arg in args])
-            kwargs = {key: loaded(arg) for key, arg in (kwargs or {}).items()}
-            outcome = sealed(function(*args, **kwargs))
+            outcome = sealed(called(task))
         except KeyboardInterrupt:
             # Pressed by the user, who waits here: it is not the task's own failure.
             with self._lock:
-                task._state = READY
-                self._schedule.running -= 1
-                finished = self._schedule.cancel(task)
+                finished = self._schedule.interrupted(task)
             self._tell(finished)
             raise
         except BaseException as error:
-            outcome = Failure.capture(
-                error,
-                f"in task {task.name!r} on {self._processor}, spawned at {task.spawned_at}",
-                SerialEngine._run.__code__,
-            )
+            outcome = captured(task, error)
         finally:
             stack.pop()
             contexts.current.reset(token)
         if events.consumers:
             events.publish_end(task, began, outcome)
+        nbytes = measured(task, outcome)
         with self._lock:
             if outcome.__class__ is Failure:
                 return self._schedule.fail(task, outcome, FAILED)
-            self._schedule.finish(task, outcome)
+            self._schedule.finish(task, outcome, nbytes)
             return [task]
 
     def _tell(self, finished: list[Task[Any]]) -> None:
-        """Call the watchers of finished tasks, each exactly once."""
+        """Drop what finished tasks were given and call their watchers, each exactly once."""
         for task in finished:
+            task._function = task._args = task._kwargs = task._needs = None
             with self._lock:
-                watchers, task._watchers = task._watchers, None
+                watchers = arrived(task)
             for watcher in watchers or ():
                 call_watcher(watcher, task)
 
-    def watch(self, task: Task[Any], watcher: Callable[[Any], object]) -> None:
+    def watch(self, task: Task[Any], watcher: Watcher) -> None:
         """Call ``watcher(task)`` when the task is finished, at once if it is."""
         with self._lock:
             if task._state < DONE:
@@ -138,29 +167,40 @@ class SerialEngine:
         call_watcher(watcher, task)
 
     def wait(
-        self, tasks: list[Task[Any]], timeout: float | None, count: int | None = None
+        self,
+        tasks: list[Task[Any]],
+        timeout: float | None,
+        count: int | None = None,
+        first_failure: bool = False,
     ) -> bool:
         """Wait until `count` of the tasks, or all, are finished; whether they are.
 
-        Only another thread's task can be unfinished without a deadlock.
+        With `first_failure` the wait also ends when one of them fails. Only another
+        thread's task can be unfinished without a deadlock.
         """
-        arrival = Countdown()
-        with self._lock:
-            unfinished = [task for task in tasks if task._state < DONE]
-            missing = (len(tasks) if count is None else count) - len(tasks) + len(unfinished)
-            if missing <= 0:
-                return True
-            own = self._stack()
-            stuck = [task for task in unfinished if task in own]
-            if stuck and timeout is None and missing > len(unfinished) - len(stuck):
-                raise DeadlockError(
-                    f"task {own[-1].name!r} waits for {stuck[0]!r}, which cannot finish before "
-                    "the waiting task does; do not wait for it here"
-                )
-            arrival.expect(missing)
-            for task in unfinished:
-                task._watchers = [*(task._watchers or ()), arrival]
-        return arrival.wait(timeout)
+        unfinished = [task for task in tasks if task._state < DONE]
+        missing = (len(tasks) if count is None else count) - len(tasks) + len(unfinished)
+        if missing <= 0 or (first_failure and any(task._state > DONE for task in tasks)):
+            return True
+        self._refuse_foreign(unfinished)
+        own = self._stack()
+        stuck = [task for task in unfinished if task in own]
+        if stuck and timeout is None and missing > len(unfinished) - len(stuck):
+            raise DeadlockError(
+                f"task {own[-1].name!r} waits for {stuck[0]!r}, which cannot finish before "
+                "the waiting task does; do not wait for it here"
+            )
+        arrival = Arrival(first_failure)
+        try:
+            with self._lock:
+                if self._closed:
+                    raise RuntimeError("this engine is closed: its unfinished tasks never run")
+                if arrival.watch(unfinished, missing):
+                    return True
+            return arrival.wait(timeout)
+        finally:
+            with self._lock:
+                arrival.forget(unfinished)
 
     def block(self, wait: Callable[[], R]) -> R:
         """Call ``wait()``."""
@@ -182,6 +222,11 @@ class SerialEngine:
         """The one processor."""
         return (self._processor,)
 
-    def close(self) -> None:
-        """Do nothing: no task is left and there is no thread."""
+    def close(self, finish: bool = True) -> None:
+        """Take no more tasks; none is left and there is no thread."""
+        self._closed = True
 
+    def abandon(self) -> None:
+        """Refuse everything from now on, in the child of a fork."""
+        self._lock = threading.Lock()
+        self._closed = True

@@ -28,7 +28,7 @@ def plain_environment(**changes: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if name not in names and not name.startswith("DARRAY_")
     }
-    return {**kept, "TERM": "xterm-256color", "MPLCONFIGDIR": "/nonexistent", **changes}
+    return {**kept, "TERM": "xterm-256color", **changes}
 
 
 def run_piped(

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,19 +110,20 @@ def test_mistakes(tmp_path, arguments, message):
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interruption_leaves_nothing(tmp_path, number, keep):
-    command = (*DARRAY, "demo", "--size", "300MB", *(("--keep", "kept") if keep else ()))
-    process = subprocess.Popen(
+    # Without -W error: a file that an import was reading when it was interrupted is closed late.
+    command = [sys.executable, "-m", "darray", "demo", "--size", "300MB"]
+    command += ["--keep", "kept"] if keep else []
+    with subprocess.Popen(
         command,
         cwd=tmp_path,
-        env=plain_environment(TMPDIR=str(tmp_path), PYTHONUNBUFFERED="1"),
+        env=plain_environment(TMPDIR=str(tmp_path)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    # It has begun to write.
-    assert process.stdout.readline().startswith("making ")
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    ) as process:
+        assert process.stdout.readline().startswith("making ")
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     last = [line for line in errors.splitlines() if not line.startswith(("write: ", "describe: "))]
     assert last == (["darray: interrupted"] if number == signal.SIGINT else [])

@@ -177,17 +177,15 @@ def test_terminal_without_a_bar_has_lines(tmp_path, how):
 
 
 def test_reader_that_went_away_does_not_stop_the_computation(tmp_path):
-    process = subprocess.Popen(
+    with subprocess.Popen(
         (sys.executable, "-c", PROGRAM.replace("in between", "done")),
         cwd=tmp_path,
         env=plain_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-    )
-    process.stderr.close()
-    assert process.stdout.read() == b"done\n"
-    process.stdout.close()
-    process.wait(60)
+    ) as process:
+        process.stderr.close()
+        assert process.stdout.read() == b"done\n"
 
 
 def test_exception_goes_through_and_the_consumer_is_gone(capsys):

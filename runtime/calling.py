@@ -1,0 +1,48 @@
+"""Calling a task's function: what it is called with, what its value and its error become."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from darray.runtime.arguments import loaded
+from darray.runtime.errors import Failure
+from darray.runtime.spaces import nbytes_of
+from darray.runtime.tasks import Task
+
+__all__ = ["called", "captured", "is_shallow", "measured"]
+
+# Python frames below which a thread runs a task inside the wait, or the spawn, of another.
+SHALLOW = 240
+
+
+def called(task: Task[Any]) -> Any:
+    """Call the task's function with tasks, refs and loaders replaced by their values."""
+    function = loaded(task._function)
+    args = [arg._value if arg.__class__ is Task else loaded(arg) for arg in task._args]
+    if not task._kwargs:
+        return function(*args)
+    return function(*args, **{key: loaded(arg) for key, arg in task._kwargs.items()})
+
+
+def captured(task: Task[Any], error: BaseException) -> Failure:
+    """What the failure of `task` is stored as."""
+    note = f"in task {task.name!r} on {task.processor}, spawned at {task.spawned_at}"
+    return Failure.capture(error, note)
+
+
+def measured(task: Task[Any], outcome: Any) -> int:
+    """Bytes of what a task gave, where they count; may run the user's code."""
+    options = task._options
+    if options is None or not options.memory or outcome.__class__ is Failure:
+        return 0
+    return nbytes_of(outcome)
+
+
+def is_shallow() -> bool:
+    """Whether the calling thread's stack has room for a task inside the one that runs."""
+    try:
+        sys._getframe(SHALLOW)
+    except ValueError:
+        return True
+    return False

@@ -1,0 +1,307 @@
+"""The threads that run tasks: how one is called, what is stored after it, what comes next."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import threading
+from collections.abc import Iterable
+from time import perf_counter_ns
+from typing import Any
+
+from darray.runtime import contexts, events
+from darray.runtime.arguments import INERT, actions, sealed
+from darray.runtime.budget import Budget
+from darray.runtime.calling import called, captured, measured
+from darray.runtime.errors import Failure
+from darray.runtime.events import TaskBegan, publish, publish_end
+from darray.runtime.processor import Processor
+from darray.runtime.seats import Seats, Worker
+from darray.runtime.state import Schedule
+from darray.runtime.tasks import DONE, FAILED, READY, RUNNING, WAITING, Task
+from darray.runtime.waiting import Arrival, Stack, arrived, call_watcher
+
+__all__ = ["Crew"]
+
+_current_options = contexts.current.get
+
+
+class Crew:
+    """The schedule of an engine, and the threads that carry it out.
+
+    Invariants, guarded by ``_lock`` and checked by `_check`
+    --------------------------------------------------------
+    * Those of `Schedule` and of `Seats`.
+    * No idle seat has work that it could begin, but while a thread is on its way to it.
+
+    A signal handler, Ctrl-C's above all, may raise between any two calls in the main thread.
+    Every method that the main thread runs is written so that what it leaves behind then is
+    either whole or repaired by `_mend`.
+    """
+
+    def __init__(self, count: int, memory: int) -> None:
+        # Guards the schedule, the seats, `_closers` and the tasks' fields as `Task` says.
+        # Held for a few operations; no other lock is taken and no callback, task or value
+        # of the user's is called or dropped while it is held.
+        self._lock = threading.Lock()
+        self._schedule = Schedule(
+            tuple(Processor(worker=0, kind="cpu", index=number) for number in range(count)),
+            Budget(memory, self._memory_freed),
+        )
+        self._seats = Seats(count, self._schedule)
+        self._local = threading.local()
+        self._numbers = itertools.count()
+        # Threads with waits inside tasks.
+        self._stacks: set[Stack] = set()
+        # What waits for the engine to have no task left.
+        self._closers: list[Arrival] = []
+        self._closed = False
+
+    def _let_go(self, worker: Worker) -> None:
+        """Let a parked or new thread, which was given a seat, run."""
+        worker.called = True
+        if worker.thread is not None:
+            worker.gate.release()
+            return
+        name = f"darray-{next(self._numbers)}"
+        worker.thread = threading.Thread(target=self._live, args=(worker,), name=name, daemon=True)
+        worker.thread.start()
+
+    def _fill_all(self) -> None:
+        """Bring threads to all idle seats that have work."""
+        while self._seats.idle:
+            with self._lock:
+                worker = self._seats.fill()
+            if worker is None:
+                return
+            self._let_go(worker)
+
+    def _live(self, worker: Worker) -> None:
+        """Be a thread: serve on the seat given, park, and again."""
+        self._local.worker = worker
+        while True:
+            if worker.pools != self._seats.pools.version:
+                worker.pools = self._seats.pools.version
+                self._seats.pools.restrict_own()
+            with self._lock:
+                task = self._next(worker) if worker.seat is not None else None
+                other = self._seats.fill() if self._seats.idle else None
+            if other is not None:
+                self._let_go(other)
+            while task is not None:
+                outcome = self._call(worker, task)
+                task = self._complete(worker, task, outcome)
+            if self._schedule.starved:
+                self._relieve()
+            if worker.ending:
+                return
+            worker.gate.acquire()
+
+    def _next(self, worker: Worker) -> Task[Any] | None:
+        """The next task for the worker, which is parked if there is none; lock held."""
+        seat = worker.seat
+        assert seat is not None
+        if worker.seated and not seat.returning and not self._closed:
+            task = self._schedule.take(seat.number)
+            if task is not None:
+                return task
+        self._seats.park(worker, ending=self._closed)
+        return None
+
+    def _call(self, worker: Worker, task: Task[Any]) -> Any:
+        """Call the task's function; its value, or the `Failure` that it ended with."""
+        options = task._options
+        if options is not None or events.consumers:
+            return self._call_observed(worker, task)
+        if _current_options() is not None:
+            contexts.current.set(None)
+        running = worker.stack.tasks
+        running.append(task)
+        try:
+            if task._kwargs is None:
+                value = task._function(*task._args)
+            else:
+                value = called(task)
+            if actions.get(value.__class__) != INERT:
+                value = sealed(value)
+        except BaseException as error:
+            value = captured(task, error)
+        running.pop()
+        return value
+
+    def _call_observed(self, worker: Worker, task: Task[Any]) -> Any:
+        """Do what `_call` does, under the task's options, and tell of it."""
+        options = task._options
+        inherited = options.outer if options is not None and options.own else options
+        if _current_options() is not inherited:
+            contexts.current.set(inherited)
+        if options is not None and options.occupancy < 1:
+            self._stand_aside(worker, task, options.occupancy)
+        running = worker.stack.tasks
+        running.append(task)
+        began = 0
+        if events.consumers:
+            began = perf_counter_ns()
+            publish(TaskBegan(id(task), task.name, task._processor, began))
+        try:
+            value = sealed(called(task))
+        except BaseException as error:
+            value = captured(task, error)
+        running.pop()
+        if events.consumers:
+            publish_end(task, began, value)
+        return value
+
+    def _stand_aside(self, worker: Worker, task: Task[Any], occupancy: float) -> None:
+        """Run a task of small occupancy beside the seat, for others to use the seat."""
+        assert worker.seated
+        assert worker.seat is not None
+        with self._lock:
+            worker.aside = task
+            worker.seat.load += occupancy
+            self._seats.vacate(worker)
+            other = self._seats.fill()
+        if other is not None:
+            self._let_go(other)
+
+    def _complete(self, worker: Worker, task: Task[Any], outcome: Any) -> Task[Any] | None:
+        """Store what a task gave; the next task for the worker."""
+        schedule = self._schedule
+        if task._options is not None or outcome.__class__ is Failure or schedule.special:
+            return self._complete_special(worker, task, outcome)
+        seats, seat = self._seats, worker.seat
+        plain = schedule.shared.plain
+        # The arguments go before the lock is taken: dropping them may run the user's code.
+        task._function = task._args = task._kwargs = task._needs = None
+        others = other = following = None
+        with self._lock:
+            # Schedule.finish and Schedule.take, spelled out for tasks without options.
+            task._value = outcome
+            task._state = DONE
+            schedule.running -= 1
+            schedule.outstanding -= 1
+            if task._dependents is not None:
+                for dependent in task._dependents:
+                    dependent._missing -= 1
+                    if dependent._missing == 0 and dependent._state == WAITING:
+                        dependent._state = READY
+                        if following is None and dependent._options is None:
+                            following = dependent
+                        else:
+                            schedule.push(dependent)
+                task._dependents = None
+            if task._watchers is not None:
+                others = arrived(task)
+            if seat.returning or self._closed or schedule.special:  # type: ignore[union-attr]
+                if following is not None:
+                    plain.appendleft(following)
+                following = self._next(worker)
+            else:
+                while following is None and plain:
+                    candidate = plain.popleft()
+                    if candidate._state == READY and candidate._options is None:
+                        following = candidate
+                    elif candidate._state == READY and schedule.begin(candidate, seat.number):  # type: ignore[union-attr]
+                        following = candidate
+                        break
+                if following is None:
+                    following = self._next(worker)
+                elif following._state == READY:
+                    following._processor = seat.processor  # type: ignore[union-attr]
+                    following._state = RUNNING
+                    schedule.running += 1
+            if seats.idle and (plain or schedule.special):
+                other = seats.fill()
+            if self._closers and not schedule.outstanding:
+                self._drained()
+        if other is not None:
+            self._let_go(other)
+        if others is not None:
+            for watcher in others:
+                call_watcher(watcher, task)
+        return following
+
+    def _complete_special(self, worker: Worker, task: Task[Any], outcome: Any) -> Task[Any] | None:
+        """Do what `_complete` does, for a task that failed or has options."""
+        other = None
+        nbytes = measured(task, outcome)
+        task._args = task._kwargs = task._needs = None
+        with self._lock:
+            if worker.aside is task:
+                assert worker.seat is not None
+                worker.aside = None
+                worker.seat.load -= task._options.occupancy  # type: ignore[union-attr]
+                self._seats.reclaim(worker)
+            finished = self._store(task, outcome, nbytes)
+            following = self._next(worker)
+            if self._seats.idle:
+                other = self._seats.fill()
+        if other is not None:
+            self._let_go(other)
+        self._tell(finished)
+        return following
+
+    def _store(self, task: Task[Any], outcome: Any, nbytes: int) -> list[Task[Any]]:
+        """Store what a RUNNING task gave; the tasks that this finished. Lock held."""
+        if outcome.__class__ is Failure:
+            return self._schedule.fail(task, outcome, FAILED)
+        following = self._schedule.finish(task, outcome, nbytes)
+        if following is not None:
+            self._schedule.shared.plain.appendleft(following)
+        return [task]
+
+    def _tell(self, finished: list[Task[Any]]) -> None:
+        """Drop what finished tasks were given and call their watchers, each exactly once."""
+        for task in finished:
+            task._function = task._args = task._kwargs = task._needs = None
+            with self._lock:
+                watchers = arrived(task)
+                if self._closers and not self._schedule.outstanding:
+                    self._drained()
+            for watcher in watchers or ():
+                call_watcher(watcher, task)
+
+    def _drained(self) -> None:
+        """Let those go on that wait for the engine to have no task left; lock held."""
+        while self._closers:
+            self._closers.pop().gate.release()
+
+    def _memory_freed(self) -> None:
+        """Bring a thread to a task that waits for memory, some having been freed.
+
+        Called by finalisers, perhaps on a thread that holds the lock. Where the lock is
+        not free nothing is done: the next task to end, or the next wait, looks again.
+        """
+        seats = self._seats
+        if not (self._schedule.starved and seats.idle and seats.parked):
+            return
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            worker = seats.fill() if seats.parked else None
+        finally:
+            self._lock.release()
+        if worker is not None:
+            self._let_go(worker)
+
+    def _relieve(self) -> None:
+        """Begin tasks for which there is memory; fail those for which there never will be."""
+        self._fill_all()
+        with self._lock:
+            if self._schedule.starving() is None:
+                return
+        # Results in reference cycles hold memory that nobody can reach.
+        gc.collect()
+        while True:
+            self._fill_all()
+            with self._lock:
+                finished = self._schedule.relieve()
+            if not finished:
+                return
+            self._tell(finished)
+
+    def _check(self, tasks: Iterable[Task[Any]] = ()) -> None:
+        """Assert the invariants, given all the tasks that are not finished."""
+        with self._lock:
+            self._seats._check()
+            self._schedule._check(tasks)

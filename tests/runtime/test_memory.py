@@ -1,0 +1,212 @@
+"""Memory: admission by ``memory=``, what is held, what the tasks themselves cost."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import tracemalloc
+
+import numpy as np
+import psutil
+import pytest
+
+import darray.runtime as da
+from darray.runtime import engine as engines
+from darray.runtime.spaces import nbytes_of
+
+# Of the size that the few bytes of small results do not matter.
+LIMIT = 1_000_000
+
+
+@pytest.fixture(params=[1, 2])
+def limited(request):
+    da.configure(engine="threads", threads=request.param)
+    engine = engines.current_engine()
+    engine._schedule.budget.limit = LIMIT
+    return engine
+
+
+def block(nbytes):
+    return np.zeros(nbytes, np.int8)
+
+
+def test_never_more_than_the_limit_at_once(limited):
+    lock = threading.Lock()
+    now, peak = [0], [0]
+
+    def hold(nbytes):
+        with lock:
+            now[0] += nbytes
+            peak[0] = max(peak[0], now[0])
+        total = sum(range(200))
+        with lock:
+            now[0] -= nbytes
+        return total and None
+
+    tasks = [da.spawn.options(memory=100_000 * (i % 9 + 1))(hold, 100_000 * (i % 9 + 1)) for i in range(99)]
+    assert set(da.fetch(tasks)) == {None}
+    assert 0 < peak[0] <= LIMIT
+
+
+def test_results_that_are_dropped_make_room(limited):
+    def reduce(*blocks):
+        return sum(one.nbytes for one in blocks)
+
+    sums = []
+    for _ in range(30):
+        pair = [da.spawn.options(memory=400_000)(block, 400_000) for _ in range(2)]
+        sums.append(da.spawn.options(memory=100_000, priority=1)(reduce, *pair))
+        del pair
+    assert da.fetch(sums) == [800_000] * 30
+
+
+def test_small_task_that_frees_goes_before_a_great_one(limited):
+    held = da.spawn.options(memory=900_000)(block, 900_000)
+    held.wait()
+    great = da.spawn.options(memory=800_000)(block, 800_000)
+    freeing = da.spawn.options(memory=50_000)(lambda array: array.nbytes, held)
+    del held
+    assert freeing.result(timeout=60) == 900_000
+    assert great.result(timeout=60).nbytes == 800_000
+
+
+def test_nothing_fails_while_nobody_waits(limited):
+    held = da.spawn.options(memory=800_000)(block, 800_000)
+    held.wait()
+    waiting = da.spawn.options(memory=500_000)(block, 500_000)
+    assert da.spawn(int, 3).result(timeout=60) == 3
+    assert not waiting.done()
+    del held
+    assert waiting.result(timeout=60).nbytes == 500_000
+
+
+def test_error_names_who_holds_what(limited):
+    held = [da.spawn.options(memory=300_000, name="load")(block, 300_000) for _ in range(3)]
+    da.wait(held)
+    starved = da.spawn.options(memory=200_000, name="mill")(block, 200_000)
+    dependent = da.spawn(abs, starved)
+    with pytest.raises(da.MemoryLimitError) as caught:
+        dependent.result(timeout=60)
+    message = str(caught.value)
+    assert "'mill'" in message
+    assert "test_memory.py" in message
+    assert "needs 200,000 bytes" in message
+    assert "3 result(s) of 'load' hold 900,000" in message
+    assert "memory_limit" in message
+
+
+@pytest.mark.parametrize("wait", ["as_completed", "first", "close", "nested"])
+def test_every_kind_of_wait_ends_where_nothing_frees_memory(limited, wait):
+    held = da.spawn.options(memory=900_000)(block, 900_000)
+    held.wait()
+    starved = da.spawn.options(memory=500_000)(block, 500_000)
+    if wait == "as_completed":
+        assert list(da.as_completed([starved])) == [starved]
+    elif wait == "first":
+        da.wait([starved], return_when=da.FIRST_COMPLETED)
+    elif wait == "close":
+        da.configure()
+    else:
+        inner = da.spawn(lambda: da.spawn(lambda: starved.exception()).result())
+        assert isinstance(inner.result(timeout=60), da.MemoryLimitError)
+    assert isinstance(starved.exception(timeout=60), da.MemoryLimitError)
+    assert held.result().nbytes == 900_000
+
+
+def test_results_in_cycles_are_collected_first(limited):
+    cycle = [da.spawn.options(memory=900_000)(block, 900_000)]
+    cycle[0].wait()
+    cycle.append(cycle)
+    gc.disable()
+    try:
+        del cycle
+        assert da.spawn.options(memory=500_000)(block, 500_000).result(timeout=60).nbytes == 500_000
+    finally:
+        gc.enable()
+
+
+def test_task_over_the_limit_fails_at_once(limited):
+    gate = threading.Event()
+    held = [da.spawn(gate.wait) for _ in range(2)]
+    task = da.spawn.options(memory=LIMIT + 1, name="vast")(int)
+    with pytest.raises(da.MemoryLimitError, match="'vast'.*1,000,001 bytes, more than the 1,000,000"):
+        task.result(timeout=60)
+    gate.set()
+    da.wait(held)
+
+
+def test_serial_engine_keeps_the_limit():
+    da.configure(engine="serial")
+    engines.current_engine()._schedule.budget.limit = LIMIT
+    held = da.spawn.options(memory=900_000)(block, 900_000)
+    with pytest.raises(da.MemoryLimitError, match=r"1 result\(s\) of 'block' hold 900,000"):
+        da.spawn.options(memory=200_000)(block, 200_000).result()
+    del held
+    assert da.spawn.options(memory=200_000)(block, 200_000).result().nbytes == 200_000
+
+
+def test_failed_and_cancelled_tasks_hold_nothing(limited):
+    for _ in range(20):
+        with pytest.raises(ZeroDivisionError):
+            da.spawn.options(memory=900_000)(lambda: 1 / 0).result(timeout=60)
+    gate = threading.Event()
+    held = da.spawn.options(memory=900_000)(gate.wait)
+    queued = [da.spawn.options(memory=900_000)(int) for _ in range(5)]
+    assert all(task.cancel() for task in queued)
+    gate.set()
+    held.result()
+    assert da.spawn.options(memory=900_000)(int).result(timeout=60) == 0
+
+
+def test_what_values_hold():
+    assert nbytes_of(np.zeros(10)) == 80
+    assert nbytes_of(np.broadcast_to(np.zeros(1), (1000,))) == 8
+    assert nbytes_of(np.zeros(1000)[:10]) == 80
+    assert nbytes_of({"k": [np.zeros(10)] * 3}) > 240
+    assert nbytes_of(b"x" * 1000) >= 1000
+
+
+def test_pending_task_takes_at_most_1_kb(threads):
+    gate = threading.Event()
+    held = [da.spawn(gate.wait) for _ in range(2)]
+    count = 10_000
+    tracemalloc.start()
+    try:
+        tasks = [da.spawn(abs, i) for i in range(count)]
+        tasks += [da.spawn(max, task, 3) for task in tasks]
+        size = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    gate.set()
+    da.wait([*held, *tasks])
+    assert size / len(tasks) <= 1000
+
+
+def test_memory_is_flat_over_repeats(threads):
+    process = psutil.Process()
+    resident = []
+    for _ in range(20):
+        tasks = [da.spawn(abs, i) for i in range(50_000)]
+        tasks += [da.spawn(abs, task) for task in tasks]
+        assert da.fetch(tasks[-1]) == 49_999
+        da.wait(tasks)
+        del tasks
+        gc.collect()
+        resident.append(process.memory_info().rss)
+    assert resident[-1] - resident[4] < 8 * 2**20
+
+
+def test_chain_of_a_million(threads):
+    link = da.spawn(int, 0)
+    for _ in range(1_000_000):
+        link = da.spawn(abs, link)
+    assert link.result() == 0
+
+
+def test_chain_of_a_million_that_fails(threads):
+    gate = threading.Event()
+    link = da.spawn(lambda: gate.wait() and 1 / 0)
+    for _ in range(1_000_000):
+        link = da.spawn(abs, link)
+    gate.set()
+    assert isinstance(link.exception(), ZeroDivisionError)
