@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from darray.runtime.arguments import loaded
@@ -10,7 +11,7 @@ from darray.runtime.errors import Failure
 from darray.runtime.spaces import nbytes_of
 from darray.runtime.tasks import Task
 
-__all__ = ["called", "captured", "is_shallow", "measured"]
+__all__ = ["apart", "called", "captured", "is_shallow", "measured"]
 
 # Python frames below which a thread runs a task inside the wait, or the spawn, of another.
 SHALLOW = 240
@@ -23,6 +24,16 @@ def called(task: Task[Any]) -> Any:
     if not task._kwargs:
         return function(*args)
     return function(*args, **{key: loaded(arg) for key, arg in task._kwargs.items()})
+
+
+def apart(call: Callable[..., Any], *args: Any) -> Iterator[Any]:
+    """Yield ``call(*args)`` from a frame that has no caller once it has yielded.
+
+    A traceback keeps its frames alive, and a frame its callers, with their variables. A task
+    that is called inside the wait or the spawn of another is called through this, so that
+    its failure does not keep alive what the other one holds.
+    """
+    yield call(*args)
 
 
 def captured(task: Task[Any], error: BaseException) -> Failure:

@@ -91,6 +91,7 @@ class Crew:
             while task is not None:
                 outcome = self._call(worker, task)
                 task = self._complete(worker, task, outcome)
+                outcome = None
             if self._schedule.starved:
                 self._relieve()
             if worker.ending:
@@ -125,7 +126,12 @@ class Crew:
             if actions.get(value.__class__) != INERT:
                 value = sealed(value)
         except BaseException as error:
-            value = captured(task, error)
+            running.pop()
+            try:
+                return captured(task, error)
+            finally:
+                # The failure's frames keep this one: it must not keep the failure.
+                del task, worker, running
         running.pop()
         return value
 
@@ -143,14 +149,22 @@ class Crew:
         if events.consumers:
             began = perf_counter_ns()
             publish(TaskBegan(id(task), task.name, task._processor, began))
-        try:
-            value = sealed(called(task))
-        except BaseException as error:
-            value = captured(task, error)
+        value = self._outcome(task)
         running.pop()
         if events.consumers:
             publish_end(task, began, value)
         return value
+
+    def _outcome(self, task: Task[Any]) -> Any:
+        """Call the task's function; its value, or the `Failure` that it ended with."""
+        try:
+            return sealed(called(task))
+        except BaseException as error:
+            try:
+                return captured(task, error)
+            finally:
+                # The failure's frames keep this one: it must not keep the failure.
+                del task
 
     def _stand_aside(self, worker: Worker, task: Task[Any], occupancy: float) -> None:
         """Run a task of small occupancy beside the seat, for others to use the seat."""

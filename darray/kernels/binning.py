@@ -57,7 +57,7 @@ class Histogram:
     ... ]
     >>> record = histogram.finish(histogram.combine(parts), print)
     >>> counts_and_edges(record)
-    (array([1, 2, 0, 1]), array([-4.,  0.,  4.,  8., 12.]))
+    (array([1, 2, 1]), array([-4.,  0.,  4.,  8.]))
     """
 
     bins: int = 1024

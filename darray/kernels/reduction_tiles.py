@@ -89,9 +89,9 @@ def tile_lengths(shape: Sequence[int], axes: Sequence[int], size: int = TILE) ->
     Examples
     --------
     >>> tile_lengths((5000, 4096), (0,))
-    (32, 2048)
+    (64, 4096)
     >>> tile_lengths((5000, 4096), (1,))
-    (16, 4096)
+    (64, 4096)
     """
     lengths = [1] * len(shape)
 

@@ -35,13 +35,16 @@ from darray.lowering.calls import (
 from darray.lowering.fusion import Group, Leaf, fuse
 from darray.lowering.loads import Gather, Load, Read, Ready, gathered_shape, generate
 from darray.lowering.plans import Draft, Index, Kept, Need, Plan, Stage
-from darray.runtime import Task
+from darray.runtime import Task, limits, settings
 from darray.runtime.boxes import Box, box_shape, index_of, shift
 
 __all__ = ["Planner"]
 
 # Partial results that one task joins.
 FAN_IN = 8
+
+# How often a chunk of a store may be read on average before it is kept in memory instead.
+READS_TOLERATED = 2
 
 
 @dataclass(eq=False, slots=True)
@@ -68,6 +71,9 @@ class Planner:
         self.queue: list[tuple[float, int, Any]] = []
         self.arrivals = itertools.count()
         self.bundles: dict[tuple[int, int], Bundle] = {}
+        # Stored arrays that are read once, chunk by chunk, and handed out from memory.
+        self.read_once: set[Expression] = set()
+        self.current: Any = None
 
     def want(self, node: Any, serial: float, indices: Iterable[Index]) -> None:
         """Ask for chunks of `node`."""
@@ -85,6 +91,7 @@ class Planner:
         while self.queue:
             node = heapq.heappop(self.queue)[2]
             indices = list(self.wanted[node])
+            self.current = node
             if isinstance(node, Bundle):
                 self.bundle(node, indices)
             elif isinstance(node, Reduce):
@@ -230,7 +237,30 @@ class Planner:
         most = partial(_itemsize_at_peak, group, scratch)
         stage = Stage(name, serial, math.prod(largest(node.chunks)), most)
         self.plan.stages.append(stage)
+        for leaf in group.leaves:
+            if isinstance(leaf.expression, Stored) and leaf.expression is not node:
+                self.plan_reading(leaf, node)
         return stage
+
+    def plan_reading(self, leaf: Leaf, node: Expression) -> None:
+        """Decide how the stored array of `leaf` is read for the chunks of `node`.
+
+        Where its chunks would be read, and decoded, several times over, as for a cut across
+        the store's, they are kept in memory instead, provided that they fit in half of it.
+        """
+        stored = leaf.expression
+        times = 1.0
+        for place, axis in enumerate(leaf.index_map.axes):
+            if axis.source >= 0:
+                ends = set(itertools.accumulate(stored.chunks[axis.source]))
+                seen = leaf.index_map.cut(stored.chunks)[place]
+                wanted = set(itertools.accumulate(node.chunks[place]))
+                both = len(wanted | set(itertools.accumulate(seen)))
+                times *= both / max(1, min(len(ends), len(seen)))
+        room = limits.task_memory(settings.current())
+        nbytes = math.prod(stored.shape) * stored.dtype.itemsize
+        if times > READS_TOLERATED and 2 * nbytes < room:
+            self.read_once.add(stored)
 
     def pieces(self, group: Group, box: Box) -> tuple[Pieces, list[Need]]:
         """How the program of `group` comes by its inputs for `box`, and what that needs."""
@@ -246,7 +276,9 @@ class Planner:
         if kept is None:
             if isinstance(node, Memory):
                 return Ready(index_map.arrange(node.array[index_of(source)], source))
-            if isinstance(node, Stored):
+            if isinstance(node, Stored) and (
+                node not in self.read_once or node is self.current
+            ):
                 self.plan.nbytes += math.prod(box_shape(source)) * node.dtype.itemsize
                 return Read(node.source, source, index_map)
             if isinstance(node, Generated):

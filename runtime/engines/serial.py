@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from darray.runtime import contexts, events, limits
 from darray.runtime.arguments import sealed
 from darray.runtime.budget import Budget
-from darray.runtime.calling import called, captured, is_shallow, measured
+from darray.runtime.calling import apart, called, captured, is_shallow, measured
 from darray.runtime.errors import DeadlockError, Failure
 from darray.runtime.processor import Processor
 from darray.runtime.settings import Settings
@@ -128,15 +128,13 @@ class SerialEngine:
         if events.consumers:
             events.publish(events.TaskBegan(id(task), task.name, self._processor, began))
         try:
-            outcome = sealed(called(task))
+            outcome = next(apart(self._outcome, task))
         except KeyboardInterrupt:
             # Pressed by the user, who waits here: it is not the task's own failure.
             with self._lock:
                 finished = self._schedule.interrupted(task)
             self._tell(finished)
             raise
-        except BaseException as error:
-            outcome = captured(task, error)
         finally:
             stack.pop()
             contexts.current.reset(token)
@@ -148,6 +146,19 @@ class SerialEngine:
                 return self._schedule.fail(task, outcome, FAILED)
             self._schedule.finish(task, outcome, nbytes)
             return [task]
+
+    def _outcome(self, task: Task[Any]) -> Any:
+        """Call the task's function; its value, or the `Failure` that it ended with."""
+        try:
+            return sealed(called(task))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            try:
+                return captured(task, error)
+            finally:
+                # The failure's frames keep this one: it must not keep the failure.
+                del task
 
     def _tell(self, finished: list[Task[Any]]) -> None:
         """Drop what finished tasks were given and call their watchers, each exactly once."""

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from darray.runtime import contexts, limits
-from darray.runtime.calling import is_shallow, measured
+from darray.runtime.calling import apart, is_shallow, measured
 from darray.runtime.crew import Crew
 from darray.runtime.errors import DeadlockError
 from darray.runtime.processor import Processor
@@ -237,7 +237,7 @@ class ThreadsEngine(Crew):
                 if not self._begin_helped(task, seat.number):
                     continue
                 dependents = [one for one in task._dependents or () if one in among]
-            outcome = self._call(worker, task)
+            outcome = next(apart(self._call, worker, task))
             nbytes = measured(task, outcome)
             task._args = task._kwargs = task._needs = None
             with self._lock:

