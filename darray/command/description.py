@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 import darray as da
 from darray.command import plotting, rendering
-from darray.command.findings import FIGURES, Findings
+from darray.command.findings import FIGURES, Bins, Findings
 from darray.command.interruption import uninterrupted
 from darray.command.mistakes import Mistake, told_in_one_line
 from darray.functions.summaries import summary, value_histogram
+from darray.kernels.binning import counts_and_edges
 from darray.runtime import limits, settings
 from darray.runtime.consumers.progress import bytes_text, progress
 
@@ -168,12 +169,15 @@ def _compute(array: da.DArray, along: int | None, plot: bool) -> dict[str, Any]:
         wanted["along"] = summary(array, axis=along)
         _require_room(wanted["along"], along)
     if plot:
-        wanted["bins"] = value_histogram(array)
+        wanted["bins"] = value_histogram(array, plotting.BINS)
         if array.ndim == 1:
             wanted["line"] = array[:: plotting.thinned_step(array.size)]
     with told_in_one_line(OSError, ValueError, MemoryError, ImportError), progress("describe"):
         computed = da.compute(*wanted.values())
-    return dict(zip(wanted, computed, strict=True))
+    found: dict[str, Any] = dict(zip(wanted, computed, strict=True))
+    if plot:
+        found["bins"] = Bins(*counts_and_edges(found["bins"]))
+    return found
 
 
 def _of_nothing(shape: tuple[int, ...]) -> NDArray[Any]:

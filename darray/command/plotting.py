@@ -21,8 +21,10 @@ from darray.command.mistakes import Mistake, told_in_one_line
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["PlotFile", "draw", "mean_field", "plot_file", "thinned_step"]
+__all__ = ["BINS", "PlotFile", "draw", "mean_field", "plot_file", "thinned_step"]
 
+# Bins of the histogram, at most; there are more than half as many where the values differ.
+BINS = 128
 # Points along an axis of the picture; a larger field is thinned out to at most so many.
 _POINTS = 2000
 _SIZE = (11.0, 4.5)
@@ -171,8 +173,9 @@ def _draw_histogram(plot: Axes, findings: Findings) -> None:
     assert findings.bins is not None
     whole: Any = findings.whole
     plot.set_title(f"{int(whole['count']):,} values, {int(whole['nans']):,} NaN")
-    plot.stairs(findings.bins.counts, findings.bins.edges, fill=True)
-    plot.axvline(float(whole["mean"]), color="black", linewidth=1, label="mean")
     plot.set_xlabel("value")
     plot.set_ylabel("number of values")
-    plot.legend()
+    plot.stairs(findings.bins.counts, findings.bins.edges, fill=True)
+    if np.isfinite(whole["mean"]):
+        plot.axvline(float(whole["mean"]), color="black", linewidth=1, label="mean")
+        plot.legend()

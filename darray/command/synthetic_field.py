@@ -52,8 +52,10 @@ class SyntheticField:
     >>> field = SyntheticField((8, 8, 8))
     >>> values = field.values((slice(0, 8, 1),) * 3)
     >>> exact = field.figures()
-    >>> int(np.isnan(values).sum()) - exact.nans, float(np.nanmean(values, dtype=float) - exact.mean)
-    (0, 0.0)
+    >>> int(np.isnan(values).sum()) - exact.nans
+    0
+    >>> float(np.nanmean(values, dtype=np.float64) - exact.mean)
+    0.0
     """
 
     shape: tuple[int, int, int]

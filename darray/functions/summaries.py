@@ -6,9 +6,10 @@ from typing import Any
 
 from darray.expr import building
 from darray.handle import DArray, as_expression
+from darray.kernels.binning import Histogram
 from darray.kernels.summary import Summary
 
-__all__ = ["summary"]
+__all__ = ["summary", "value_histogram"]
 
 
 def summary(x: Any, axis: Any = None, keepdims: bool = False) -> DArray:
@@ -35,3 +36,25 @@ def summary(x: Any, axis: Any = None, keepdims: bool = False) -> DArray:
     array(2.)
     """
     return DArray.of(building.reduce(as_expression(x), Summary(), axis, keepdims))
+
+
+def value_histogram(x: Any, bins: int = 1024) -> DArray:
+    """Histogram of all values in one pass, without knowing their range beforehand.
+
+    The bins, at most `bins`, have a power of two as their width; the counts are exact and
+    depend on no cut. NaNs and infinities are counted apart.
+
+    Returns
+    -------
+    DArray
+        One record, which `darray.kernels.binning.counts_and_edges` reads.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> from darray.functions.summaries import value_histogram
+    >>> from darray.kernels.binning import counts_and_edges
+    >>> counts_and_edges(value_histogram(da.arange(4, blocks=2), bins=2).collect())
+    (array([2, 2]), array([0., 2., 4.]))
+    """
+    return DArray.of(building.reduce(as_expression(x), Histogram(bins), None, False))

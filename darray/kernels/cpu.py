@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from darray.kernels.programs import Instruction, Program
+from darray.kernels.programs import Instruction, Operand, Program
 from darray.kernels.table import kernel, kernel_for
 from darray.kernels.warnings_ledger import Ledger, recording
 
@@ -39,45 +39,47 @@ def run(
     FloatingPointError
         Where the errors of an instruction are to be raised.
     """
-    registers: list[Any] = list(inputs)
+    given: list[Any] = list(inputs)
+    made: list[Any] = []
+    instructions = program.instructions
     at = 0
-    while at < len(program.instructions):
-        errors = program.instructions[at].errors
+    while at < len(instructions):
+        errors = instructions[at].errors
         with recording(errors, ledger) as record:
             # Instructions that answer errors alike share one context.
-            while at < len(program.instructions):
-                instruction = program.instructions[at]
-                if instruction.errors != errors:
-                    break
+            while at < len(instructions) and instructions[at].errors == errors:
+                instruction = instructions[at]
                 record.name = instruction.function.__name__
                 record.origin = instruction.origin
-                registers.append(_call(instruction, registers))
+                made.append(_call(instruction, given, made))
                 for register in program.released[at]:
-                    registers[register] = None
+                    if register >= 0:
+                        given[register] = None
+                    else:
+                        made[~register] = None
                 at += 1
-    return tuple(
-        [
-            np.asarray(constant if register is None else registers[register])
-            for register, constant in program.results
-        ]
-    )
+    return tuple([np.asarray(_value(operand, given, made)) for operand in program.results])
 
 
-def _call(instruction: Instruction, registers: list[Any]) -> Any:
-    operands = [
-        constant if register is None else registers[register]
-        for register, constant in instruction.operands
-    ]
+def _value(operand: Operand, given: list[Any], made: list[Any]) -> Any:
+    register, constant = operand
+    if register is None:
+        return constant
+    return given[register] if register >= 0 else made[~register]
+
+
+def _call(instruction: Instruction, given: list[Any], made: list[Any]) -> Any:
+    operands = [_value(operand, given, made) for operand in instruction.operands]
     function = kernel_for(instruction.function, "cpu")
-    parameters = dict(instruction.parameters)
     if instruction.where is not None:
-        register, constant = instruction.where
-        where = constant if register is None else registers[register]
+        parameters = dict(instruction.parameters)
+        where = _value(instruction.where, given, made)
         shape = np.broadcast_shapes(np.shape(where), *map(np.shape, operands))
-        dtype = parameters.pop("result_dtype")
         # Elements left out are zero, so that results are the same on every run.
-        zeros = np.zeros(shape, dtype)
+        zeros = np.zeros(shape, parameters.pop("result_dtype"))
         value = function(*operands, where=where, out=zeros, **parameters)
+    elif instruction.parameters:
+        value = function(*operands, **dict(instruction.parameters))
     else:
-        value = function(*operands, **parameters)
+        value = function(*operands)
     return value if instruction.output is None else value[instruction.output]

@@ -162,9 +162,9 @@ def _distance(a: Array, b: Array) -> Array:
 class Variance:
     """`np.var`, `np.std`, `np.nanvar`, `np.nanstd`.
 
-    A chunk is walked twice, in tiles: for its means, and for the deviations from them.  All is
-    done in float64 at least (complex128 for complex operands), float16 and float32 included,
-    and cast at the end.
+    A chunk is walked twice: for its means, and in tiles for the deviations from them.  Within a
+    tile the arithmetic is NumPy's (float16 is computed in float32); tiles and chunks are joined in
+    float64 at least, and the result is cast at the end.
 
     Parameters
     ----------
@@ -238,15 +238,22 @@ class Variance:
         if mask is not None and mask.any():
             valid = ~mask if valid is None else ~mask & valid
         count = counts_along(chunk.shape, axes, valid)
-        work = np.result_type(chunk.dtype, self.dtype or chunk.dtype, np.float64)
+        work = self._work_dtype(chunk.dtype)
         if valid is None:
             total = np.asarray(np.add.reduce(chunk, axis=axes, dtype=work, keepdims=True))
         else:
             total = _valid_sum(chunk, valid, axes, work)
         shift = np.zeros(total.shape, work)
-        np.true_divide(total, count, out=shift, where=count > 0)
+        np.true_divide(total, count, out=shift, where=count > 0, casting="same_kind")
         offset, m2 = _deviations(chunk, valid, axes, shift, count)
-        return count, shift, offset, m2, _witness(chunk)
+        wide = np.result_type(work, np.float64)
+        return count, shift.astype(wide, copy=False), offset, m2, _witness(chunk)
+
+    def _work_dtype(self, operand: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the dtype of deviations and squares: NumPy's, but for float16, which overflows."""
+        if operand.kind in "biu":
+            return np.result_type(self.dtype or np.float64, np.float64)
+        return np.result_type(operand, self.dtype or operand, np.float32)
 
     def combine(self, partials: Sequence[Partial]) -> Partial:
         """Merge the moments, pairwise."""
@@ -300,10 +307,11 @@ def _deviations(
     walk = in_memory_order(chunk, axes)
     shifts = _alike(shift, walk.order, walk.result_shape)
     mask = None if valid is None else _alike(valid, walk.order, walk.array.shape)
-    first = np.zeros(walk.result_shape, shift.dtype)
-    second = np.zeros(walk.result_shape, shift.real.dtype)
+    first = np.zeros(walk.result_shape, np.result_type(shift.dtype, np.float64))
+    second = np.zeros(walk.result_shape, first.real.dtype)
     size = min(prod(walk.array.shape), TILE)
-    deviation_buffer, square_buffer = np.empty(size, shift.dtype), np.empty(size, second.dtype)
+    deviation_buffer = np.empty(size, shift.dtype)
+    square_buffer = np.empty(size, shift.real.dtype)
     for strip, tiles in strips(walk.array.shape, walk.axes):
         for tile in tiles:
             values = walk.array[tile]

@@ -46,18 +46,16 @@ class Instruction:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Instructions over numbered registers, the first of which are the inputs.
+    """Instructions over registers: register r >= 0 is input r, register ~i the result of call i.
 
     Invariants
     ----------
-    * Instruction i writes register ``inputs + i`` and reads only registers before it.
+    * Instruction i reads only inputs and the results of instructions before it.
     * ``released[i]`` are the registers that no instruction after i reads and that are no
       results; each register is released at most once.
 
     Attributes
     ----------
-    inputs : int
-        How many registers hold inputs.
     instructions : tuple of Instruction
         The calls, in order.
     released : tuple of tuples of int
@@ -66,24 +64,23 @@ class Program:
         What the program gives.
     """
 
-    inputs: int
     instructions: tuple[Instruction, ...]
     released: tuple[tuple[int, ...], ...]
     results: tuple[Operand, ...]
 
     @classmethod
-    def assemble(
-        cls, inputs: int, instructions: list[Instruction], results: list[Operand]
-    ) -> Program:
+    def assemble(cls, instructions: list[Instruction], results: list[Operand]) -> Program:
         """Make a program, working out when each register is read last.
 
         Examples
         --------
-        >>> Program.assemble(1, [], [(0, None)]).results
+        >>> Program.assemble([], [(0, None)]).results
         ((0, None),)
         """
-        kept = {register for register, _ in results}
-        seen: set[int | None] = set(kept)
+        if len(instructions) == 1:
+            # Its inputs go when the program ends, which is at once.
+            return cls(tuple(instructions), ((),), tuple(results))
+        seen = {register for register, _ in results}
         released: list[tuple[int, ...]] = []
         for instruction in reversed(instructions):
             operands = instruction.operands
@@ -92,14 +89,17 @@ class Program:
             last = {register for register, _ in operands if register is not None} - seen
             seen |= last
             released.append(tuple(sorted(last)))
-        return cls(inputs, tuple(instructions), tuple(reversed(released)), tuple(results))
+        return cls(tuple(instructions), tuple(reversed(released)), tuple(results))
 
     def bytes_per_element(self, input_itemsizes: list[int]) -> int:
         """Bytes that the registers of one element hold at the most, inputs included."""
-        sizes = [*input_itemsizes, *(one.itemsize for one in self.instructions)]
+        instructions = self.instructions
         live = most = sum(input_itemsizes)
-        for number, released in enumerate(self.released):
-            live += sizes[self.inputs + number]
+        for instruction, released in zip(instructions, self.released, strict=True):
+            live += instruction.itemsize
             most = max(most, live)
-            live -= sum(sizes[register] for register in released)
+            for register in released:
+                live -= (
+                    input_itemsizes[register] if register >= 0 else instructions[~register].itemsize
+                )
         return most

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from darray.blocks import chunk_box, chunk_count, grid_shape
 from darray.expr.nodes import Expression, MapBlocks, Memory, Reduce
-from darray.lowering.fusion import has_usable_chunks
+from darray.kernels import cpu
+from darray.kernels.warnings_ledger import Ledger
+from darray.lowering.fusion import fuse, has_usable_chunks
 from darray.lowering.planning import Planner
 from darray.lowering.plans import Index, Kept, Key, Plan
 from darray.runtime import MemoryLimitError, Task, TasksPlanned, events, limits, settings, spawn
 from darray.runtime.batches import Batch
-from darray.runtime.boxes import index_of
+from darray.runtime.boxes import index_of, whole
 from darray.runtime.contexts import DEFAULT, current
 from darray.runtime.engine import Engine, current_engine
 
@@ -40,6 +42,10 @@ def compute(
     BaseException
         What a chunk's computation raised.
     """
+    if len(nodes) == 1 and outs is None:
+        result = compute_at_once(nodes[0])
+        if result is not None:
+            return [result]
     planner = Planner()
     results = []
     for number, node in enumerate(nodes):
@@ -55,6 +61,31 @@ def compute(
     for ledger in plan.ledgers:
         ledger.issue()
     return results
+
+
+def compute_at_once(node: Expression) -> NDArray[Any] | None:
+    """Value of an expression of one chunk over arrays in memory; None for any other.
+
+    Such a computation has nothing to schedule: its program runs in the calling thread.
+    """
+    if any(len(sizes) > 1 for sizes in node.chunks) or isinstance(node, Memory):
+        return None
+    shape = node.shape
+    group = fuse([node], shape)
+    pieces = []
+    for leaf in group.leaves:
+        if not isinstance(leaf.expression, Memory):
+            return None
+        box = leaf.index_map.source_box(whole(shape))
+        piece = leaf.expression.array[index_of(box)]
+        pieces.append(leaf.index_map.arrange(piece, box))
+    ledger = Ledger()
+    (result,) = cpu.run(group.program, pieces, ledger)
+    ledger.issue()
+    if result.shape != shape:
+        result = np.broadcast_to(result, shape)
+    is_fresh = result.base is None and result.flags.c_contiguous and result.flags.writeable
+    return result if is_fresh else result.copy(order="C")
 
 
 def persist(nodes: Sequence[Expression]) -> None:

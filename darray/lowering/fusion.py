@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TypeAlias
 
 from darray.expr.nodes import Elementwise, Expression, Recut, View
 from darray.index_maps import IndexMap
@@ -53,120 +53,102 @@ _FUSED = (Elementwise, View, Recut)
 _identity = lru_cache(maxsize=256)(IndexMap.identity)
 
 
+# An expression that is wanted, seen through a map to the group's coordinates.
+_Seen: TypeAlias = tuple[Expression, IndexMap]
+
+
 class _Fusing:
     """The state of one fusion; expressions are found again under the same map only."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.identity = _identity(shape)
-        # Every map met, by value, so that the same map is the same object from here on.
-        self.maps: dict[IndexMap, IndexMap] = {self.identity: self.identity}
+        # Maps that were composed, by value, so that equal maps are one object from here on.
+        self.maps: dict[IndexMap, IndexMap] = {}
         self.found: dict[tuple[int, int], Operand] = {}
         self.leaves: list[Leaf] = []
-        self.instructions: list[tuple[Elementwise, list[Operand], Operand | None]] = []
+        self.instructions: list[Instruction] = []
 
     def interned(self, index_map: IndexMap) -> IndexMap:
+        """The map that stands for all equal to `index_map`."""
+        if not self.maps:
+            self.maps[self.identity] = self.identity
         return self.maps.setdefault(index_map, index_map)
 
-    def seen_through(self, outer: Expression, inner: Expression, at: IndexMap) -> IndexMap:
-        """The map to an operand that is broadcast to the shape of `outer`, seen at `at`."""
-        if inner.shape == outer.shape:
-            return at
-        return self.interned(at.after(IndexMap.broadcast(inner.shape, outer.shape)))
+    def operands(self, node: Expression, at: IndexMap) -> list[_Seen | None]:
+        """What `node` is computed from, seen through what maps; None for a scalar."""
+        if isinstance(node, View):
+            return [(node.operand, self.interned(at.after(node.index_map)))]
+        if isinstance(node, Recut):
+            return [(node.operand, at)]
+        assert isinstance(node, Elementwise)
+        shape = node.shape
+        seen: list[_Seen | None] = []
+        for argument in (*node.arguments, node.where):
+            if not isinstance(argument, Expression):
+                seen.append(None)
+            elif argument.shape == shape:
+                seen.append((argument, at))
+            else:
+                through = at.after(IndexMap.broadcast(argument.shape, shape))
+                seen.append((argument, self.interned(through)))
+        return seen
 
     def visit(self, expression: Expression, index_map: IndexMap) -> Operand:
         """Add what computes `expression`; where its result is. Does not recurse."""
-        pending = [(expression, index_map)]
+        found = self.found
+        pending: list[tuple[Expression, IndexMap, list[_Seen | None] | None]]
+        pending = [(expression, index_map, None)]
         while pending:
-            node, at = pending[-1]
+            node, at, operands = pending.pop()
             key = (id(node), id(at))
-            if key in self.found:
-                pending.pop()
-            elif not is_fused(node):
+            if key in found:
+                continue
+            if operands is not None:
+                found[key] = self.place(node, operands)
+            elif is_fused(node):
+                operands = self.operands(node, at)
+                pending.append((node, at, operands))
+                for seen in operands:
+                    if seen is not None and (id(seen[0]), id(seen[1])) not in found:
+                        pending.append((*seen, None))
+            else:
                 has_usable_chunks(node)
-                self.found[key] = (len(self.leaves), None)
+                found[key] = (len(self.leaves), None)
                 self.leaves.append(Leaf(node, at))
-                pending.pop()
-            else:
-                missing = self.step(node, at, key)
-                if missing:
-                    pending.extend(missing)
-                else:
-                    pending.pop()
-        return self.found[id(expression), id(index_map)]
+        return found[id(expression), id(index_map)]
 
-    def step(
-        self, node: Expression, at: IndexMap, key: tuple[int, int]
-    ) -> list[tuple[Expression, IndexMap]]:
-        """Add `node` if its operands are there; those that are missing."""
-        if isinstance(node, View):
-            inner = (node.operand, self.interned(at.after(node.index_map)))
-            return self.alias(key, inner)
-        if isinstance(node, Recut):
-            return self.alias(key, (node.operand, at))
-        assert isinstance(node, Elementwise)
-        places: list[Operand] = []
-        missing = []
-        for argument in (*node.arguments, node.where):
-            if isinstance(argument, Expression):
-                inner = (argument, self.seen_through(node, argument, at))
-                place = self.found.get((id(inner[0]), id(inner[1])))
-                if place is None:
-                    missing.append(inner)
-                else:
-                    places.append(place)
-            else:
-                places.append((None, argument))
-        if missing:
-            return missing
+    def place(self, node: Expression, operands: list[_Seen | None]) -> Operand:
+        """Add `node`, whose operands are there; where its result is."""
+        places: list[Operand | None] = [
+            None if seen is None else self.found[id(seen[0]), id(seen[1])] for seen in operands
+        ]
+        if not isinstance(node, Elementwise):
+            assert places[0] is not None
+            return places[0]
         mask = places.pop()
-        # Instructions are numbered from -1 downwards until the number of leaves is known.
-        self.instructions.append((node, places, None if node.where is None else mask))
-        self.found[key] = (-len(self.instructions), None)
-        return []
-
-    def alias(
-        self, key: tuple[int, int], inner: tuple[Expression, IndexMap]
-    ) -> list[tuple[Expression, IndexMap]]:
-        place = self.found.get((id(inner[0]), id(inner[1])))
-        if place is None:
-            return [inner]
-        self.found[key] = place
-        return []
+        arguments = zip(places, node.arguments, strict=True)
+        self.instructions.append(
+            Instruction(
+                node.function,
+                tuple([(None, one) if place is None else place for place, one in arguments]),
+                node.parameters,
+                mask,
+                node.output,
+                node.errors,
+                node.serial,
+                max(1, node.dtype.itemsize),
+            )
+        )
+        return (-len(self.instructions), None)
 
 
 def fuse(outputs: Sequence[Expression], shape: tuple[int, ...]) -> Group:
     """Fuse what computes `outputs`, all of `shape` or broadcast to it, into one program."""
     fusing = _Fusing(shape)
-    places = []
+    results = []
     for output in outputs:
         at = fusing.identity
         if output.shape != shape:
             at = fusing.interned(IndexMap.broadcast(output.shape, shape))
-        places.append(fusing.visit(output, at))
-    inputs = len(fusing.leaves)
-
-    def numbered(operand: Operand) -> Operand:
-        register, constant = operand
-        if register is None or register >= 0:
-            return operand
-        return (inputs - 1 - register, constant)
-
-    instructions = [
-        Instruction(
-            node.function,
-            tuple([numbered(place) for place in operands]),
-            node.parameters,
-            None if mask is None else numbered(mask),
-            node.output,
-            node.errors,
-            node.serial,
-            _itemsize(node.dtype),
-        )
-        for node, operands, mask in fusing.instructions
-    ]
-    program = Program.assemble(inputs, instructions, [numbered(place) for place in places])
-    return Group(program, tuple(fusing.leaves))
-
-
-def _itemsize(dtype: Any) -> int:
-    return max(1, int(dtype.itemsize))
+        results.append(fusing.visit(output, at))
+    return Group(Program.assemble(fusing.instructions, results), tuple(fusing.leaves))

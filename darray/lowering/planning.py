@@ -276,9 +276,7 @@ class Planner:
         if kept is None:
             if isinstance(node, Memory):
                 return Ready(index_map.arrange(node.array[index_of(source)], source))
-            if isinstance(node, Stored) and (
-                node not in self.read_once or node is self.current
-            ):
+            if isinstance(node, Stored) and (node not in self.read_once or node is self.current):
                 self.plan.nbytes += math.prod(box_shape(source)) * node.dtype.itemsize
                 return Read(node.source, source, index_map)
             if isinstance(node, Generated):

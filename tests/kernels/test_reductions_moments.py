@@ -49,7 +49,8 @@ def test_means_are_numpys(data: DataObject, function: Any) -> None:
     case = data.draw(cases(dtypes(), elements, masked=True))
     ours, theirs = compare(case, function, lambda: reduction_of(function, dtype=dtype), dtype=dtype)
     if theirs.error is None:
-        assert ours.flags == theirs.flags
+        if case.array.dtype.kind != "m":  # NumPy's flag of 0 s / 0 depends on the array's length
+            assert ours.flags == theirs.flags
         if dtype != "int64" or case.array.dtype.kind not in "fc":
             assert_close_mean(ours, theirs, case)
 
