@@ -247,6 +247,7 @@ from darray.runtime import (
     wait,
     workers,
 )
+from darray.runtime.consumers.progress import progress
 
 __version__ = "0.1.0"
 
@@ -439,6 +440,7 @@ __all__ = [
     "power",
     "processors",
     "prod",
+    "progress",
     "promote_types",
     "rad2deg",
     "radians",

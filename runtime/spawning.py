@@ -19,6 +19,7 @@ from darray.runtime.engine import Engine, current_engine
 from darray.runtime.processor import Processor
 from darray.runtime.scopes import Scope
 from darray.runtime.tasks import DONE, NO_KWARGS, WAITING, Task
+from darray.runtime.waiting import LOOKING_UP
 
 __all__ = [
     "ALL_COMPLETED",
@@ -351,9 +352,7 @@ def _arriving(
     for count in range(len(every)):
         try:
             if arrivals.empty():
-                left = None if deadline is None else max(0.0, deadline - monotonic())
-                engine = _engine_of(every)
-                arrived = engine.block(functools.partial(arrivals.get, timeout=left))
+                arrived = _engine_of(every).block(lambda: _next_arrival(arrivals, deadline))
             else:
                 arrived = arrivals.get()
         except Empty:
@@ -365,6 +364,16 @@ def _arriving(
             _engine_of(every).cancel_graph(every)
             raise
         yield arrived
+
+
+def _next_arrival(arrivals: SimpleQueue[Task[R]], deadline: float | None) -> Task[R]:
+    while True:
+        left = LOOKING_UP if deadline is None else min(LOOKING_UP, deadline - monotonic())
+        try:
+            return arrivals.get(timeout=max(left, 0.0))
+        except Empty:
+            if left < LOOKING_UP:
+                raise
 
 
 def map(function: Callable[..., R], *iterables: Iterable[Any]) -> list[Task[R]]:

@@ -9,7 +9,11 @@ from typing import Any
 
 from darray.runtime.tasks import DONE, RUNNING, WAITING, Task, Watcher
 
-__all__ = ["Arrival", "Stack", "arrived", "call_watcher", "is_stuck"]
+__all__ = ["LOOKING_UP", "Arrival", "Stack", "arrived", "call_watcher", "is_stuck"]
+
+
+# Seconds after which a thread that waits looks whether a signal came.
+LOOKING_UP = 0.3
 
 
 def call_watcher(watcher: Watcher, task: Task[Any]) -> None:
@@ -76,7 +80,11 @@ class Arrival:
     def wait(self, timeout: float | None = None) -> bool:
         """Block for at most `timeout` seconds until the tasks arrived; whether they did."""
         if timeout is None:
-            return self.gate.acquire()
+            # A signal that comes just before the thread blocks does not wake it: it looks
+            # from time to time, so that Ctrl-C is never lost.
+            while not self.gate.acquire(timeout=LOOKING_UP):
+                pass
+            return True
         return self.gate.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
 
 

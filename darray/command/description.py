@@ -169,7 +169,7 @@ def _compute(array: da.DArray, along: int | None, plot: bool) -> dict[str, Any]:
         wanted["along"] = summary(array, axis=along)
         _require_room(wanted["along"], along)
     if plot:
-        wanted["bins"] = value_histogram(array, plotting.BINS)
+        wanted["bins"] = value_histogram(array, plotting.bin_count(array.size))
         if array.ndim == 1:
             wanted["line"] = array[:: plotting.thinned_step(array.size)]
     with told_in_one_line(OSError, ValueError, MemoryError, ImportError), progress("describe"):

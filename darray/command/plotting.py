@@ -21,10 +21,11 @@ from darray.command.mistakes import Mistake, told_in_one_line
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["BINS", "PlotFile", "draw", "mean_field", "plot_file", "thinned_step"]
+__all__ = ["PlotFile", "bin_count", "draw", "mean_field", "plot_file", "thinned_step"]
 
-# Bins of the histogram, at most; there are more than half as many where the values differ.
-BINS = 128
+_BINS = 128
+# An axis has margins and ticks, which matplotlib computes in float64 too.
+_FURTHEST = 1e300
 # Points along an axis of the picture; a larger field is thinned out to at most so many.
 _POINTS = 2000
 _SIZE = (11.0, 4.5)
@@ -86,11 +87,20 @@ def draw(findings: Findings, kind: str) -> bytes:
 
     To the left is the mean along the axis, a line or an image, or the line of 1-d data; to the
     right the histogram.
+
+    Raises
+    ------
+    Mistake
+        Where the values reach too far for an axis.
     """
     from matplotlib.figure import Figure
 
+    assert findings.bins is not None
+    if np.abs(findings.bins.edges).max() > _FURTHEST:
+        raise Mistake(f"values beyond {_FURTHEST:g} cannot be drawn: leave --plot out")
     figure = Figure(figsize=_SIZE, layout="constrained")
     *others, right = figure.subplots(1, 2 if findings.shape else 1, squeeze=False)[0]
+    contents = BytesIO()
     for left in others:
         if findings.line is None:
             _draw_mean(left, findings)
@@ -98,9 +108,19 @@ def draw(findings: Findings, kind: str) -> bytes:
             _draw_line(left, findings.line, findings.shape[0])
     _draw_histogram(right, findings)
     figure.suptitle(f"{Path(findings.path).name}  {findings.shape} {findings.dtype}")
-    contents = BytesIO()
     figure.savefig(contents, format=kind)
     return contents.getvalue()
+
+
+def bin_count(size: int) -> int:
+    """Return how many bins at most the histogram of so many values has.
+
+    Examples
+    --------
+    >>> bin_count(4), bin_count(900), bin_count(10**9)
+    (4, 60, 128)
+    """
+    return min(_BINS, 2 * math.ceil(math.sqrt(size)))
 
 
 def thinned_step(size: int) -> int:

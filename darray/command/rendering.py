@@ -78,8 +78,10 @@ def number_text(value: Any) -> str:
         return str(bool(value))
     if isinstance(value, int | np.integer):
         return f"{value:,}"
-    if isinstance(value, np.float32 | np.float16):
+    if isinstance(value, np.float32):
         return str(value)
+    if isinstance(value, np.float16):
+        return f"{float(value):.5g}"
     return f"{float(value):.10g}"
 
 

@@ -206,7 +206,16 @@ def test_plot_that_cannot_be_written_is_found_out_before_anything_is_read(tmp_pa
     assert os.listdir(tmp_path) == ["a.zarr"]
 
 
-# ------------------------------------------------------------------------------------- progress
+def test_plot_of_values_that_no_axis_can_hold(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([-1.7e308, 1.7e308]))
+    run = run_piped((*DARRAY, "describe", "a.npy", "--plot", "out.png"), tmp_path)
+    assert run.returncode == 1
+    assert re.search(r"^max +1\.7e\+308$", run.stdout, re.M)
+    assert run.stderr == "darray: values beyond 1e+300 cannot be drawn: leave --plot out\n"
+    assert os.listdir(tmp_path) == ["a.npy"]
+
+
+# -------------------------------------------------------------------------------------- progress
 
 
 def test_progress_is_lines_when_piped(tmp_path):

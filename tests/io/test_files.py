@@ -7,7 +7,7 @@ import pytest
 import zarr
 
 from darray.io import Chunked, File
-from darray.runtime import arguments
+from darray.runtime import spawn
 from tests.io.strategies import equal
 
 
@@ -101,8 +101,8 @@ def test_pickles_as_path_and_format(npy):
 
 
 def test_task_is_given_the_contents(npy):
-    value = arguments.loaded({"a": [File(npy)]})
-    assert equal(value["a"][0], np.load(npy))
+    value = spawn(lambda given: given["a"][0], {"a": [File(npy)]}).result()
+    assert equal(value, np.load(npy))
 
 
 def test_no_optional_library_is_imported_for_a_npy_file(npy):

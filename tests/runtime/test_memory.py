@@ -43,7 +43,10 @@ def test_never_more_than_the_limit_at_once(limited):
             now[0] -= nbytes
         return total and None
 
-    tasks = [da.spawn.options(memory=100_000 * (i % 9 + 1))(hold, 100_000 * (i % 9 + 1)) for i in range(99)]
+    tasks = [
+        da.spawn.options(memory=100_000 * (i % 9 + 1))(hold, 100_000 * (i % 9 + 1))
+        for i in range(99)
+    ]
     assert set(da.fetch(tasks)) == {None}
     assert 0 < peak[0] <= LIMIT
 
@@ -129,7 +132,9 @@ def test_task_over_the_limit_fails_at_once(limited):
     gate = threading.Event()
     held = [da.spawn(gate.wait) for _ in range(2)]
     task = da.spawn.options(memory=LIMIT + 1, name="vast")(int)
-    with pytest.raises(da.MemoryLimitError, match="'vast'.*1,000,001 bytes, more than the 1,000,000"):
+    with pytest.raises(
+        da.MemoryLimitError, match="'vast'.*1,000,001 bytes, more than the 1,000,000"
+    ):
         task.result(timeout=60)
     gate.set()
     da.wait(held)

@@ -35,8 +35,10 @@ class Scheduling(RuleBasedStateMachine):
     def settle(self, finished):
         for task in finished:
             assert task._state >= DONE
-            assert task._needs is None or all(need._state >= DONE for need in task._needs) or (
-                task._state > DONE
+            assert (
+                task._needs is None
+                or all(need._state >= DONE for need in task._needs)
+                or (task._state > DONE)
             )
 
     @rule(options=OPTIONS, data=st.data())
@@ -135,9 +137,7 @@ class Scheduling(RuleBasedStateMachine):
                 able = [one for one in self.tasks if one._state == READY]
                 room = self.schedule.budget.room()
                 assert all(
-                    one._options.memory > room
-                    for one in able
-                    if seat in self.schedule.seats(one)
+                    one._options.memory > room for one in able if seat in self.schedule.seats(one)
                 )
 
 

@@ -27,8 +27,9 @@ def simple(draw):
 
 SCOPES = st.recursive(
     simple(),
-    lambda inner: st.builds(lambda a, b: a | b, inner, inner)
-    | st.builds(lambda a, b: a & b, inner, inner),
+    lambda inner: (
+        st.builds(lambda a, b: a | b, inner, inner) | st.builds(lambda a, b: a & b, inner, inner)
+    ),
     max_leaves=5,
 )
 
