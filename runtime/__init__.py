@@ -28,7 +28,7 @@ from darray.runtime.spawning import (
     as_completed,
     current_task,
     fetch,
-    map,
+    map,  # noqa: A004
     processors,
     spawn,
     sync,

@@ -101,7 +101,7 @@ def prepared(value: Any, needs: list[Task[Any]], path: tuple[int, ...] = ()) -> 
     is from there on.
     """
     action = _action(value)
-    if action == INERT or action == LOADED or action == PENDING:
+    if action in (INERT, LOADED, PENDING):
         return value
     if action == TASK:
         needs.append(value)

@@ -119,10 +119,7 @@ class Crew:
         running = worker.stack.tasks
         running.append(task)
         try:
-            if task._kwargs is None:
-                value = task._function(*task._args)
-            else:
-                value = called(task)
+            value = task._function(*task._args) if task._kwargs is None else called(task)
             if actions.get(value.__class__) != INERT:
                 value = sealed(value)
         except BaseException as error:

@@ -8,7 +8,7 @@ import os
 import pkgutil
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from darray.runtime import settings
@@ -26,10 +26,10 @@ class Engine(Protocol):
     def spawn(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Task[Any]:
         """Spawn a task under the contextual options."""
 
-    def submit(self, task: Task[Any], needs: list[Task[Any]] | None) -> None:
+    def submit(self, task: Task[Any], needs: Sequence[Task[Any]] | None) -> None:
         """Take a new task that runs once `needs` are done."""
 
-    def submit_all(self, tasks: list[tuple[Task[Any], list[Task[Any]] | None]]) -> None:
+    def submit_all(self, tasks: Sequence[tuple[Task[Any], Sequence[Task[Any]] | None]]) -> None:
         """Take new tasks, none of which begins before all are taken."""
 
     def wait(

@@ -97,7 +97,8 @@ class Seats:
     def vacate(self, worker: Worker) -> None:
         """Give the worker's seat to a returning thread, or make it idle."""
         seat = worker.seat
-        assert seat is not None and worker.seated
+        assert seat is not None
+        assert worker.seated
         worker.seated = False
         if seat.returning:
             back = seat.returning.popleft()

@@ -59,20 +59,21 @@ def submit(
     after: Iterable[Task[Any]] = (),
 ) -> Task[Any]:
     """Make a task of a call and hand it to `engine`; `frame` is where it was spawned."""
-    needs: list[Task[Any]] | None = None
+    needs: Any = None
     for arg in args:
         if actions.get(arg.__class__) != INERT:
-            needs = []
             if arg.__class__ is Task and len(args) == 1:
-                needs.append(arg)
+                # The tuple that holds the one task serves as the list of needs as well.
+                needs = args
             else:
+                needs = []
                 args = tuple([prepared(item, needs) for item in args])
             break
     if kwargs:
-        needs = [] if needs is None else needs
+        needs = list(needs or ())
         kwargs = {key: prepared(item, needs) for key, item in kwargs.items()}
     if actions.get(function.__class__) != INERT:
-        needs = [] if needs is None else needs
+        needs = list(needs or ())
         function = prepared(function, needs)
     task: Task[Any] = _new_task(Task)
     task._engine = engine
@@ -376,7 +377,9 @@ def _next_arrival(arrivals: SimpleQueue[Task[R]], deadline: float | None) -> Tas
                 raise
 
 
-def map(function: Callable[..., R], *iterables: Iterable[Any]) -> list[Task[R]]:
+def map(  # noqa: A001
+    function: Callable[..., R], *iterables: Iterable[Any]
+) -> list[Task[R]]:
     """Spawn ``function(*items)`` for the items of `iterables` taken in parallel.
 
     Examples

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from darray.runtime.budget import Budget
@@ -105,7 +105,7 @@ class Schedule:
 
     # Taking tasks in
 
-    def add(self, task: Task[Any], needs: list[Task[Any]] | None) -> list[Task[Any]]:
+    def add(self, task: Task[Any], needs: Sequence[Task[Any]] | None) -> list[Task[Any]]:
         """Take a new task that needs `needs` first; the tasks that this finished."""
         options = task._options
         if options is not None:
@@ -135,7 +135,7 @@ class Schedule:
         self.push(task)
         return _NONE
 
-    def withdraw(self, task: Task[Any], needs: list[Task[Any]] | None) -> list[Task[Any]]:
+    def withdraw(self, task: Task[Any], needs: Sequence[Task[Any]] | None) -> list[Task[Any]]:
         """Undo an `add` that an exception broke off; the tasks that this finished."""
         if task._state in (READY, WAITING) and (task._state == READY or task._missing):
             return self.cancel(task)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 from darray.runtime.contexts import Options
@@ -111,7 +111,7 @@ class Task(Generic[R]):
         self._state = WAITING
         self._value: Any = None
         self._missing = 0
-        self._needs: list[Task[Any]] | None = None
+        self._needs: Sequence[Task[Any]] | None = None
         self._dependents: list[Task[Any]] | None = None
         self._watchers: list[Watcher] | None = None
 

@@ -32,9 +32,8 @@ from darray.expr.nodes import (
 )
 from darray.index_maps import IndexMap
 from darray.kernels.cpu import cast
-from darray.kernels.reductions import Reduction
+from darray.kernels.reductions import Reduction, check_operand
 from darray.kernels.warnings_ledger import captured_errors
-from darray.runtime.boxes import whole
 
 __all__ = [
     "as_argument",
@@ -217,17 +216,12 @@ def reduce(
     if operand.shape == () and axis is not None and axis not in ((), 0, -1):
         raise AxisError(axis if isinstance(axis, int) else axis[0], 0)
     axes = () if operand.shape == () else normal_axes(axis, len(operand.shape))
-    dtype = reduction.result_dtype(operand.dtype)
     mask = None
     if where is not None and where is not True:
         mask = as_argument(where)
         mask = mask if isinstance(mask, Expression) else captured(np.asarray(mask, bool))
-        mask = broadcast_to(mask, np.broadcast_shapes(mask.shape, operand.shape))
-    if reduction.needs_values and 0 in operand.shape:
-        # Asked of NumPy itself, which raises what is to be raised.
-        nothing = np.empty(operand.shape, operand.dtype)
-        partial = reduction.partial(nothing, axes, None, whole(operand.shape), operand.shape)
-        reduction.finish(partial, lambda message: None)
+        mask = broadcast_to(mask, operand.shape)
+    dtype = check_operand(reduction, operand.dtype, operand.shape, axes, mask is not None)
     shape = tuple([1 if i in axes else size for i, size in enumerate(operand.shape)])
     chunks = tuple([(1,) if i in axes else sizes for i, sizes in enumerate(operand.chunks)])
     node: Expression = Reduce(

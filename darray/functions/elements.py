@@ -36,7 +36,7 @@ def where(condition: Any, *choices: Any) -> DArray:
     return DArray.of(building.elementwise(np.where, arguments)[0])
 
 
-@implements(*([np.astype] if hasattr(np, "astype") else []))
+@implements(np.astype)
 def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> DArray:
     """The array as `dtype`, as `numpy.astype`."""
     return DArray.of(building.astype(as_expression(x), dtype))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter_ns
 from typing import Any, TypeVar
 
@@ -51,11 +51,11 @@ class SerialEngine:
         """Spawn a task under the contextual options."""
         return submit(self, function, args, None, contexts.current.get(), sys._getframe(2))
 
-    def submit(self, task: Task[Any], needs: list[Task[Any]] | None) -> None:
+    def submit(self, task: Task[Any], needs: Sequence[Task[Any]] | None) -> None:
         """Run `task`."""
         self.submit_all([(task, needs)])
 
-    def submit_all(self, tasks: list[tuple[Task[Any], list[Task[Any]] | None]]) -> None:
+    def submit_all(self, tasks: Sequence[tuple[Task[Any], Sequence[Task[Any]] | None]]) -> None:
         """Run tasks, in order."""
         for task, needs in tasks:
             self._refuse_foreign(needs or ())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -43,7 +43,7 @@ class ThreadsEngine(Crew):
         """Spawn a task under the contextual options."""
         return submit(self, function, args, None, contexts.current.get(), sys._getframe(2))
 
-    def submit(self, task: Task[Any], needs: list[Task[Any]] | None) -> None:
+    def submit(self, task: Task[Any], needs: Sequence[Task[Any]] | None) -> None:
         """Take a new task that runs once `needs` are done."""
         finished = worker = None
         try:
@@ -54,13 +54,20 @@ class ThreadsEngine(Crew):
             with self._lock:
                 if self._closed:
                     raise RuntimeError("this engine is closed and takes no more tasks")
-                if needs or task._options is not None:
+                # The two in the middle are Schedule.add, spelled out; nothing can break them off.
+                if task._options is not None:
                     finished = self._schedule.add(task, needs)
-                else:
-                    # Schedule.add, spelled out. Nothing can break off the three lines.
+                elif not needs:
                     self._schedule.outstanding += 1
                     task._state = READY
                     self._schedule.shared.plain.append(task)
+                elif len(needs) == 1 and needs[0]._state < DONE and not needs[0]._dependents:
+                    needs[0]._dependents = [task]
+                    task._missing = 1
+                    task._needs = needs
+                    self._schedule.outstanding += 1
+                else:
+                    finished = self._schedule.add(task, needs)
                 if self._seats.idle and task._state == READY:
                     worker = self._seats.fill()
             if worker is not None:
@@ -71,7 +78,7 @@ class ThreadsEngine(Crew):
         if finished:
             self._tell(finished)
 
-    def submit_all(self, tasks: list[tuple[Task[Any], list[Task[Any]] | None]]) -> None:
+    def submit_all(self, tasks: Sequence[tuple[Task[Any], Sequence[Task[Any]] | None]]) -> None:
         """Take new tasks, none of which begins before all are taken."""
         finished: list[Task[Any]] = []
         try:
@@ -96,7 +103,7 @@ class ThreadsEngine(Crew):
                     "darray reconfigured, since it was spawned); spawn it again here"
                 )
 
-    def _mend(self, tasks: list[tuple[Task[Any], list[Task[Any]] | None]]) -> None:
+    def _mend(self, tasks: Sequence[tuple[Task[Any], Sequence[Task[Any]] | None]]) -> None:
         """Cancel `tasks`, whose submission was broken off, and let go whoever was forgotten."""
         finished: list[Task[Any]] = []
         with self._lock:

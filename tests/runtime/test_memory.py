@@ -133,7 +133,7 @@ def test_task_over_the_limit_fails_at_once(limited):
     held = [da.spawn(gate.wait) for _ in range(2)]
     task = da.spawn.options(memory=LIMIT + 1, name="vast")(int)
     with pytest.raises(
-        da.MemoryLimitError, match="'vast'.*1,000,001 bytes, more than the 1,000,000"
+        da.MemoryLimitError, match=r"'vast'.*1,000,001 bytes, more than the 1,000,000"
     ):
         task.result(timeout=60)
     gate.set()

@@ -158,7 +158,7 @@ def test_cancel_of_a_queued_task(threads):
     assert queued.cancelled()
     assert queued.done()
     for task in (queued, dependent):
-        with pytest.raises(da.CancelledError, match="'int'.*was cancelled before it ran"):
+        with pytest.raises(da.CancelledError, match=r"'int'.*was cancelled before it ran"):
             task.result()
     assert da.spawn(abs, queued).cancelled()
     gate.set()
@@ -215,9 +215,14 @@ def test_sync_waits_for_nested_tasks(engine):
 
 
 def test_sync_raises_the_failure_spawned_first(engine):
-    with pytest.raises(KeyError, match="first") as caught, da.sync():
-        for name in ("first", "second", "third"):
-            da.spawn({}.__getitem__, name)
+
+    def program():
+        with da.sync():
+            for name in ("first", "second", "third"):
+                da.spawn({}.__getitem__, name)
+
+    with pytest.raises(KeyError, match="first") as caught:
+        program()
     assert any("2 other task(s)" in note for note in caught.value.__notes__)
 
 
@@ -229,11 +234,16 @@ def test_sync_never_misses_a_failure(threads):
 
 def test_sync_whose_body_raises_waits_and_raises_that(engine):
     done = []
-    with pytest.raises(KeyError, match="body"), da.sync():
-        for i in range(20):
-            da.spawn(done.append, i)
-        da.spawn(int, "x")
-        raise KeyError("body")
+
+    def program():
+        with da.sync():
+            for i in range(20):
+                da.spawn(done.append, i)
+            da.spawn(int, "x")
+            raise KeyError("body")
+
+    with pytest.raises(KeyError, match="body"):
+        program()
     assert sorted(done) == list(range(20))
 
 
@@ -267,7 +277,7 @@ def test_closed_engine_refuses(threads):
 
 
 def test_unknown_engine_and_settings_are_refused():
-    with pytest.raises(LookupError, match="'warp'.*serial.*threads"):
+    with pytest.raises(LookupError, match=r"'warp'.*serial.*threads"):
         da.configure(engine="warp")
     with pytest.raises(TypeError, match="no setting 'speed'"):
         da.configure(speed=1)
