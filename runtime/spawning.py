@@ -92,10 +92,11 @@ def submit(
     if after:
         needs = [*(needs or ()), *after]
     if options is not None and options.group is not None:
-        options.group.expect(task)
         try:
+            options.group.expect(task)
             engine.submit(task, needs)
         except BaseException:
+            # Also a signal between the two: nobody is to wait for, or cancel, this task.
             options.group.forget(task)
             raise
     else:
