@@ -239,6 +239,7 @@ from darray.functions.creation import (
     wrap,
     zeros,
 )
+from darray.functions.files import to_zarr, tofile
 from darray.functions.shapes import rechunk
 from darray.handle import DArray
 from darray.io import File
@@ -517,6 +518,8 @@ __all__ = [
     "tanh",
     "task",
     "timedelta64",
+    "to_zarr",
+    "tofile",
     "transpose",
     "true_divide",
     "trunc",

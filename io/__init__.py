@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from darray.io.files import File
-from darray.io.formats import Chunked, Format
+from darray.io.formats import ArrayWriter, Chunked, Format, Target, ValueWriter
 
-__all__ = ["Chunked", "File", "Format"]
+__all__ = ["ArrayWriter", "Chunked", "File", "Format", "Target", "ValueWriter"]

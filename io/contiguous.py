@@ -1,8 +1,9 @@
-"""Reading boxes of an array whose elements lie one after another in a file."""
+"""Reading and writing boxes of an array whose elements lie one after another in a file."""
 
 from __future__ import annotations
 
 import math
+import os
 from io import FileIO
 from itertools import product
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from darray.runtime.boxes import Box
 
-__all__ = ["Order", "pieces", "read_contiguous"]
+__all__ = ["Order", "is_scattered", "pieces", "read_contiguous", "write_contiguous"]
 
 Order = Literal["C", "F"]
 
@@ -28,6 +29,9 @@ _SPAN = 1024 * 1024
 _TILE = 4 * 1024 * 1024
 _TILE_RUN = 64 * 1024
 _TILE_ACROSS = 64
+# Where runs begin at most this many bytes from each other, what lies between them is read and
+# written along with them: several of them are in each page of the file.
+_WRITTEN_ALONG = 4096
 
 
 def read_contiguous(
@@ -64,6 +68,75 @@ def read_contiguous(
         _read_runs(file, offset, shape, box, out)
     else:
         _read_tiles(file, offset, shape, box, out)
+
+
+def is_scattered(
+    shape: tuple[int, ...], itemsize: int, chunks: tuple[tuple[int, ...], ...]
+) -> bool:
+    """Tell whether the pieces of an array in C order take turns within a page of its file.
+
+    Examples
+    --------
+    >>> is_scattered((9, 2), 8, ((9,), (1, 1))), is_scattered((9, 2), 8, ((4, 5), (2,)))
+    (True, False)
+    """
+    cut = [axis for axis, sizes in enumerate(chunks) if len(sizes) > 1]
+    return bool(cut) and cut[-1] > 0 and itemsize * math.prod(shape[cut[-1] :]) <= _WRITTEN_ALONG
+
+
+def write_contiguous(
+    descriptor: int,
+    offset: int,
+    shape: tuple[int, ...],
+    box: Box,
+    array: NDArray[Any],
+    scattered: bool,
+) -> None:
+    r"""Write `array` as the elements of `box` of an array in C order, at `offset` of a file.
+
+    Many threads may write boxes without common elements at once. With `scattered`, as
+    `is_scattered` tells it, bytes between those of the box are read and written back: then one
+    thread writes at a time, whichever box, and the descriptor is to be readable.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryFile() as file:
+    ...     box = (slice(0, 2, 1), slice(1, 2, 1))
+    ...     write_contiguous(file.fileno(), 0, (2, 2), box, np.array([[7], [8]], "u1"), False)
+    ...     file.read()
+    b'\x00\x07\x00\x08'
+    """
+    if array.nbytes == 0:
+        return
+    # The shape of an array with zero axes would become (1,) here.
+    array = np.ascontiguousarray(array).reshape(array.shape)
+    begin, run, levels = _runs(offset, shape, array.itemsize, box)
+    along = len(levels)
+    while scattered and along > 0 and levels[along - 1][1] <= _WRITTEN_ALONG:
+        along -= 1
+    outer = [range(0, count * stride, stride) for count, stride in levels[:along]]
+    if along == len(levels):
+        source = array.reshape(-1).view(np.uint8).data
+        for number, starts in enumerate(product(*outer)):
+            part = source[number * run : (number + 1) * run]
+            _write_exactly(descriptor, begin + sum(starts), part)
+        return
+    counts = [count for count, _ in levels[along + 1 :]] + [run // array.itemsize]
+    strides = [stride for _, stride in levels[along:]] + [array.itemsize]
+    inner = run + sum((count - 1) * stride for count, stride in levels[along + 1 :])
+    count, stride = levels[along]
+    group = min(count, max(1, _SPAN // stride))
+    for part, starts in zip(array.reshape(-1, count, *counts), product(*outer), strict=True):
+        for first in range(0, count, group):
+            size = min(group, count - first)
+            position = begin + sum(starts) + first * stride
+            span = bytearray(os.pread(descriptor, (size - 1) * stride + inner, position))
+            seen: NDArray[Any] = np.ndarray(
+                (size, *counts), array.dtype, buffer=span, strides=strides
+            )
+            seen[...] = part[first : first + size]
+            _write_exactly(descriptor, position, memoryview(span))
 
 
 def pieces(length: int, size: int) -> tuple[int, ...]:
@@ -180,3 +253,10 @@ def _read_exactly(file: FileIO, position: int, target: memoryview) -> None:
                 f"{position + len(target)} of it are wanted; write the file again"
             )
         done += count
+
+
+def _write_exactly(descriptor: int, position: int, source: memoryview) -> None:
+    done = 0
+    while done < len(source):
+        # One call writes at most 2 GiB, and less when the disk is full or a signal arrives.
+        done += os.pwrite(descriptor, source[done:], position + done)

@@ -6,14 +6,24 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from darray.runtime.boxes import Box
 
-__all__ = ["Chunked", "Format", "find_format", "format_of", "require_box", "require_output"]
+__all__ = [
+    "ArrayWriter",
+    "Chunked",
+    "Format",
+    "Target",
+    "ValueWriter",
+    "find_format",
+    "format_of",
+    "require_box",
+    "require_output",
+]
 
 _MODULE_END = "_format"
 _ENTRY_POINTS = "darray.formats"
@@ -60,11 +70,36 @@ class Chunked(Protocol):
         ...
 
 
+class Target(Protocol):
+    """An array being written, of which nothing shows at its place before `commit`."""
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        """The cut in which it is to be written: no two pieces share anything that is stored."""
+        ...
+
+    def write(self, box: Box, array: NDArray[Any]) -> None:
+        """Write `array` as the elements of `box`, which is one of the pieces.
+
+        Many threads at once write different pieces.
+        """
+        ...
+
+    def commit(self) -> None:
+        """Put the array in its place in one step; whoever dies before leaves what was there."""
+        ...
+
+    def abort(self) -> None:
+        """Leave nothing behind, and what was there as it was; raises nothing."""
+        ...
+
+
 class Format(Protocol):
     """One way to store values.
 
     The module ``darray/io/<name>_format.py`` holds an object of this kind called ``FORMAT``;
-    other packages name theirs in the entry point group ``darray.formats``.
+    other packages name theirs in the entry point group ``darray.formats``. One that can be
+    written too is an `ArrayWriter` or a `ValueWriter`.
     """
 
     @property
@@ -87,6 +122,41 @@ class Format(Protocol):
 
     def load(self, path: str) -> object:
         """Return the whole value at `path`."""
+        ...
+
+
+@runtime_checkable
+class ArrayWriter(Protocol):
+    """A format of arrays that are written piece by piece."""
+
+    def create(
+        self,
+        path: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        chunks: tuple[tuple[int, ...], ...],
+        **options: Any,
+    ) -> Target:
+        """Begin to write an array that is computed in `chunks`.
+
+        Raises
+        ------
+        TypeError
+            For a dtype that the format cannot hold, and options that it does not know.
+        FileExistsError
+            Where there is something at `path` that is not to be replaced.
+        OSError
+            Where nothing can be written there.
+        """
+        ...
+
+
+@runtime_checkable
+class ValueWriter(Protocol):
+    """A format of values of any kind, each written at once."""
+
+    def dump(self, value: Any, file: BinaryIO) -> None:
+        """Write `value` into `file`, which is open and empty."""
         ...
 
 

@@ -16,7 +16,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from darray.io.contiguous import Order, pieces, read_contiguous
-from darray.io.formats import Chunked, require_box, require_output
+from darray.io.formats import Chunked, Target, require_box, require_output
 from darray.runtime.boxes import Box, box_shape, whole
 
 __all__ = ["FORMAT", "NpyArray", "NpyFormat"]
@@ -143,6 +143,34 @@ class NpyFormat:
         """Return the whole array in the file `path`."""
         array = self.open(path)
         return array.read(whole(array.shape))
+
+    def create(
+        self,
+        path: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        chunks: tuple[tuple[int, ...], ...],
+    ) -> Target:
+        """Begin to write the file `path`; one that is there is replaced.
+
+        Raises
+        ------
+        TypeError
+            For dtypes with Python objects.
+        FileExistsError
+            Where there is a folder, or anything else that is not a file.
+        """
+        # Imported here: reading needs none of it.
+        from darray.io.npy_writing import NpyTarget
+        from darray.io.replacing import require_file
+
+        require_file(path)
+        if dtype.hasobject:
+            raise TypeError(
+                f"an .npy file cannot hold dtype {dtype!r}, whose elements are Python objects: "
+                "write a .pkl file, or pass serialize="
+            )
+        return NpyTarget(path, shape, dtype, chunks)
 
 
 FORMAT = NpyFormat()

@@ -72,9 +72,10 @@ class ChunkFiles:
             inside = tuple(source for _, source, _ in chunk)
             filled = tuple(destination for _, _, destination in chunk)
             # Without axes there is nothing to select, and NumPy would make a scalar of it.
-            self._read_chunk(self._path(index), inside, out[filled] if filled else out)
+            self._read_chunk(self.path(index), inside, out[filled] if filled else out)
 
-    def _path(self, index: tuple[int, ...]) -> str:
+    def path(self, index: tuple[int, ...]) -> str:
+        """Return the file of the chunk at `index` of the grid."""
         # A 0-d array without a prefix has its one chunk in "0".
         name = self.separator.join([*self.prefix, *map(str, index)]) or "0"
         return os.path.join(self.folder, name)

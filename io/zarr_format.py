@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darray.io.contiguous import pieces
-from darray.io.formats import Chunked, require_box, require_output
+from darray.io.formats import Chunked, Target, require_box, require_output
 from darray.io.zarr_chunks import ChunkFiles, chunk_files
 from darray.runtime.boxes import Box, box_shape, whole
 
@@ -172,6 +172,52 @@ class ZarrFormat:
         array = self.open(path)
         return array.read(whole(array.shape))
 
+    def create(
+        self,
+        path: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        chunks: tuple[tuple[int, ...], ...],
+        *,
+        chunk_shape: tuple[int, ...] | None = None,
+        compressors: Any = "auto",
+        overwrite: bool = True,
+    ) -> Target:
+        """Begin to write an array of version 3 into the folder `path`.
+
+        Parameters
+        ----------
+        chunk_shape : tuple of int
+            Shape of the store's chunks; by default that of the largest of `chunks`.
+        compressors
+            As ``zarr.create_array`` takes it; None for none.
+        overwrite : bool
+            Whether an array that is there is replaced. Nothing else ever is.
+
+        Raises
+        ------
+        FileExistsError
+            Where there is an array and `overwrite` is false, or anything that is no array.
+        """
+        # Imported here: reading needs none of it.
+        from darray.io.zarr_writing import ZarrTarget, fitted_cut, fitting_chunk
+
+        _require_replaceable(path, overwrite)
+        if chunk_shape is None:
+            chunk_shape = fitting_chunk(chunks, dtype.itemsize)
+        fitted = fitted_cut(chunks, chunk_shape)
+        return ZarrTarget(
+            _zarr(),
+            path,
+            shape,
+            dtype,
+            fitted,
+            chunk_shape,
+            compressors,
+            overwrite,
+            _outside_groups(path),
+        )
+
 
 FORMAT = ZarrFormat()
 
@@ -208,6 +254,51 @@ def _stored_metadata(path: str, known: _Metadata | None = None) -> _Metadata | N
         document.pop("attributes", None)
         return _Metadata(document, stamp)
     return None
+
+
+def _require_replaceable(path: str, overwrite: bool) -> None:
+    """Check that an array can be put at `path`, and nothing but an array is lost."""
+    from darray.io.replacing import require_local
+
+    require_local(path)
+    if path.lower().endswith(".zip"):
+        raise NotImplementedError(
+            f"Zarr arrays are written into folders, not into the zip file {path!r}: write a "
+            "folder, then zip what is in it"
+        )
+    if not os.path.exists(path):
+        return
+    if _stored_node(path) != "array":
+        what = "a Zarr group" if _stored_node(path) == "group" else "not a Zarr array"
+        raise FileExistsError(
+            f"{path!r} is there and {what}, which is not replaced: remove it first, or give the "
+            "path of an array"
+        )
+    if not overwrite:
+        raise FileExistsError(f"{path!r} is there: pass overwrite=True to replace it")
+
+
+def _outside_groups(path: str) -> str | None:
+    """Return the folder that the store of `path` is in, where it is in a group.
+
+    What is being written would count as an array of the group if it lay in it. None where it
+    has to, since nothing can be written in that folder, or it is on another disk.
+    """
+    inner = os.path.dirname(os.path.realpath(path))
+    outer = inner
+    while _stored_node(outer) == "group":
+        outer = os.path.dirname(outer)
+    if outer == inner or not os.access(outer, os.W_OK):
+        return None
+    return outer if os.stat(outer).st_dev == os.stat(inner).st_dev else None
+
+
+def _stored_node(path: str) -> str | None:
+    """Return what the metadata in the folder `path` describe, "array" or "group", None if none."""
+    metadata = _stored_metadata(path)
+    if metadata is not None:
+        return str(metadata.document.get("node_type", "array"))
+    return "group" if os.path.exists(os.path.join(path, ".zgroup")) else None
 
 
 def _zarr() -> ModuleType:

@@ -23,6 +23,7 @@ from darray.runtime.consumers.progress import bytes_text, progress
 
 __all__ = ["add_command", "configure", "describe", "open_array"]
 
+_READERS = {"zarr": da.from_zarr, "npy": da.from_npy}
 _KINDS = "biuf"  # of dtypes that have a mean and an order
 # The results along an axis are held by the program itself, in so large a part of its memory.
 _RESULT_SHARE = 0.25
@@ -102,7 +103,9 @@ def open_array(path: str) -> da.DArray:
     """
     with told_in_one_line(OSError, ValueError, TypeError, ImportError), uninterrupted():
         file = da.File(path)
-        array = {"zarr": da.from_zarr, "npy": da.from_npy}[file.format](path)
+        if file.format not in _READERS:
+            raise ValueError(f"{path!r} is of format {file.format!r}, which holds no array")
+        array = _READERS[file.format](path)
     if array.dtype.kind not in _KINDS:
         raise Mistake(
             f"{path!r} holds {array.dtype}: only real numbers have the figures that are asked for"

@@ -49,7 +49,6 @@ def run(
             # Instructions that answer errors alike share one context.
             while at < len(instructions) and instructions[at].errors == errors:
                 instruction = instructions[at]
-                record.name = instruction.function.__name__
                 record.origin = instruction.origin
                 made.append(_call(instruction, given, made))
                 for register in program.released[at]:

@@ -85,20 +85,20 @@ def caller_depth() -> int:
 class recording:
     """Obey an `ErrorState` in a block and note in a ledger what is not raised at once.
 
-    ``name`` is what the running function is called in the messages, ``origin`` the number
-    of its expression; both may be set anew while the block runs.
+    ``origin`` is the number of the expression that is computed; it may be set anew while the
+    block runs.
     """
 
-    __slots__ = ("_context", "_errors", "_ledger", "name", "origin")
+    __slots__ = ("_context", "_errors", "_ledger", "origin")
 
-    def __init__(self, errors: ErrorState, ledger: Ledger, name: str = "", origin: int = 0) -> None:
+    def __init__(self, errors: ErrorState, ledger: Ledger, origin: int = 0) -> None:
         self._errors = errors
         self._ledger = ledger
-        self.name = name
         self.origin = origin
-        modes: list[Any] = [mode if mode in ("ignore", "raise") else "call" for mode in errors[:4]]
+        # Only a log is told which function it was: NumPy knows better than its caller.
+        modes: list[Any] = [mode if mode in ("ignore", "raise") else "log" for mode in errors[:4]]
         self._context: Any = np.errstate(
-            divide=modes[0], over=modes[1], under=modes[2], invalid=modes[3], call=self._note
+            divide=modes[0], over=modes[1], under=modes[2], invalid=modes[3], call=self
         )
 
     def __enter__(self) -> recording:
@@ -108,6 +108,8 @@ class recording:
     def __exit__(self, *exception: object) -> None:
         self._context.__exit__(*exception)
 
-    def _note(self, text: str, flag: int) -> None:
-        message = f"{text} encountered in {self.name}"
-        self._ledger.note(self.origin, message, _KIND_OF_TEXT[text], self._errors)
+    def write(self, line: str) -> None:
+        """Note what NumPy writes to its log: ``Warning: overflow encountered in exp``."""
+        message = line.removeprefix("Warning: ").rstrip()
+        kind = _KIND_OF_TEXT[message.partition(" encountered")[0]]
+        self._ledger.note(self.origin, message, kind, self._errors)

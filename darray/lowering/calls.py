@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from darray.io.formats import Target
 from darray.kernels import cpu
 from darray.kernels.programs import ErrorState, Program
 from darray.kernels.reductions import Partial, Reduction
 from darray.kernels.warnings_ledger import Ledger, recording
 from darray.lowering.loads import Load
+from darray.runtime import events
 from darray.runtime.boxes import Box, index_of
 
-__all__ = ["Combine", "Evaluate", "Fill", "MapBlock", "PartialReduce", "Reducer"]
+__all__ = ["Combine", "Evaluate", "Fill", "MapBlock", "PartialReduce", "Reducer", "Write"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,26 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
+class Write:
+    """Compute a chunk into its place in a store."""
+
+    pieces: Pieces
+    target: Target
+    box: Box
+
+    def __call__(self, *values: Any) -> None:
+        """Write the chunk."""
+        (result,) = self.pieces.compute(values)
+        began = perf_counter_ns()
+        self.target.write(self.box, result)
+        if events.consumers:
+            moved = events.ValueMoved(
+                result.nbytes, "host memory", str(self.target), began, perf_counter_ns()
+            )
+            events.publish(moved)
+
+
+@dataclass(frozen=True, slots=True)
 class Reducer:
     """One reduction of an array: over which axes, answering errors how."""
 
@@ -80,7 +103,7 @@ class Reducer:
 
     def finish(self, partial: Partial, ledger: Ledger) -> NDArray[Any]:
         """The result."""
-        with recording(self.errors, ledger, "divide", self.origin):
+        with recording(self.errors, ledger, self.origin):
             return np.asarray(self.reduction.finish(partial, ledger.warn(self.origin)))
 
 
@@ -104,7 +127,7 @@ class PartialReduce:
         ledger = self.pieces.ledger
         partials = []
         for reducer in self.reducers:
-            with recording(reducer.errors, ledger, "reduce", reducer.origin):
+            with recording(reducer.errors, ledger, reducer.origin):
                 partials.append(
                     reducer.reduction.partial(
                         chunk, reducer.axes, where, self.box, self.whole_shape
@@ -131,7 +154,7 @@ class Combine:
         """The joined partial result, or the result."""
         partials = values if self.pick is None else [value[self.pick] for value in values]
         reducer = self.reducer
-        with recording(reducer.errors, self.ledger, "reduce", reducer.origin):
+        with recording(reducer.errors, self.ledger, reducer.origin):
             joined = reducer.reduction.combine(partials) if len(partials) > 1 else partials[0]
         return reducer.finish(joined, self.ledger) if self.is_last else joined
 

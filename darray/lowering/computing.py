@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from darray.blocks import chunk_box, chunk_count, grid_shape
 from darray.expr.nodes import Expression, MapBlocks, Memory, Reduce
+from darray.io.formats import Target
 from darray.kernels import cpu
 from darray.kernels.warnings_ledger import Ledger
 from darray.lowering.fusion import fuse, has_usable_chunks
@@ -24,7 +25,7 @@ from darray.runtime.boxes import index_of, whole
 from darray.runtime.contexts import DEFAULT, current
 from darray.runtime.engine import Engine, current_engine
 
-__all__ = ["chunk_task", "chunk_tasks", "compute", "persist"]
+__all__ = ["chunk_task", "chunk_tasks", "compute", "persist", "write"]
 
 # Chunks of at most this many elements fit any memory limit that a process could start with.
 SMALL_CHUNK = 2**16
@@ -55,12 +56,31 @@ def compute(
             out[...] = node.array
         else:
             planner.fill(node, out)
+    _run(planner)
+    return results
+
+
+def write(node: Expression, target: Target) -> None:
+    """Compute an expression into a target, chunk by chunk in the cut of the expression.
+
+    Raises
+    ------
+    MemoryLimitError
+        Before anything runs, when a single chunk cannot fit the memory limit.
+    BaseException
+        What a chunk's computation or its writing raised. Others may still be written then.
+    """
+    planner = Planner()
+    planner.fill(node, target)
+    _run(planner)
+
+
+def _run(planner: Planner) -> None:
     plan = planner.run()
     kept = [node for node in planner.wanted if isinstance(node, Reduce | MapBlocks)]
     carry_out(plan, _complete(kept, planner))
     for ledger in plan.ledgers:
         ledger.issue()
-    return results
 
 
 def compute_at_once(node: Expression) -> NDArray[Any] | None:

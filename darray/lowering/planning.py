@@ -23,6 +23,7 @@ from darray.expr.nodes import (
     Reduce,
     Stored,
 )
+from darray.io.formats import Target
 from darray.lowering.calls import (
     Combine,
     Evaluate,
@@ -31,6 +32,7 @@ from darray.lowering.calls import (
     PartialReduce,
     Pieces,
     Reducer,
+    Write,
 )
 from darray.lowering.fusion import Group, Leaf, fuse
 from darray.lowering.loads import Gather, Load, Read, Ready, gathered_shape, generate
@@ -107,13 +109,21 @@ class Planner:
 
     # One kind of expression each
 
-    def fill(self, node: Expression, out: NDArray[Any]) -> None:
+    def fill(self, node: Expression, out: NDArray[Any] | Target) -> None:
         """Ask that `out` be filled with `node`."""
         group = fuse([node], node.shape)
-        stage = self.stage("collect", math.inf, group, node)
+        if isinstance(out, np.ndarray):
+            stage = self.stage("collect", math.inf, group, node)
+        else:
+            # A chunk is there twice more while it is put in order and encoded.
+            scratch = 2 * node.dtype.itemsize
+            stage = self.stage("write", math.inf, group, node, scratch)
         for index, box in iterate_boxes(node.chunks):
             pieces, needs = self.pieces(group, box)
-            stage.drafts.append(Draft((stage, index), Fill(pieces, out, box), needs))
+            call = (
+                Fill(pieces, out, box) if isinstance(out, np.ndarray) else Write(pieces, out, box)
+            )
+            stage.drafts.append(Draft((stage, index), call, needs))
 
     def evaluate(self, node: Expression, indices: list[Index]) -> None:
         """Plan chunks of an expression that one program computes."""

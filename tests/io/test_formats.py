@@ -99,17 +99,17 @@ def test_entry_point_of_another_package_is_a_format(text_file, monkeypatch):
     monkeypatch.setattr(metadata, "entry_points", entry_points)
     assert find_format("text") is module.FORMAT
     assert File(text_file).load().tolist() == [1, 2, 3]
-    with pytest.raises(ValueError, match=r"'npy' \(.npy\), 'text' \(.txt\), 'zarr'"):
+    with pytest.raises(ValueError, match=r"'npy' \(.npy\), 'pickle' .*, 'text' \(.txt\), 'zarr'"):
         find_format("csv")
 
 
 def test_unknown_format_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"no file format 'csv'; .*'npy' \(.npy\), 'zarr' \(.zarr"):
+    with pytest.raises(ValueError, match=r"no file format 'csv'; .*'npy' .*'pickle' .*'zarr'"):
         find_format("csv")
 
 
 def test_unknown_suffix_lists_the_known_formats(text_file):
-    with pytest.raises(ValueError, match=r"a.txt' from its name; .*'npy' \(.npy\), 'zarr' \(.zarr"):
+    with pytest.raises(ValueError, match=r"a.txt' from its name; .*'npy' .*'pickle' .*'zarr'"):
         format_of(str(text_file))
 
 
