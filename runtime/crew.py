@@ -6,7 +6,7 @@ import gc
 import itertools
 import threading
 from collections.abc import Iterable
-from time import perf_counter_ns
+from time import perf_counter_ns, sleep
 from typing import Any
 
 from darray.runtime import contexts, events
@@ -22,6 +22,9 @@ from darray.runtime.tasks import DONE, FAILED, READY, RUNNING, WAITING, Task
 from darray.runtime.waiting import Arrival, Stack, arrived, call_watcher
 
 __all__ = ["Crew"]
+
+# How often a thread lets others go before it blocks on the lock.
+TURNS = 100
 
 _current_options = contexts.current.get
 
@@ -79,20 +82,23 @@ class Crew:
     def _live(self, worker: Worker) -> None:
         """Be a thread: serve on the seat given, park, and again."""
         self._local.worker = worker
+        schedule = self._schedule
         while True:
             if worker.pools != self._seats.pools.version:
                 worker.pools = self._seats.pools.version
                 self._seats.pools.restrict_own()
             with self._lock:
                 task = self._next(worker) if worker.seat is not None else None
-                other = self._seats.fill() if self._seats.idle else None
+                other = None
+                if self._seats.idle and (schedule.shared.plain or schedule.special):
+                    other = self._seats.fill()
             if other is not None:
                 self._let_go(other)
             while task is not None:
                 outcome = self._call(worker, task)
                 task = self._complete(worker, task, outcome)
                 outcome = None
-            if self._schedule.starved:
+            if schedule.starved:
                 self._relieve()
             if worker.ending:
                 return
@@ -185,7 +191,9 @@ class Crew:
         # The arguments go before the lock is taken: dropping them may run the user's code.
         task._function = task._args = task._kwargs = task._needs = None
         others = other = following = None
-        with self._lock:
+        if not self._lock.acquire(blocking=False):
+            self._acquire_in_turn()
+        try:
             # Schedule.finish and Schedule.take, spelled out for tasks without options.
             task._value = outcome
             task._state = DONE
@@ -225,12 +233,28 @@ class Crew:
                 other = seats.fill()
             if self._closers and not schedule.outstanding:
                 self._drained()
+        finally:
+            self._lock.release()
         if other is not None:
             self._let_go(other)
         if others is not None:
             for watcher in others:
                 call_watcher(watcher, task)
         return following
+
+    def _acquire_in_turn(self) -> None:
+        """Acquire the lock, which another thread holds, without a convoy of its users.
+
+        A thread that blocks on a lock makes every release of it a call to the system, and
+        is handed the lock while it waits for the interpreter, so that the next user blocks
+        as well. Letting the interpreter go instead lets the holder finish. Not for the main
+        thread, where a signal could come between the acquisition and its use.
+        """
+        for _ in range(TURNS):
+            sleep(0)
+            if self._lock.acquire(blocking=False):
+                return
+        self._lock.acquire()
 
     def _complete_special(self, worker: Worker, task: Task[Any], outcome: Any) -> Task[Any] | None:
         """Do what `_complete` does, for a task that failed or has options."""

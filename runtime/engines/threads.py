@@ -136,6 +136,14 @@ class ThreadsEngine(Crew):
 
         With `first_failure` the wait also ends when one of them fails.
         """
+        worker: Worker | None = getattr(self._local, "worker", None)
+        if worker is None and len(tasks) == 1 and tasks[0]._engine is self and count is None:
+            # The commonest wait by far, for which all that follows comes to the same.
+            try:
+                return self._await(tasks, 1, timeout)
+            except KeyboardInterrupt:
+                self.cancel_graph(tasks)
+                raise
         unfinished = [task for task in tasks if task._state < DONE]
         missing = (len(tasks) if count is None else count) - len(tasks) + len(unfinished)
         if missing <= 0:
@@ -143,7 +151,6 @@ class ThreadsEngine(Crew):
         if first_failure and any(task._state > DONE for task in tasks):
             return True
         self._refuse_foreign(unfinished)
-        worker: Worker | None = getattr(self._local, "worker", None)
         if worker is not None and worker.stack.tasks:
             if timeout is None and missing == len(unfinished) and not first_failure:
                 self._wait_in_task(worker, unfinished)
