@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from operator import index as as_integer
 from typing import Any, NoReturn, Self, SupportsIndex
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import DTypeLike, NDArray
 
+from darray.block_grid import BlocksView
 from darray.blocks import Blocks, BlocksLike, Chunks, blocks_of, grid_shape
 from darray.dispatch import FUNCTIONS
 from darray.expr import building, ufuncs
 from darray.expr.nodes import Expression, Memory
 from darray.index_maps import IndexMap, is_basic
 from darray.lowering import computing
-from darray.runtime import Ref
 from darray.runtime.engine import current_engine
 
 __all__ = ["DArray"]
@@ -222,8 +223,35 @@ class DArray(NDArrayOperatorsMixin):
         return np.swapaxes(self, *args, **kwargs)
 
     def conj(self) -> Any:
-        """Complex conjugate, as `numpy.conjugate`."""
-        return np.conjugate(self)
+        """Complex conjugate; of numbers that are real, the numbers."""
+        return self.copy() if self.dtype.kind in "biuf" else np.conjugate(self)
+
+    # Comparing
+
+    def __eq__(self, other: Any) -> Any:
+        return self._compared(np.equal, other)
+
+    def __ne__(self, other: Any) -> Any:
+        return self._compared(np.not_equal, other)
+
+    def _compared(self, ufunc: np.ufunc, other: Any) -> Any:
+        if getattr(type(other), "__array_ufunc__", self) is None:
+            return NotImplemented
+        try:
+            return ufunc(self, other)
+        except TypeError:
+            # Values that NumPy has no comparison for, dates and bools say, are never equal:
+            # its operators answer where its ufuncs raise.
+            operand = argument_of(other)
+            kind = operand.dtype if isinstance(operand, Expression) else np.asarray(operand).dtype
+            sample, another = np.empty((0,), self.dtype), np.empty((0,), kind)
+            _ = sample == another if ufunc is np.equal else sample != another
+            shape = np.broadcast_shapes(self.shape, np.shape(operand))
+            answer = building.captured(np.array(ufunc is np.not_equal))
+            return DArray.of(building.broadcast_to(answer, shape))
+
+    def __contains__(self, value: Any) -> bool:
+        return bool((self == value).any())
 
     # Computing
 
@@ -275,8 +303,20 @@ class DArray(NDArrayOperatorsMixin):
         return self.collect() if dtype is None else self.collect().astype(dtype, copy=False)
 
     def item(self, *index: Any) -> Any:
-        """One element as a Python scalar."""
-        return (self[index[0] if len(index) == 1 else index] if index else self).collect().item()
+        """One element as a Python scalar: the only one, or that at a flat or a full index."""
+        if not index:
+            if self.size != 1:
+                raise ValueError("can only convert an array of size 1 to a Python scalar")
+            return self.collect().item()
+        places = index[0] if len(index) == 1 else index
+        if not isinstance(places, tuple):
+            number = as_integer(places)
+            if not -self.size <= number < self.size:
+                raise IndexError(f"index {number} is out of bounds for size {self.size}")
+            places = np.unravel_index(number % self.size, self.shape)
+        if len(places) != self.ndim:
+            raise ValueError("incorrect number of indices for array")
+        return self[places].collect().item()
 
     def tolist(self) -> Any:
         """The elements as nested lists of Python scalars."""
@@ -328,12 +368,18 @@ class DArray(NDArrayOperatorsMixin):
     # Looking at it
 
     def __getitem__(self, key: Any) -> DArray:
-        if isinstance(key, str) or not is_basic(key):
+        if (isinstance(key, str) and self.dtype.names) or not is_basic(key):
             raise NotImplementedError(
                 f"a DArray is read by integers, slices, ... and None, not by {key!r}; collect it "
                 "first: np.asarray(x)[index]"
             )
         return self.seen(IndexMap.from_index(key, self.shape))
+
+    def __copy__(self) -> DArray:
+        return self.copy()
+
+    def __deepcopy__(self, memo: Any) -> DArray:
+        return self.copy()
 
     def __setitem__(self, key: Any, value: Any) -> NoReturn:
         raise NotImplementedError(
@@ -344,7 +390,7 @@ class DArray(NDArrayOperatorsMixin):
     def transpose(self, *axes: Any) -> Self:
         """View with the axes in another order."""
         order = axes[0] if len(axes) == 1 and not isinstance(axes[0], SupportsIndex) else axes
-        return self.seen(IndexMap.transpose(order or None, self.shape))
+        return self.seen(IndexMap.transpose(order if axes else None, self.shape))
 
     def astype(self, dtype: DTypeLike, casting: str = "unsafe", copy: bool = True) -> DArray:
         """The array as `dtype`; a new array."""
@@ -404,21 +450,29 @@ class DArray(NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         out = kwargs.pop("out", None)
         arguments = tuple([argument_of(one) for one in inputs])
+        for one in arguments:
+            if one is NotImplemented:
+                return NotImplemented
         if method == "__call__":
             if out is None and kwargs.get("where", True) is not True:
                 ufuncs.warn_uninitialized()
             if "where" in kwargs:
                 kwargs["where"] = argument_of(kwargs["where"])
+            where, casting = kwargs.get("where", True), kwargs.get("casting", "same_kind")
             results = ufuncs.call(ufunc, arguments, kwargs)
+            if out is not None:
+                return write_results(results, out, where, casting)
         elif method == "reduce":
+            if "where" in kwargs:
+                kwargs["where"] = argument_of(kwargs["where"])
             results = (ufuncs.reduce_call(ufunc, as_expression(inputs[0]), *inputs[1:], **kwargs),)
+            if out is not None:
+                return write_results(results, out)
         else:
             raise NotImplementedError(
                 f"darray has no {ufunc.__name__}.{method} that works chunk by chunk; where the "
                 f"arrays fit in memory use it on np.asarray(x)"
             )
-        if out is not None:
-            return write_results(results, out)
         handles = tuple([DArray.of(one) for one in results])
         return handles[0] if len(handles) == 1 else handles
 
@@ -429,6 +483,8 @@ class DArray(NDArrayOperatorsMixin):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
+        if not all(issubclass(one, DArray | np.ndarray) for one in types):
+            return NotImplemented
         code = FUNCTIONS.get(function)
         if code is not None:
             return code(*args, **kwargs)
@@ -456,40 +512,14 @@ class DArray(NDArrayOperatorsMixin):
         return f"({sizes})" + (f" in {grid}" if grid else "")
 
     def __format__(self, specification: str) -> str:
-        if self.ndim or not specification:
-            return format(str(self), specification)
-        return format(self.collect()[()], specification)
-
-
-class BlocksView:
-    """The chunks of an array, by their place in the grid."""
-
-    def __init__(self, array: DArray) -> None:
-        self._array = array
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Number of chunks along each axis."""
-        return grid_shape(self._array.chunks)
-
-    def __getitem__(self, index: Any) -> Ref[NDArray[Any]]:
-        places = index if isinstance(index, tuple) else (index,)
-        grid = self.shape
-        if len(places) != len(grid):
-            raise IndexError(
-                f"blocks[{', '.join(map(str, places))}]: give one number for each of the "
-                f"{len(grid)} axes; the grid is {grid}"
+        if not specification:
+            return str(self)
+        if self.ndim:
+            raise TypeError(
+                f"the format {specification!r} is for single numbers, this array has shape "
+                f"{self.shape}; format its elements, or use np.array2string(np.asarray(x))"
             )
-        found = []
-        for axis, (place, count) in enumerate(zip(places, grid, strict=True)):
-            number = place.__index__()
-            if not -count <= number < count:
-                raise IndexError(
-                    f"block {number} is out of bounds for axis {axis} with {count} blocks"
-                )
-            found.append(number % count)
-        self._array.persist()
-        return Ref(computing.chunk_task(self._array.expression, tuple(found)))
+        return format(self.collect()[()], specification)
 
 
 def as_expression(value: Any) -> Expression:
@@ -514,30 +544,44 @@ def argument_of(value: Any) -> Any:
 def _is_finished(expression: Expression) -> bool:
     """Whether all chunks of `expression` are there, so that showing them costs nothing."""
     kept = expression.kept
-    return kept is not None and all(task.done() for task in computing.chunk_tasks(expression))
+    return (
+        kept is not None
+        and kept.is_usable()
+        and all(task.done() for task in computing.chunk_tasks(expression))
+    )
 
 
-def write_results(results: tuple[Expression, ...], out: tuple[Any, ...]) -> Any:
-    """Put results where ``out=`` says."""
+def write_results(
+    results: tuple[Expression, ...],
+    out: tuple[Any, ...],
+    where: Any = True,
+    casting: str = "same_kind",
+) -> Any:
+    """Put results where ``out=`` says; elements that `where` leaves out stay as they are."""
     written: list[Any] = []
     for result, target in zip(results, out, strict=True):
         if target is None:
             written.append(DArray.of(result))
         elif isinstance(target, np.ndarray):
+            result = building.astype(result, target.dtype, casting)
+            if where is not True:
+                chosen = [where, result, building.captured(target)]
+                (result,) = building.elementwise(np.where, chosen)
             _write_into(target, result)
             written.append(target)
         else:
             raise NotImplementedError(
-                "out= takes a NumPy array; writing into a DArray is not there yet"
+                "writing into a DArray, by out= or an operator such as +=, is not there yet; make "
+                "a new array, x = x + y, or give out= a NumPy array"
             )
     return written[0] if len(written) == 1 else tuple(written)
 
 
 def _write_into(target: NDArray[Any], result: Expression) -> None:
-    """Compute `result` into a NumPy array, as a ufunc's ``out=`` does."""
-    if target.shape != result.shape:
+    """Compute `result` into a NumPy array, to whose shape it is broadcast."""
+    if result.shape != target.shape:
         raise ValueError(
             f"non-broadcastable output operand with shape {target.shape} doesn't match the "
             f"broadcast shape {result.shape}"
         )
-    computing.compute([building.astype(result, target.dtype, "same_kind")], [target])
+    computing.compute([result], [target])

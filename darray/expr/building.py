@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from operator import index as as_integer
 from typing import Any
 
 import numpy as np
-from numpy.exceptions import AxisError
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from numpy.typing import DTypeLike, NDArray
 
@@ -32,6 +32,8 @@ from darray.expr.nodes import (
 )
 from darray.index_maps import IndexMap
 from darray.kernels.cpu import cast
+from darray.kernels.extrema import ArgExtremum
+from darray.kernels.moments import Mean, Variance
 from darray.kernels.reductions import Reduction, check_operand
 from darray.kernels.warnings_ledger import captured_errors
 
@@ -72,9 +74,21 @@ def _is_constant(array: NDArray[Any]) -> bool:
 
 
 def as_argument(value: Any) -> Any:
-    """`value` as an argument of an elementwise call: an expression, or a scalar as it is."""
+    """`value` as an argument of an elementwise call: an expression, or a scalar as it is.
+
+    NotImplemented for arrays of other libraries, and of NumPy's own subclasses with a meaning
+    that an array of the same values does not have.
+    """
     if isinstance(value, Expression | bool | int | float | complex | np.generic):
         return value
+    if not isinstance(value, np.ndarray):
+        if hasattr(type(value), "__array_ufunc__"):
+            return NotImplemented
+    elif isinstance(value, np.ma.MaskedArray):
+        raise NotImplementedError(
+            "a masked array's mask has no place in a DArray; fill it first: "
+            "masked.filled(value), or use np.where and NaN"
+        )
     array = np.asarray(value)
     return captured(array) if array.ndim else array[()]
 
@@ -125,9 +139,10 @@ def elementwise(
             break
     shape = operands[0].shape if chunks is first else tuple([sum(sizes) for sizes in chunks])
     depth = 1 + max([one.depth for one in operands if isinstance(one, Elementwise)], default=0)
+    dtypes = tuple([one.dtype for one in results])
     built = []
     for output, result in enumerate(results):
-        given = parameters if mask is None else {**parameters, "result_dtype": result.dtype}
+        given = parameters if mask is None else {**parameters, "result_dtypes": dtypes}
         built.append(
             Elementwise(
                 shape,
@@ -199,6 +214,17 @@ def normal_axes(axis: Any, dimensions: int) -> tuple[int, ...]:
     return (normalize_axis_index(axis, dimensions),)
 
 
+def _reduced_axes(reduction: Reduction, axis: Any, operand: Expression) -> tuple[int, ...]:
+    """The axes that `reduction` of `operand` goes over; an array without axes may be given one."""
+    if axis is not None and (not isinstance(axis, tuple) or isinstance(reduction, ArgExtremum)):
+        axis = as_integer(axis)
+    skips_nan = reduction.name.startswith("nan") and operand.dtype.kind in "fc"
+    averages = isinstance(reduction, Mean | Variance) and not skips_nan
+    if operand.shape == () and axis in (0, -1) and not averages:
+        return ()
+    return normal_axes(axis, len(operand.shape))
+
+
 def reduce(
     operand: Expression,
     reduction: Reduction,
@@ -213,9 +239,7 @@ def reduce(
     AxisError, TypeError, ValueError
         As NumPy raises them, also for a reduction of no elements that needs some.
     """
-    if operand.shape == () and axis is not None and axis not in ((), 0, -1):
-        raise AxisError(axis if isinstance(axis, int) else axis[0], 0)
-    axes = () if operand.shape == () else normal_axes(axis, len(operand.shape))
+    axes = _reduced_axes(reduction, axis, operand)
     mask = None
     if where is not None and where is not True:
         mask = as_argument(where)

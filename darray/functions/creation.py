@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import index as as_integer
 from typing import Any
 
 import numpy as np
@@ -105,8 +106,9 @@ class _Filled:
 
 
 def _shape(shape: Any) -> tuple[int, ...]:
-    sizes = shape if isinstance(shape, tuple | list) else (shape,)
-    result = tuple([size.__index__() for size in sizes])
+    dimensions: int = np.ndim(shape)
+    sizes = shape if dimensions else (shape,)
+    result = tuple([as_integer(size) for size in sizes])
     if any(size < 0 for size in result):
         raise ValueError("negative dimensions are not allowed")
     return result
@@ -140,10 +142,9 @@ def full(
         raise NotImplementedError(
             "full() takes one value here; for an array use np.broadcast_to(da.distribute(a), shape)"
         )
-    kind = value.dtype if dtype is None else np.dtype(dtype)
-    with np.errstate(all="ignore"):
-        value = value.astype(kind)
-    return _generated(_Filled(value[()], kind), shape, kind, blocks)
+    # Filled by NumPy, so that what does not fit is refused or warned of as there.
+    value = np.full((), fill_value, dtype)
+    return _generated(_Filled(value[()], value.dtype), shape, value.dtype, blocks)
 
 
 def zeros(
@@ -157,8 +158,8 @@ def zeros(
     >>> da.zeros((300, 200), blocks=da.Blocks(50, 20)).blocks.shape
     (6, 10)
     """
-    kind = np.dtype(dtype)
-    return _generated(_Filled(np.zeros((), kind)[()], kind), shape, kind, blocks)
+    value = np.zeros((), dtype)
+    return _generated(_Filled(value[()], value.dtype), shape, value.dtype, blocks)
 
 
 def ones(
@@ -172,8 +173,8 @@ def ones(
     >>> da.ones(5, blocks=2).sum().collect()
     array(5.)
     """
-    kind = np.dtype(dtype)
-    return _generated(_Filled(np.ones((), kind)[()], kind), shape, kind, blocks)
+    value = np.ones((), dtype)
+    return _generated(_Filled(value[()], value.dtype), shape, value.dtype, blocks)
 
 
 def empty(
@@ -241,29 +242,31 @@ def empty_like(
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """``start + i * step``, computed as `numpy.arange` does."""
+    """``first + i * (second - first)``, computed as `numpy.arange` does from its first two."""
 
-    start: Any
-    step: Any
+    first: Any
+    second: Any
     dtype: np.dtype[Any]
 
     def __call__(self, box: Box) -> NDArray[Any]:
         """The elements of a box."""
         (part,) = box
-        if self.dtype.kind in "iub":
-            first, last = part.start, part.stop
-            values = self.start + np.arange(first, last) * self.step
-            return np.asarray(values, self.dtype)
-        places = np.arange(part.start, part.stop)
-        if self.dtype.kind in "fc":
-            places = places.astype(self.dtype)
-        return np.asarray(self.start + places * self.step, self.dtype)
+        # NumPy goes on in single precision for half; integers wrap around.
+        work = np.dtype(np.float32) if self.dtype == np.float16 else self.dtype
+        first, second = np.array([self.first, self.second]).astype(work)
+        with np.errstate(all="ignore"):
+            places = np.arange(part.start, part.stop).astype(work)
+            values: NDArray[Any] = np.asarray(first + places * (second - first), self.dtype)
+        for place, value in enumerate((self.first, self.second)):
+            if part.start <= place < part.stop:
+                values[place - part.start] = value
+        return values
 
 
 def arange(
     start: Any,
     stop: Any = None,
-    step: Any = 1,
+    step: Any = None,
     dtype: DTypeLike | None = None,
     *,
     blocks: BlocksLike = "auto",
@@ -276,26 +279,72 @@ def arange(
     >>> da.arange(2, 10, 3, blocks=2).collect()
     array([2, 5, 8])
     """
+    kinds = [None if dtype is None else np.dtype(dtype)]
+    kinds += [np.asarray(one).dtype for one in (start, stop, step) if one is not None]
+    if any(kind is not None and kind.kind in "mM" for kind in kinds):
+        return _times(start, stop, step, dtype, blocks)
     if stop is None:
         start, stop = 0, start
-    if step == 0:
-        raise ZeroDivisionError("arange(): the step is 0")
-    # NumPy makes the first two elements itself and goes on by their difference.
-    head = np.arange(start, start + 2 * step, step, dtype=dtype)[:2]
-    length = max(0, math.ceil((stop - start) / step))
-    if len(head) < 2:
-        head = np.array([start, start + step], dtype=head.dtype)
-    difference = head[1] - head[0]
-    return _generated(_Range(head[0], difference, head.dtype), (length,), head.dtype, blocks)
+    step = 1 if step is None else step
+    steps = (stop - start) / step
+    if isinstance(steps, complex):
+        steps = min(steps.real, steps.imag)
+    if not math.isfinite(steps):
+        raise ValueError(
+            "Maximum allowed size exceeded" if math.isinf(steps) else "cannot compute length"
+        )
+    length = max(0, math.ceil(steps))
+    if length <= 2:
+        ends: Any = (start, stop, step)
+        return distribute(np.arange(*ends, dtype=dtype), blocks)
+    kind = np.result_type(*kinds[1:], np.intp) if dtype is None else np.dtype(dtype)
+    if kind.kind not in "iufc":
+        # Asked of NumPy itself, which raises what is to be raised.
+        np.arange(3, dtype=kind)
+    head = np.array([start, start + step]).astype(kind)
+    if kind.kind in "iu":
+        head = np.array([int(start), int(start + step)], kind)
+    return _generated(_Range(head[0], head[1], kind), (length,), kind, blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """Integers in a range as dates or durations."""
+
+    numbers: _Range
+    dtype: np.dtype[Any]
+
+    def __call__(self, box: Box) -> NDArray[Any]:
+        """The elements of a box."""
+        return self.numbers(box).view(self.dtype)
+
+
+def _times(start: Any, stop: Any, step: Any, dtype: Any, blocks: BlocksLike) -> DArray:
+    """`arange` of dates or durations, which NumPy counts in integers of their unit."""
+    ends = [start] if stop is None else [start, stop]
+    kinds = [np.asarray(one).dtype for one in (*ends, step) if one is not None]
+    timed = [one for one in kinds if one.kind in "mM"]
+    kind = np.result_type(*timed) if dtype is None else np.dtype(dtype)
+    if kind.kind == "M" and stop is None:
+        raise ValueError("arange requires both a start and a stop for NumPy datetime64 ranges")
+    duration = np.dtype(kind.str.replace("M8", "m8"))
+    first, last = [int(np.asarray(one).astype(kind).astype("i8")) for one in (0, *ends)[-2:]]
+    if kind.kind == "M" and np.asarray(ends[1]).dtype.kind in "iu":
+        last = first + int(ends[1])
+    stride = 1 if step is None else int(np.asarray(step).astype(duration).astype("i8"))
+    numbers = arange(first, last, stride, blocks=blocks).expression
+    width = np.dtype(np.int64)
+    numbered = _Range(width.type(first), width.type(first + stride), width)
+    return _generated(_Times(numbered, kind), numbers.shape, kind, blocks)
 
 
 @dataclass(frozen=True, slots=True)
 class _Spaced:
-    """Elements of `numpy.linspace`, computed as it does."""
+    """Elements of `numpy.linspace`, computed as it does: in the dtype of `delta`."""
 
     start: Any
     stop: Any
-    step: Any
+    delta: Any
     divisions: int
     length: int
     endpoint: bool
@@ -304,19 +353,19 @@ class _Spaced:
     def __call__(self, box: Box) -> NDArray[Any]:
         """The elements of a box."""
         (part,) = box
-        places = np.arange(part.start, part.stop).astype(np.result_type(self.start, float))
-        if self.divisions > 0 and self.step != 0:
-            values = places * self.step
-        elif self.divisions > 0:
-            values = places / self.divisions * (self.stop - self.start)
-        else:
-            values = places * (self.stop - self.start)
-        values = np.asarray(values + self.start)
+        values = np.arange(part.start, part.stop).astype(self.delta.dtype)
+        step = self.delta / self.divisions if self.divisions > 0 else self.delta
+        if step == 0 and self.divisions > 0:
+            # Too small a step for its dtype, though the interval is none.
+            values /= self.divisions
+            step = self.delta
+        values *= step
+        values += self.start
         if self.endpoint and self.length > 1 and part.stop == self.length and len(values):
             values[-1] = self.stop
         if self.dtype.kind in "iu":
-            values = np.floor(values)
-        return np.asarray(values, self.dtype)
+            np.floor(values, out=values)
+        return values.astype(self.dtype, copy=False)
 
 
 def linspace(
@@ -336,17 +385,17 @@ def linspace(
     >>> da.linspace(0, 1, 5, blocks=2).collect()
     array([0.  , 0.25, 0.5 , 0.75, 1.  ])
     """
-    length = num.__index__()
+    length = as_integer(num)
     if length < 0:
         raise ValueError(f"Number of samples, {num}, must be non-negative.")
     if np.ndim(start) or np.ndim(stop):
         raise NotImplementedError("linspace() takes scalars here, not arrays, for start and stop")
-    first, last = np.asarray(start)[()] * 1.0, np.asarray(stop)[()] * 1.0
-    kind = np.result_type(first, last, float(length))
-    divisions = length - 1 if endpoint else length
-    step = (last - first) / divisions if divisions > 0 else first * 0
+    kind = np.linspace(start, stop, 0).dtype
+    first, last = np.asarray(start), np.asarray(stop)
+    delta = np.subtract(last, first, dtype=kind)[()]
     wanted = kind if dtype is None else np.dtype(dtype)
-    spaced = _Spaced(first, last, step, divisions, length, endpoint, wanted)
+    divisions = length - 1 if endpoint else length
+    spaced = _Spaced(first[()], last[()], delta, divisions, length, endpoint, wanted)
     return _generated(spaced, (length,), wanted, blocks)
 
 
@@ -383,8 +432,8 @@ def eye(
     array(3.)
     """
     kind = np.dtype(dtype)
-    shape = (N.__index__(), (N if M is None else M).__index__())
-    return _generated(_Diagonal(k.__index__(), kind), shape, kind, blocks)
+    shape = (as_integer(N), as_integer(N if M is None else M))
+    return _generated(_Diagonal(as_integer(k), kind), shape, kind, blocks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import numpy as np
 from darray.dispatch import implements
 from darray.expr import building
 from darray.expr.nodes import Expression
-from darray.handle import DArray, argument_of, as_expression
+from darray.handle import DArray, argument_of, as_expression, write_results
 
 __all__ = ["around", "astype", "clip", "imag", "real", "where"]
 
@@ -70,9 +70,11 @@ def clip(a: Any, a_min: Any = None, a_max: Any = None, **kwargs: Any) -> Any:
     """Limited to an interval, as `numpy.clip`."""
     low = kwargs.pop("min", a_min)
     high = kwargs.pop("max", a_max)
-    low, high = (None if one is np._NoValue else one for one in (low, high))
-    if low is None:
-        return np.minimum(a, high, **kwargs) if high is not None else np.positive(a, **kwargs)
-    if high is None:
-        return np.maximum(a, low, **kwargs)
-    return np.minimum(np.maximum(a, low), high, **kwargs)
+    out, where = kwargs.pop("out", None), kwargs.pop("where", True)
+    bounds = [argument_of(None if one is np._NoValue else one) for one in (low, high)]
+    mask = argument_of(where)
+    arguments = [as_expression(a), *bounds]
+    results = building.elementwise(np.clip, arguments, kwargs, mask)
+    if out is not None:
+        return write_results(results, (out,), mask, kwargs.get("casting", "same_kind"))
+    return DArray.of(results[0])

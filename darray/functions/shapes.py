@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index as as_integer
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,9 @@ def expand_dims(a: Any, axis: Any) -> DArray:
 def squeeze(a: Any, axis: Any = None) -> DArray:
     """View without axes of length 1."""
     array = _handle(a)
+    if array.ndim == 0 and not isinstance(axis, tuple) and axis in (0, -1):
+        # NumPy lets arrays without axes have one here.
+        axis = None
     return array.seen(IndexMap.drop_axes(axis, array.shape))
 
 
@@ -96,7 +100,7 @@ def flip(m: Any, axis: Any = None) -> DArray:
 def broadcast_to(array: Any, shape: Any, subok: bool = False) -> DArray:
     """View of an array broadcast to a shape."""
     handle = _handle(array)
-    sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
+    sizes = tuple([as_integer(one) for one in (shape if np.ndim(shape) else (shape,))])
     return handle.seen(IndexMap.broadcast(handle.shape, sizes))
 
 

@@ -17,7 +17,11 @@ __all__ = ["cast", "run"]
 
 def cast(array: NDArray[Any], dtype: DTypeLike, casting: Any = "unsafe") -> NDArray[Any]:
     """Return `array` as `dtype`; the function that a cast in a program calls."""
-    result: NDArray[Any] = np.asarray(array).astype(dtype, casting=casting, copy=False)
+    values = np.asarray(array)
+    if values.size and values.dtype.kind == "c" and np.dtype(dtype).kind in "iufmM":
+        # NumPy warns that this discards the imaginary part, and has, of no elements.
+        values = values.real
+    result: NDArray[Any] = values.astype(dtype, casting=casting, copy=False)
     return result
 
 
@@ -75,8 +79,9 @@ def _call(instruction: Instruction, given: list[Any], made: list[Any]) -> Any:
         where = _value(instruction.where, given, made)
         shape = np.broadcast_shapes(np.shape(where), *map(np.shape, operands))
         # Elements left out are zero, so that results are the same on every run.
-        zeros = np.zeros(shape, parameters.pop("result_dtype"))
-        value = function(*operands, where=where, out=zeros, **parameters)
+        zeros = tuple([np.zeros(shape, dtype) for dtype in parameters.pop("result_dtypes")])
+        out: Any = zeros if len(zeros) > 1 else zeros[0]
+        value = function(*operands, where=where, out=out, **parameters)
     elif instruction.parameters:
         value = function(*operands, **dict(instruction.parameters))
     else:

@@ -58,7 +58,7 @@ class Ledger:
         """Answer what was noted, in the order of the expressions, and forget it."""
         with self._lock:
             entries, self._entries = self._entries, {}
-        for (_, message), (kind, errors) in sorted(entries.items(), key=lambda entry: entry[0]):
+        for (_, message), (kind, errors) in sorted(entries.items(), key=_order):
             mode = "warn" if errors is None else errors[_KINDS.index(kind)]
             if mode == "warn":
                 warnings.warn(message, RuntimeWarning, stacklevel=caller_depth())
@@ -68,6 +68,12 @@ class Ledger:
                 errors[4](message.partition(" encountered")[0], 1 << _KINDS.index(kind))
             elif mode == "log" and errors is not None and errors[4] is not None:
                 errors[4].write(f"Warning: {message}\n")
+
+
+def _order(entry: tuple[tuple[int, str], tuple[str, ErrorState | None]]) -> tuple[int, int, str]:
+    """What entries are sorted by: first the expression, then as NumPy tells of one call."""
+    (origin, message), (kind, _) = entry
+    return origin, _KINDS.index(kind) if kind else -1, message
 
 
 def caller_depth() -> int:

@@ -17,6 +17,7 @@ from darray.kernels.warnings_ledger import Ledger, recording
 from darray.lowering.loads import Load
 from darray.runtime import events
 from darray.runtime.boxes import Box, index_of
+from darray.runtime.devices.host import freeze
 
 __all__ = ["Combine", "Evaluate", "Fill", "MapBlock", "PartialReduce", "Reducer", "Write"]
 
@@ -177,10 +178,7 @@ class MapBlock:
         TypeError, ValueError
             When it has another dtype or shape than was declared.
         """
-        blocks = self.pieces.compute(values)
-        for block in blocks:
-            if block.flags.writeable and block.base is None:
-                block.flags.writeable = False
+        blocks = [freeze(block) for block in self.pieces.compute(values)]
         result = np.asarray(self.function(*blocks))
         name = getattr(self.function, "__name__", repr(self.function))
         if result.dtype != self.dtype:

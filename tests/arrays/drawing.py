@@ -94,6 +94,5 @@ def special(dtype: Any, length: int = 12) -> NDArray[Any]:
     else:
         found = ["NaT", 0, 1, -1, 5, 1000]
     unit = (np.datetime_data(exact)[0],) if exact.kind in "mM" else ()
-    values = [one if one == "NaT" and exact.kind in "mM" else one for one in found]
-    flat = np.array([exact.type(one, *unit) for one in values], exact)
+    flat = np.array([exact.type(one, *unit) for one in found], exact)
     return np.resize(flat, length)

@@ -4,13 +4,13 @@ import operator
 
 import numpy as np
 import pytest
-from tests.arrays.agreement import check
-from tests.arrays.drawing import ERRORS, operands, pairs, special
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import darray as da
 from darray.testing.strategies import arrays, blocks_for, dtypes
+from tests.arrays.agreement import check
+from tests.arrays.drawing import ERRORS, operands, pairs, special
 
 pytestmark = pytest.mark.usefixtures("engine")
 
