@@ -584,4 +584,5 @@ def _write_into(target: NDArray[Any], result: Expression) -> None:
             f"non-broadcastable output operand with shape {target.shape} doesn't match the "
             f"broadcast shape {result.shape}"
         )
-    computing.compute([result], [target])
+    # Not straight into the target, which the result may be read from.
+    target[...] = computing.compute([result])[0]

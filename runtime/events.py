@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -90,12 +89,40 @@ consumers: tuple[Consumer, ...] = ()
 _lock = threading.Lock()
 
 
-@contextmanager
-def subscribe(consumer: Consumer) -> Iterator[Consumer]:
-    """Call `consumer(event)` for every event while the block runs.
+class Subscription:
+    """What `subscribe` returns: ends with its ``with`` block, or when it is closed."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+        self._is_open = True
+
+    def close(self) -> None:
+        """Tell the consumer of no more events; closing again does nothing."""
+        global consumers
+        with _lock:
+            if not self._is_open:
+                return
+            self._is_open = False
+            position = next(i for i, one in enumerate(consumers) if one is self._consumer)
+            consumers = consumers[:position] + consumers[position + 1 :]
+
+    def __enter__(self) -> Consumer:
+        return self._consumer
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def subscribe(consumer: Consumer) -> Subscription:
+    """Call `consumer(event)` for every event from now on.
 
     The call is made on the thread where the event happened, with no lock held. An exception
     that a consumer raises is logged under ``darray`` and does not reach the task.
+
+    Returns
+    -------
+    Subscription
+        Ends the calls when it is closed, or with the ``with`` block that it opens.
 
     Examples
     --------
@@ -110,12 +137,7 @@ def subscribe(consumer: Consumer) -> Iterator[Consumer]:
     global consumers
     with _lock:
         consumers = (*consumers, consumer)
-    try:
-        yield consumer
-    finally:
-        with _lock:
-            position = next(i for i, other in enumerate(consumers) if other is consumer)
-            consumers = consumers[:position] + consumers[position + 1 :]
+    return Subscription(consumer)
 
 
 def publish(event: Event) -> None:

@@ -316,7 +316,7 @@ def wait(
     if return_when == ALL_COMPLETED:
         engine.wait(every, timeout)
     elif return_when == FIRST_COMPLETED:
-        engine.wait(every, timeout, 1)
+        engine.wait(every, timeout, min(1, len(every)))
     else:
         engine.wait(every, timeout, None, True)
     done = {one for one in every if one._state >= DONE}

@@ -63,6 +63,8 @@ def distribute(array: ArrayLike | DArray, blocks: BlocksLike = "auto") -> DArray
     """
     if isinstance(array, DArray):
         return array.rechunk(blocks)
+    if isinstance(array, File):
+        return _stored(array, blocks)
     values = np.asarray(array)
     chunks = cut(blocks, values.shape, values.dtype.itemsize)
     return DArray.of(building.captured(values, chunks))
@@ -391,11 +393,15 @@ def linspace(
     if np.ndim(start) or np.ndim(stop):
         raise NotImplementedError("linspace() takes scalars here, not arrays, for start and stop")
     kind = np.linspace(start, stop, 0).dtype
-    first, last = np.asarray(start), np.asarray(stop)
-    delta = np.subtract(last, first, dtype=kind)[()]
+    # Python's numbers stay what they are: they take the dtype that they are added to.
+    first, last = (
+        one if isinstance(one, int | float | complex) else np.asarray(one)[()]
+        for one in (start, stop)
+    )
+    delta = kind.type(np.subtract(last, first, dtype=kind))
     wanted = kind if dtype is None else np.dtype(dtype)
     divisions = length - 1 if endpoint else length
-    spaced = _Spaced(first[()], last[()], delta, divisions, length, endpoint, wanted)
+    spaced = _Spaced(first, last, delta, divisions, length, endpoint, wanted)
     return _generated(spaced, (length,), wanted, blocks)
 
 

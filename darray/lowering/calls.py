@@ -143,17 +143,18 @@ class PartialReduce:
 class Combine:
     """Join partial results; the last join of an array finishes it.
 
-    ``pick`` says which reduction's partial is meant where the values hold those of several.
+    ``picks`` says, for values that hold partials of several reductions, which is meant.
     """
 
     reducer: Reducer
-    pick: int | None
+    picks: tuple[int | None, ...]
     is_last: bool
     ledger: Ledger
 
     def __call__(self, *values: Any) -> Any:
         """The joined partial result, or the result."""
-        partials = values if self.pick is None else [value[self.pick] for value in values]
+        pairs = zip(values, self.picks, strict=True)
+        partials = [value if pick is None else value[pick] for value, pick in pairs]
         reducer = self.reducer
         with recording(reducer.errors, self.ledger, reducer.origin):
             joined = reducer.reduction.combine(partials) if len(partials) > 1 else partials[0]

@@ -27,6 +27,9 @@ from darray.runtime.engine import Engine, current_engine
 
 __all__ = ["chunk_task", "chunk_tasks", "compute", "persist", "write"]
 
+# What a computation leaves with an expression takes less than this share of the memory.
+KEPT_SHARE = 4
+
 # Chunks of at most this many elements fit any memory limit that a process could start with.
 SMALL_CHUNK = 2**16
 
@@ -77,7 +80,7 @@ def write(node: Expression, target: Target) -> None:
 
 def _run(planner: Planner) -> None:
     plan = planner.run()
-    kept = [node for node in planner.wanted if isinstance(node, Reduce | MapBlocks)]
+    kept = _worth_keeping(planner)
     carry_out(plan, _complete(kept, planner))
     for ledger in plan.ledgers:
         ledger.issue()
@@ -115,7 +118,8 @@ def persist(nodes: Sequence[Expression]) -> None:
         if not isinstance(node, Memory) and not has_usable_chunks(node):
             planner.want_all(node)
     plan = planner.run()
-    kept = [one for one in planner.wanted if one in nodes or isinstance(one, Reduce | MapBlocks)]
+    asked_for = [one for one in planner.wanted if one in nodes]
+    kept = list(dict.fromkeys([*asked_for, *_worth_keeping(planner)]))
     if plan.count():
         carry_out(plan, _complete(kept, planner), wait=False)
 
@@ -171,7 +175,7 @@ def _stop_after(engine: Engine, last: list[Task[Any]], position: int, task: Task
 
 def check_memory(plan: Plan) -> None:
     """Refuse a plan of which a single task cannot fit the memory limit."""
-    large = [stage for stage in plan.stages if stage.elements > SMALL_CHUNK]
+    large = [one for one in plan.stages if one.elements > SMALL_CHUNK or one.fixed > SMALL_CHUNK]
     if not large:
         return
     most = max(large, key=lambda stage: stage.memory)
@@ -217,6 +221,17 @@ def spawned(plan: Plan, batch: Batch) -> tuple[dict[Key, Task[Any]], list[Task[A
     if events.consumers:
         events.publish(TasksPlanned("computation", plan.count(), plan.nbytes))
     return tasks, last
+
+
+def _worth_keeping(planner: Planner) -> list[Any]:
+    """Expressions of a plan that are dear to compute again, and small enough to be kept."""
+    room = limits.task_memory(settings.current())
+    return [
+        node
+        for node in planner.wanted
+        if isinstance(node, Reduce | MapBlocks)
+        and KEPT_SHARE * math.prod(node.shape) * node.dtype.itemsize < room
+    ]
 
 
 def _complete(nodes: list[Any], planner: Planner) -> list[Expression]:

@@ -38,12 +38,15 @@ from darray.lowering.fusion import Group, Leaf, fuse
 from darray.lowering.loads import Gather, Load, Read, Ready, gathered_shape, generate
 from darray.lowering.plans import Draft, Index, Kept, Need, Plan, Stage
 from darray.runtime import Task, limits, settings
-from darray.runtime.boxes import Box, box_shape, index_of, shift
+from darray.runtime.boxes import Box, box_shape, index_of, shift, whole
 
 __all__ = ["Planner"]
 
 # Partial results that one task joins.
 FAN_IN = 8
+
+# Partial results of more than this share of the chunk they come from are joined one by one.
+THIN = 4
 
 # How often a chunk of a store may be read on average before it is kept in memory instead.
 READS_TOLERATED = 2
@@ -191,8 +194,13 @@ class Planner:
         )
         name = "+".join(dict.fromkeys(one.reduction.name for one, _ in bundle.members))
         serial = first.serial if is_whole else max(one.serial for one in outputs) + 0.5
-        stage = self.stage(name, serial, group, operand, scratch=8)
-        for index in indices:
+        sizes = [_partial_nbytes(one) for one, _ in bundle.members]
+        stage = self.stage(name, serial, group, operand, 8, 2 * sum(sizes))
+        ordered = [
+            at for one, wanted in bundle.members for index in wanted for at in _line(one, index)
+        ]
+        for index in dict.fromkeys(ordered):
+            # In the order in which partial results can be joined and let go.
             box = chunk_box(operand.chunks, index)
             pieces, needs = self.pieces(group, box)
             call = PartialReduce(pieces, reducers, box, operand.shape, is_whole)
@@ -201,15 +209,14 @@ class Planner:
         if is_whole:
             return
         for number, (node, wanted) in enumerate(bundle.members):
-            joins = Stage(
-                f"{node.reduction.name} of chunks",
-                node.serial,
-                math.prod(largest(node.chunks)),
-                partial(_joined_itemsize, node),
-            )
+            # A join lets go of more than it makes, so it must never wait for memory.
+            joins = Stage(f"{node.reduction.name} of chunks", node.serial, 1, lambda: 1)
             self.plan.stages.append(joins)
+            chunk_nbytes = math.prod(largest(operand.chunks)) * max(1, operand.dtype.itemsize)
+            # One task holds the partial results of all, until the last of them is joined.
+            is_thin = THIN * sum(sizes) > chunk_nbytes
             for index in wanted:
-                self.join(joins, bundle, node, index, reducers[number], number)
+                self.join(joins, bundle, node, index, reducers[number], number, is_thin)
 
     def join(
         self,
@@ -219,33 +226,47 @@ class Planner:
         index: Index,
         reducer: Reducer,
         number: int,
+        is_thin: bool,
     ) -> None:
-        """Plan a tree of joins, whose shape depends on the number of chunks alone."""
-        level: list[Need] = [(bundle, at) for at in _line(node, index)]
-        pick: int | None = number
-        for depth in itertools.count():
-            is_last = len(level) <= FAN_IN
-            following: list[Need] = []
-            for start in range(0, len(level), FAN_IN):
-                key = (node, index) if is_last else (node, (index, depth, start))
-                call = Combine(reducer, pick, is_last, self.plan.ledger)
-                stage.drafts.append(Draft(key, call, level[start : start + FAN_IN]))
-                following.append(key)
+        """Plan the joins of one chunk's partial results; their order depends on the cut alone.
+
+        Small partial results are joined in a tree. Those that are hardly smaller than the
+        chunks are joined one after another, so that few of them are held at a time.
+        """
+        level: list[tuple[Need, int | None]] = [((bundle, at), number) for at in _line(node, index)]
+        fan_in = 2 if is_thin else FAN_IN
+        for step in itertools.count():
+            is_last = len(level) <= fan_in
+            following: list[tuple[Need, int | None]] = []
+            for start in range(0, fan_in if is_thin else len(level), fan_in):
+                key = (node, index) if is_last else (node, (index, step, start))
+                joined = level[start : start + fan_in]
+                picks = tuple([pick for _, pick in joined])
+                call = Combine(reducer, picks, is_last, self.plan.ledger)
+                stage.drafts.append(Draft(key, call, [need for need, _ in joined]))
+                following.append((key, None))
             if is_last:
                 return
-            level, pick = following, None
+            level = [*following, *level[fan_in:]] if is_thin else following
 
     # What they share
 
     def stage(
-        self, name: str, serial: float, group: Group, node: Expression, scratch: int = 0
+        self,
+        name: str,
+        serial: float,
+        group: Group,
+        node: Expression,
+        scratch: int = 0,
+        fixed: int = 0,
     ) -> Stage:
         """Add a stage whose tasks run the program of `group` on chunks of `node`.
 
-        `scratch` are bytes an element that the tasks need besides.
+        `scratch` are bytes an element that the tasks need besides, `fixed` bytes in all.
         """
         most = partial(_itemsize_at_peak, group, scratch)
-        stage = Stage(name, serial, math.prod(largest(node.chunks)), most)
+        fixed += sum(map(_read_nbytes, group.leaves))
+        stage = Stage(name, serial, math.prod(largest(node.chunks)), most, fixed)
         self.plan.stages.append(stage)
         for leaf in group.leaves:
             if isinstance(leaf.expression, Stored) and leaf.expression is not node:
@@ -328,10 +349,23 @@ def _itemsize_at_peak(group: Group, scratch: int) -> int:
     return group.program.bytes_per_element(sizes) + scratch
 
 
-def _joined_itemsize(node: Reduce) -> int:
-    """Bytes that joining partial results holds for each element of the result."""
-    # A partial result has up to three arrays of eight bytes an element.
-    return FAN_IN * 3 * 8
+def _partial_nbytes(node: Reduce) -> int:
+    """Bytes of the partial result of the largest chunk of what is reduced."""
+    shape = (1,) * len(node.shape)
+    sample = np.ones(shape, node.operand.dtype)
+    mask = None if node.where is None else np.ones(shape, bool)
+    with np.errstate(all="ignore"):
+        partial_result = node.reduction.partial(sample, node.axes, mask, whole(shape), shape)
+    elements = math.prod(largest(node.chunks))
+    return sum(int(one.itemsize) for one in partial_result) * elements
+
+
+def _read_nbytes(leaf: Leaf) -> int:
+    """Bytes of a chunk of the store, which is decoded whole to read any part of it."""
+    node = leaf.expression
+    if not isinstance(node, Stored) or node.kept is not None:
+        return 0
+    return math.prod(largest(node.source.chunks)) * max(1, int(node.dtype.itemsize))
 
 
 def _loaded_itemsize(leaf: Leaf) -> int:
@@ -340,5 +374,4 @@ def _loaded_itemsize(leaf: Leaf) -> int:
     itemsize = max(1, int(node.dtype.itemsize))
     if isinstance(node, Memory) and node.kept is None:
         return 0
-    # A stored chunk is there twice while it is decoded.
-    return 2 * itemsize if isinstance(node, Stored) and node.kept is None else itemsize
+    return itemsize

@@ -59,18 +59,21 @@ class Stage:
         Those of the largest chunk.
     bytes_per_element : callable
         Bytes that a task holds at its peak for each of them; asked only where it matters.
+    fixed : int
+        Bytes that it holds besides.
     """
 
     name: str
     serial: float
     elements: int
     bytes_per_element: Callable[[], int]
+    fixed: int = 0
     drafts: list[Draft] = field(default_factory=list)
 
     @property
     def memory(self) -> int:
         """Bytes that one task holds at its peak."""
-        return self.elements * self.bytes_per_element()
+        return self.elements * self.bytes_per_element() + self.fixed
 
 
 @dataclass(slots=True)

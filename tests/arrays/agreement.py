@@ -57,7 +57,7 @@ def observe(
                     assert (lazy.shape, lazy.dtype) == (array.shape, array.dtype)
             else:
                 outcome.arrays = [np.asarray(one) for one in every]
-        except (ArithmeticError, ValueError, TypeError, IndexError) as error:
+        except (ArithmeticError, ValueError, TypeError, IndexError, RuntimeError) as error:
             outcome.error = error
     # NumPy's scalars compute for themselves and say so; arrays without axes here do not.
     outcome.warnings = {

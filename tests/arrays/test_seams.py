@@ -30,13 +30,11 @@ def test_a_function_is_one_function(monkeypatch):
     x = da.arange(12, blocks=5)
     with pytest.raises(NotImplementedError, match="ediff1d"):
         np.ediff1d(x)
-    monkeypatch.delitem(FUNCTIONS, np.ediff1d, raising=False)
+    # Taken out again when the test is over.
+    monkeypatch.setitem(FUNCTIONS, np.ediff1d, None)
 
     @implements(np.ediff1d)
     def ediff1d(ary, to_end=None, to_begin=None):
         return ary[1:] - ary[:-1]
 
-    try:
-        assert same_arrays(np.ediff1d(x * x).collect(), np.ediff1d(np.arange(12) ** 2))
-    finally:
-        del FUNCTIONS[np.ediff1d]
+    assert same_arrays(np.ediff1d(x * x).collect(), np.ediff1d(np.arange(12) ** 2))

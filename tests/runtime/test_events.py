@@ -87,3 +87,14 @@ def test_every_task_is_told_once(threads):
 def test_events_are_plain_values(cls):
     fields = cls.__dataclass_fields__
     assert cls(*range(len(fields))) == cls(*range(len(fields)))
+
+
+def test_a_subscription_lasts_until_it_is_closed():
+    seen = []
+    subscription = da.subscribe(seen.append)
+    da.spawn(abs, -1).result()
+    subscription.close()
+    subscription.close()
+    count = len(seen)
+    da.spawn(abs, -1).result()
+    assert count == len(seen) == 2

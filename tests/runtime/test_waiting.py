@@ -284,3 +284,7 @@ def test_unknown_engine_and_settings_are_refused():
     with pytest.raises(ValueError, match="at least 1"):
         da.configure(threads=0)
     assert da.engine_names() == ["serial", "threads"]
+
+
+def test_a_wait_for_the_first_of_no_tasks_ends():
+    assert da.wait([], return_when=da.FIRST_COMPLETED) == (set(), set())
