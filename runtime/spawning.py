@@ -351,10 +351,15 @@ def _arriving(
     deadline: float | None,
     timeout: float | None,
 ) -> Iterator[Task[R]]:
+    engine = _engine_of(every)
     for count in range(len(every)):
         try:
+            if arrivals.empty() and deadline is None and engine.current_task() is not None:
+                # Raises DeadlockError where waiting for the queue would never end.
+                unfinished = [one for one in every if one._state < DONE]
+                engine.wait(unfinished, None, min(1, len(unfinished)))
             if arrivals.empty():
-                arrived = _engine_of(every).block(lambda: _next_arrival(arrivals, deadline))
+                arrived = engine.block(lambda: _next_arrival(arrivals, deadline))
             else:
                 arrived = arrivals.get()
         except Empty:
@@ -363,7 +368,7 @@ def _arriving(
                 f"{timeout} seconds"
             ) from None
         except KeyboardInterrupt:
-            _engine_of(every).cancel_graph(every)
+            engine.cancel_graph(every)
             raise
         yield arrived
 

@@ -198,3 +198,18 @@ def test_seats_are_whole_after_all_that(threads):
     assert len(threads._seats.idle) == 2
     assert threads._schedule.running == threads._schedule.blocked == 0
     assert all(abs(seat.load) < 1e-9 for seat in threads._seats.every)
+
+
+def test_crossing_iterations_over_what_completes_are_a_deadlock():
+    da.configure(engine="threads", threads=2)
+    tasks, both = {}, threading.Event()
+
+    def wait_for(other):
+        both.wait()
+        return [task.result() for task in da.as_completed([tasks[other]])]
+
+    tasks["a"] = da.spawn(wait_for, "b")
+    tasks["b"] = da.spawn(wait_for, "a")
+    both.set()
+    assert isinstance(tasks["a"].exception(timeout=60), da.DeadlockError)
+    assert isinstance(tasks["b"].exception(timeout=60), da.DeadlockError)
