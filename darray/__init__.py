@@ -3,6 +3,9 @@
 The names of NumPy here are NumPy's own functions, which DArrays answer to.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from numpy import (
     abs,
     absolute,
@@ -114,10 +117,12 @@ from numpy import (
     integer,
     intp,
     invert,
+    iscomplexobj,
     isfinite,
     isinf,
     isnan,
     isnat,
+    isrealobj,
     lcm,
     ldexp,
     left_shift,
@@ -273,6 +278,9 @@ from darray.runtime import (
 )
 from darray.runtime.consumers.progress import progress
 
+if TYPE_CHECKING:
+    from darray import random
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -417,10 +425,12 @@ __all__ = [
     "integer",
     "intp",
     "invert",
+    "iscomplexobj",
     "isfinite",
     "isinf",
     "isnan",
     "isnat",
+    "isrealobj",
     "lcm",
     "ldexp",
     "left_shift",
@@ -482,6 +492,7 @@ __all__ = [
     "promote_types",
     "rad2deg",
     "radians",
+    "random",
     "real",
     "rechunk",
     "reciprocal",
@@ -544,3 +555,10 @@ __all__ = [
     "zeros",
     "zeros_like",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Packages that few programs use are imported when first asked for.
+    if name == "random":
+        return importlib.import_module("darray.random")
+    raise AttributeError(f"module 'darray' has no attribute {name!r}")

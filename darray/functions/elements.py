@@ -11,7 +11,17 @@ from darray.expr import building
 from darray.expr.nodes import Expression
 from darray.handle import DArray, argument_of, as_expression, write_results
 
-__all__ = ["around", "astype", "clip", "imag", "real", "where"]
+__all__ = [
+    "around",
+    "astype",
+    "clip",
+    "imag",
+    "iscomplexobj",
+    "isrealobj",
+    "real",
+    "result_type",
+    "where",
+]
 
 
 @implements(np.where)
@@ -78,3 +88,24 @@ def clip(a: Any, a_min: Any = None, a_max: Any = None, **kwargs: Any) -> Any:
     if out is not None:
         return write_results(results, (out,), mask, kwargs.get("casting", "same_kind"))
     return DArray.of(results[0])
+
+
+@implements(np.result_type)
+def result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
+    """The dtype that NumPy's promotion gives, as `numpy.result_type`."""
+    found: np.dtype[Any] = np.result_type(
+        *[one.dtype if isinstance(one, DArray) else one for one in arrays_and_dtypes]
+    )
+    return found
+
+
+@implements(np.iscomplexobj)
+def iscomplexobj(x: Any) -> bool:
+    """Whether the dtype is complex."""
+    return bool(as_expression(x).dtype.kind == "c")
+
+
+@implements(np.isrealobj)
+def isrealobj(x: Any) -> bool:
+    """Whether the dtype is not complex."""
+    return not iscomplexobj(x)

@@ -33,6 +33,11 @@ def reduced(
     >>> reduced(np.sum, da.arange(4), dtype=float).collect()
     array(6.)
     """
+    if parameters.pop("mean", NO_VALUE) is not NO_VALUE:
+        raise NotImplementedError(
+            f"np.{function.__name__}(mean=...) of a DArray: the mean is found in the same pass; "
+            "leave it out"
+        )
     given = {key: value for key, value in parameters.items() if value is not NO_VALUE}
     reduction = reduction_of(function, **given)
     keep = bool(keepdims) if keepdims is not NO_VALUE else False

@@ -175,6 +175,19 @@ def test_numbers_of_arrays_without_axes(x):
         operator.index(five)
 
 
+def test_dtypes_are_told_without_computing(x):
+    later = x.map_blocks(lambda block: 1 / 0)
+    assert np.result_type(later, 1) == np.result_type("f4", later) == np.dtype(float)
+    assert np.isrealobj(later)
+    assert np.iscomplexobj(later * 1j)
+    assert (np.shape(later), np.ndim(later), np.size(later), np.size(later, 0)) == (
+        (3, 4),
+        2,
+        12,
+        3,
+    )
+
+
 def test_copies_are_arrays_of_their_own(x):
     for made in (x.copy(), copy.copy(x), copy.deepcopy(x)):
         assert made is not x

@@ -63,6 +63,7 @@ NOT_THERE = {
     "accumulate": (lambda x: np.add.accumulate(x), r"np\.asarray"),
     "function": (lambda x: np.sort(x), r"np\.sort\(np\.asarray"),
     "order": (lambda x: np.subtract.reduce(x), "reorderable"),
+    "mean": (lambda x: np.var(x, mean=1.0), "leave it out"),
     "masked": (lambda x: x + np.ma.masked_array([1, 2, 3, 4]), "mask"),
 }
 

@@ -80,7 +80,7 @@ def steps(draw, stack):
 
 
 @given(st.data())
-@settings(max_examples=400)
+@settings(max_examples=250)
 def test_programs(data):
     """Integers and bools, so that every order of summing gives the same bits."""
     shape = data.draw(shapes(max_dims=3, max_side=5))

@@ -43,7 +43,7 @@ def call(name, axis, **keywords):
 
 
 @given(st.sampled_from(SUMS + EXTREMES + TRUTHS + PLACES + ["count_nonzero"]), st.data())
-@settings(max_examples=400)
+@settings(max_examples=250)
 def test_exact_reductions(name, data):
     kinds = INTEGERS if name in SUMS else "biuf"
     lazy, plain = data.draw(pairs(shapes(max_side=4), dtypes(kinds)))
@@ -78,7 +78,7 @@ def test_reductions_of_times(name, data):
 
 
 @given(st.sampled_from(AVERAGES + SPREADS + SUMS), st.data())
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_float_reductions(name, data):
     """Within the error of summing in any order, which grows with the values' magnitude."""
     dtype = data.draw(dtypes("biufc"))

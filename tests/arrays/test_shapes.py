@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("engine")
 
 
 @given(st.data(), pairs())
-@settings(max_examples=250)
+@settings(max_examples=150)
 def test_chains_of_indices(data, pair):
     lazy, plain = pair
     for _ in range(data.draw(st.integers(1, 4))):
@@ -52,7 +52,7 @@ AXES = {
 
 
 @given(st.sampled_from(sorted(AXES)), st.data(), pairs(shapes(max_side=3)))
-@settings(max_examples=400)
+@settings(max_examples=250)
 def test_functions_of_axes(name, data, pair):
     element, least, most = AXES[name]
     axes = data.draw(st.lists(element, min_size=least, max_size=most))
@@ -101,7 +101,7 @@ def test_broadcast_arrays(data):
 
 
 @given(st.sampled_from([np.concatenate, np.stack]), st.data())
-@settings(max_examples=250)
+@settings(max_examples=150)
 def test_joining(join, data):
     shape = list(data.draw(shapes(3, 4)))
     axis = data.draw(st.integers(-len(shape) - 1, len(shape)))

@@ -1,0 +1,322 @@
+"""Choosing from a population and putting it in random order: the methods of `Generator`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
+from numpy.typing import NDArray
+
+from darray.blocks import TARGET, BlocksLike, Shape, cut
+from darray.expr import building
+from darray.handle import DArray
+from darray.random.drawing import Drawing, Drawn, Size, as_shape, generated, kept
+from darray.random.draws import Draws, Parameter, flat_positions
+from darray.random.permutations import Permutation
+from darray.random.streams import Key, Stream
+from darray.runtime.boxes import Box, index_of
+
+__all__ = ["Sampling"]
+
+_Indices = Callable[[Box], NDArray[np.int64]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Permuted:
+    """The first elements of a permutation, in an array of some shape."""
+
+    permutation: Permutation
+    shape: Shape
+
+    def __call__(self, box: Box) -> NDArray[np.int64]:
+        """The elements of a box."""
+        return self.permutation(flat_positions(self.shape, box))
+
+
+@dataclass(frozen=True, slots=True)
+class _Weighted:
+    """Indices of given probabilities: the places of even draws among their running sums."""
+
+    sums: NDArray[Any]
+    even: Draws
+
+    def __call__(self, box: Box) -> NDArray[np.int64]:
+        """The indices of a box."""
+        return self.sums.searchsorted(self.even(box), side="right").astype(np.int64, copy=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Distinct:
+    """Indices of given probabilities, none of them twice, drawn as a whole."""
+
+    key: Key
+    population: int
+    probabilities: NDArray[Any]
+    is_shuffled: bool
+    shape: Shape
+
+    def __call__(self, box: Box) -> NDArray[np.int64]:
+        """The indices of a box."""
+        drawn = (
+            Stream(self.key)
+            .at(0)
+            .choice(
+                self.population,
+                self.shape,
+                replace=False,
+                p=self.probabilities,
+                shuffle=self.is_shuffled,
+            )
+        )
+        return np.asarray(drawn[index_of(box)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What an array in memory has, along an axis, at indices."""
+
+    array: NDArray[Any]
+    axis: int
+    indices: _Indices
+    depth: int
+
+    def __call__(self, box: Box) -> NDArray[Any]:
+        """The elements of a box, whose axes from `axis` on are those of the indices."""
+        inner = self.axis + self.depth
+        found = self.indices(box[self.axis : inner])
+        lines = self.array[(*box[: self.axis], slice(None), *box[inner:])]
+        return np.take(lines, found, axis=self.axis)
+
+
+class _Raveled:
+    """A function of boxes of a flat array, as one of arrays of the shape it has."""
+
+    def __init__(self, array: NDArray[Any], permutation: Permutation) -> None:
+        self.array = array
+        self.permutation = permutation
+
+    def __call__(self, box: Box) -> NDArray[Any]:
+        """The elements of a box."""
+        places = self.permutation(flat_positions(self.array.shape, box))
+        return np.asarray(self.array.reshape(-1)[places])
+
+
+@dataclass(frozen=True, slots=True)
+class _Lanes(Draws):
+    """Arrays along the last axis, each in a random order of its own."""
+
+    def draw(self, generator: np.random.Generator, start: Shape, shape: Shape) -> NDArray[Any]:
+        """The lanes from `start` on, as many as `shape` says."""
+        (lanes,) = self.parameters
+        return generator.permuted(lanes.within(start, shape), axis=-1)
+
+
+class Sampling(Drawing):
+    """Choices and random orders, as `numpy.random.Generator` has them."""
+
+    def choice(
+        self,
+        a: Any,
+        size: Size = None,
+        replace: bool = True,
+        p: Any = None,
+        axis: int = 0,
+        shuffle: bool = True,
+        *,
+        blocks: BlocksLike = "auto",
+    ) -> Drawn:
+        """Elements of an array in memory along `axis`, or integers below `a`.
+
+        Without replacement and with `p` all of them are drawn by one task.
+
+        Raises
+        ------
+        NotImplementedError
+            For a DArray `a`; draw from ``len(a)`` for the indices.
+
+        Examples
+        --------
+        >>> import darray as da
+        >>> rng = da.random.default_rng(0)
+        >>> hand = rng.choice(52, size=5, replace=False)
+        >>> len(set(hand.tolist()))
+        5
+        >>> set(rng.choice(["a", "b", "c"], size=100, p=[0.5, 0.5, 0.0]).tolist()) == {"a", "b"}
+        True
+        """
+        for one in (a, p):
+            if isinstance(one, DArray):
+                raise NotImplementedError(
+                    "choice() takes a population and probabilities in memory; for a DArray draw "
+                    "indices, rng.choice(len(x), ...), or collect it: np.asarray(x)"
+                )
+        values = a if np.ndim(a) == 0 else building.captured(np.asarray(a)).array
+        shape = () if size is None else as_shape(size)
+        is_empty = math.prod(shape) == 0
+        # NumPy's own checks, but for that of the size.
+        asked = np.random.Generator(np.random.SFC64(0))
+        asked.choice(values, 0 if is_empty else 1, True, p, axis, shuffle)
+        axis = normalize_axis_index(axis, max(1, np.ndim(values)))
+        population = values.shape[axis] if isinstance(values, np.ndarray) else int(values)
+        if not replace and math.prod(shape) > population:
+            raise ValueError(
+                "Cannot take a larger sample than population when replace is False: "
+                f"{math.prod(shape)} from {population}"
+            )
+        if p is not None:
+            p = np.array(p, float)
+            if not replace and np.count_nonzero(p > 0) < math.prod(shape):
+                raise ValueError("Fewer non-zero entries in p than size")
+        indices = self._indices(population, shape, replace, p, shuffle)
+        make = kept if isinstance(indices, _Distinct) else generated
+        if not isinstance(values, np.ndarray):
+            result = make(indices, shape, np.dtype(np.int64), blocks)
+            return int(indices(())) if size is None else result
+        outer = values.shape[:axis] + shape + values.shape[axis + 1 :]
+        taken = _Taken(values, axis, indices, len(shape))
+        if size is None and not outer:
+            return np.asarray(taken(()))[()]
+        return make(taken, outer, values.dtype, blocks)
+
+    def _indices(
+        self,
+        population: int,
+        shape: Shape,
+        replace: bool,
+        probabilities: NDArray[Any] | None,
+        is_shuffled: bool,
+    ) -> _Indices:
+        """Random indices below `population`, as a function of the box wanted."""
+        key = self._bit_generator.next_key()
+        if probabilities is None and not replace:
+            return _Permuted(Permutation(key, population), shape)
+        if probabilities is None:
+            bounds = (Parameter(0), Parameter(population))
+            return Draws(key, "integers", bounds, (), shape, (), np.dtype(np.int64))
+        if not replace:
+            return _Distinct(key, population, probabilities, is_shuffled, shape)
+        sums = probabilities.cumsum()
+        sums /= sums[-1:]
+        return _Weighted(sums, Draws(key, "random", (), (), shape, (), np.dtype(float)))
+
+    def permutation(self, x: Any, axis: int = 0, *, blocks: BlocksLike = "auto") -> DArray:
+        """The integers below `x`, or an array in memory along `axis`, in random order.
+
+        Parts of it are computed by themselves, on any worker. See `Permutation` for which
+        permutations of more than 65,536 elements can come.
+
+        Raises
+        ------
+        NotImplementedError
+            For a DArray.
+
+        Examples
+        --------
+        >>> import darray as da
+        >>> order = da.random.default_rng(0).permutation(1_000_000, blocks=100_000)
+        >>> int(order.min()), int(order.max()), int(order.sum())
+        (0, 999999, 499999500000)
+        """
+        if isinstance(x, DArray):
+            raise NotImplementedError(
+                "permutation() of a DArray would move elements between all chunks, which is not "
+                "there yet; permute indices, rng.permutation(len(x)), or collect it: np.asarray(x)"
+            )
+        if isinstance(x, int | np.integer):
+            shape = (max(0, int(x)),)
+            permutation = Permutation(self._bit_generator.next_key(), shape[0])
+            return generated(_Permuted(permutation, shape), shape, np.dtype(np.int64), blocks)
+        array = building.captured(np.asarray(x)).array
+        axis = normalize_axis_index(axis, array.ndim)
+        length = array.shape[axis]
+        permutation = Permutation(self._bit_generator.next_key(), length)
+        taken = _Taken(array, axis, _Permuted(permutation, (length,)), 1)
+        return generated(taken, array.shape, array.dtype, blocks)
+
+    def permuted(
+        self,
+        x: Any,
+        *,
+        axis: int | None = None,
+        out: None = None,
+        blocks: BlocksLike = "auto",
+    ) -> DArray:
+        """Each line along `axis` in a random order of its own; all elements for no axis.
+
+        Raises
+        ------
+        NotImplementedError
+            For a DArray without an axis, or of lines of many chunks.
+
+        Examples
+        --------
+        >>> import darray as da
+        >>> rows = da.random.default_rng(0).permuted([[1, 2, 3], [4, 5, 6]], axis=1)
+        >>> rows.sum(axis=1).collect()
+        array([ 6, 15])
+        """
+        if out is not None:
+            raise NotImplementedError(
+                "permuted() makes a new array and does not take out=; assign what it returns, "
+                "x[...] = rng.permuted(x)"
+            )
+        if axis is None:
+            return self._permuted_flat(x, blocks)
+        source: Any = x if isinstance(x, DArray) else np.asarray(x)
+        axis = normalize_axis_index(axis, source.ndim)
+        lanes = np.moveaxis(source, axis, -1)
+        value = lanes.expression if isinstance(lanes, DArray) else building.captured(lanes).array
+        length = lanes.shape[-1]
+        if isinstance(lanes, DArray) and len(lanes.chunks[-1]) > 1 and length * 8 > TARGET:
+            raise NotImplementedError(
+                f"permuted() needs lines of one chunk, and these are {length} elements in "
+                f"{len(lanes.chunks[-1])} chunks; rechunk the array so that axis {axis} is whole"
+            )
+        key = self._bit_generator.next_key()
+        size, single = lanes.shape[:-1], lanes.shape[-1:]
+        parameters = (Parameter(value, 1),)
+        drawn = _Lanes(key, "permuted", parameters, (), size, single, source.dtype)
+        chunks = cut(blocks, source.shape, source.dtype.itemsize)
+        order = [number for number in range(source.ndim) if number != axis]
+        result: Any = self._array(drawn, tuple([chunks[number] for number in (*order, axis)]))
+        return np.moveaxis(result, -1, axis)  # type: ignore[no-any-return]
+
+    def _permuted_flat(self, x: Any, blocks: BlocksLike) -> DArray:
+        """All elements of `x` in random order."""
+        if isinstance(x, DArray):
+            raise NotImplementedError(
+                "permuted() of a DArray takes an axis, along which each line is put in random "
+                "order; for all elements collect it first: np.asarray(x)"
+            )
+        array = building.captured(np.asarray(x)).array
+        if not array.ndim:
+            raise TypeError("permuted(): an array without axes has no elements to order")
+        permutation = Permutation(self._bit_generator.next_key(), array.size)
+        return generated(_Raveled(array, permutation), array.shape, array.dtype, blocks)
+
+    def shuffle(self, x: Any, axis: int = 0) -> None:
+        """Put a list or NumPy array in random order, in place and at once.
+
+        Raises
+        ------
+        NotImplementedError
+            For a DArray.
+
+        Examples
+        --------
+        >>> import darray as da
+        >>> deck = list(range(10))
+        >>> da.random.default_rng(0).shuffle(deck)
+        >>> sorted(deck) == list(range(10))
+        True
+        """
+        if isinstance(x, DArray):
+            raise NotImplementedError(
+                "shuffle() of a DArray would write to its elements, which is not there yet; make "
+                "a new array with rng.permutation(np.asarray(x)) or rng.permuted(x, axis=...)"
+            )
+        self._stream().shuffle(x, axis)
