@@ -169,9 +169,10 @@ def dump(value: Any, path: str, serialize: Serialize) -> None:
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     dump("text", f"{folder}/a.txt", lambda text, file: file.write(text.encode()))
-    ...     open(f"{folder}/a.txt").read()
+    ...     Path(folder, "a.txt").read_text()
     'text'
     """
     # Imported here: reading needs none of it.
