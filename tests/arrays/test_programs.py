@@ -86,7 +86,6 @@ def test_programs(data):
     shape = data.draw(shapes(max_dims=3, max_side=5))
     plain = [data.draw(arrays(shape, dtypes("biu"))) for _ in range(2)]
     lazy = [da.distribute(one, data.draw(blocks_for(shape))) for one in plain]
-    program = []
     for _ in range(data.draw(st.integers(3, 10))):
         step = data.draw(steps(plain))
         try:
@@ -99,9 +98,9 @@ def test_programs(data):
         if result.size > 5000:
             continue
         plain.append(result)
-        lazy.append(step(lazy))
+        with np.errstate(all="ignore"):
+            lazy.append(step(lazy))
         assert (lazy[-1].shape, lazy[-1].dtype) == (result.shape, result.dtype)
-        program.append(step)
     wanted = data.draw(st.sets(st.integers(0, len(plain) - 1), min_size=1, max_size=3))
     check(lambda stack: [stack[i] for i in sorted(wanted)], (lazy,), (plain,), {"all": "ignore"})
     # And again, with what the first computation left behind.
