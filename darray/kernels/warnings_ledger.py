@@ -58,14 +58,20 @@ class Ledger:
         """Answer what was noted, in the order of the expressions, and forget it."""
         with self._lock:
             entries, self._entries = self._entries, {}
-        for (_, message), (kind, errors) in sorted(entries.items(), key=_order):
+        # What numpy.seterrcall's function is told: all that happened in the one call.
+        flags: dict[tuple[int, str], int] = {}
+        for (origin, message), (kind, _) in entries.items():
+            call = (origin, message.partition(" encountered in ")[2])
+            flags[call] = flags.get(call, 0) | (1 << _KINDS.index(kind) if kind else 0)
+        for (origin, message), (kind, errors) in sorted(entries.items(), key=_order):
             mode = "warn" if errors is None else errors[_KINDS.index(kind)]
             if mode == "warn":
                 warnings.warn(message, RuntimeWarning, stacklevel=caller_depth())
             elif mode == "print":
                 print(f"Warning: {message}")
             elif mode == "call" and errors is not None and errors[4] is not None:
-                errors[4](message.partition(" encountered")[0], 1 << _KINDS.index(kind))
+                what, _, where = message.partition(" encountered in ")
+                errors[4](what, flags[origin, where])
             elif mode == "log" and errors is not None and errors[4] is not None:
                 errors[4].write(f"Warning: {message}\n")
 
@@ -102,7 +108,9 @@ class recording:
         self._ledger = ledger
         self.origin = origin
         # Only a log is told which function it was: NumPy knows better than its caller.
-        modes: list[Any] = [mode if mode in ("ignore", "raise") else "log" for mode in errors[:4]]
+        # What is ignored is noted where a callback is told of all that happened.
+        kept = ("raise",) if "call" in errors[:4] else ("ignore", "raise")
+        modes: list[Any] = [mode if mode in kept else "log" for mode in errors[:4]]
         self._context: Any = np.errstate(
             divide=modes[0], over=modes[1], under=modes[2], invalid=modes[3], call=self
         )

@@ -24,7 +24,7 @@ class Outcome:
     error: BaseException | None = None
     built: bool = False
     warnings: set[tuple[str, str]] = field(default_factory=set)
-    calls: set[str] = field(default_factory=set)
+    calls: set[tuple[str, int]] = field(default_factory=set)
 
 
 def observe(
@@ -40,8 +40,7 @@ def observe(
     outcome = Outcome()
 
     def called(kind: str, flag: int) -> None:
-        # NumPy's flag tells of all kinds at once, ours of this one; see the explanation of arrays.
-        outcome.calls.add(kind)
+        outcome.calls.add((kind, flag))
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
