@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from darray.index_maps import IndexMap
 from darray.io.formats import Chunked
 from darray.runtime import events
-from darray.runtime.boxes import Box, box_shape, index_of
+from darray.runtime.boxes import Box, index_of
 
 __all__ = ["Gather", "Generate", "Load", "Read", "Ready"]
 
@@ -107,8 +107,3 @@ def generate(function: Callable[[Box], NDArray[Any]], box: Box, index_map: Index
         return Generate(function, box, None, index_map)
     dense = tuple([slice(part.start, part.stop, 1) for part in box])
     return Generate(function, dense, tuple([slice(None, None, p.step) for p in box]), index_map)
-
-
-def gathered_shape(box: Box) -> tuple[int, ...]:
-    """Shape of what a `Gather` of `box` puts together."""
-    return box_shape(box)

@@ -35,7 +35,7 @@ from darray.lowering.calls import (
     Write,
 )
 from darray.lowering.fusion import Group, Leaf, fuse
-from darray.lowering.loads import Gather, Load, Read, Ready, gathered_shape, generate
+from darray.lowering.loads import Gather, Load, Read, Ready, generate
 from darray.lowering.plans import Draft, Index, Kept, Need, Plan, Stage
 from darray.runtime import Task, limits, settings
 from darray.runtime.boxes import Box, box_shape, index_of, shift, whole
@@ -98,7 +98,7 @@ class Planner:
             indices = list(self.wanted[node])
             self.current = node
             if isinstance(node, Bundle):
-                self.bundle(node, indices)
+                self.bundle(node)
             elif isinstance(node, Reduce):
                 self.reduce(node, indices)
             elif isinstance(node, MapBlocks):
@@ -179,7 +179,7 @@ class Planner:
             # Later than all that the pass reads, earlier than any reduction in it.
             self.want(bundle, below + 0.5, _line(node, index))
 
-    def bundle(self, bundle: Bundle, indices: list[Index]) -> None:
+    def bundle(self, bundle: Bundle) -> None:
         """Plan the pass over an array's chunks and the joining of the partial results."""
         operand = bundle.operand
         outputs = [operand] if bundle.where is None else [operand, bundle.where]
@@ -326,7 +326,7 @@ class Planner:
             needs.append(need)
         if kept is not None and kept.ledger not in self.plan.ledgers:
             self.plan.ledgers.append(kept.ledger)
-        return Gather(tuple(pieces), gathered_shape(source), node.dtype, index_map, source)
+        return Gather(tuple(pieces), box_shape(source), node.dtype, index_map, source)
 
 
 def _line(node: Reduce, index: Index) -> list[Index]:
