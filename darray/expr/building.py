@@ -138,7 +138,6 @@ def elementwise(
             chunks = common_cut([(one.chunks, one.shape) for one in operands])
             break
     shape = operands[0].shape if chunks is first else tuple([sum(sizes) for sizes in chunks])
-    depth = 1 + max([one.depth for one in operands if isinstance(one, Elementwise)], default=0)
     dtypes = tuple([one.dtype for one in results])
     built = []
     for output, result in enumerate(results):
@@ -154,7 +153,6 @@ def elementwise(
                 mask,
                 output if outputs > 1 else None,
                 errors,
-                depth,
             )
         )
     return tuple(built)

@@ -103,8 +103,6 @@ class Elementwise(Expression):
         Which result is meant of a function that returns several.
     errors : ErrorState
         NumPy's error state where the expression was built.
-    depth : int
-        The longest chain of elementwise calls below and including this one.
     """
 
     function: Callable[..., Any]
@@ -113,7 +111,6 @@ class Elementwise(Expression):
     where: Expression | None
     output: int | None
     errors: ErrorState
-    depth: int
 
     @property
     def operands(self) -> tuple[Expression, ...]:
