@@ -41,9 +41,15 @@ def main(command_line: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _last_word("interrupted", 128 + signal.SIGINT)
     except BrokenPipeError:
-        # Whoever read the output has enough of it. What is still buffered goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read the output has enough of it.
+        _drop_output()
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        # The commands tell of their own files, so this is standard output: a full disk, say.
+        if arguments.traceback:
+            raise
+        _drop_output()
+        return _last_word(f"cannot write the output: {error.strerror or error}", 1)
     finally:
         signal.signal(signal.SIGTERM, before)
     return status
@@ -72,6 +78,11 @@ def arguments_parser() -> argparse.ArgumentParser:
 
 def _end(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
+
+
+def _drop_output() -> None:
+    """Let what is still buffered for standard output go nowhere, without another error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _last_word(text: str, status: int) -> int:

@@ -387,3 +387,18 @@ def test_interruption(tmp_path, number):
     lines = [line for line in errors.splitlines() if not line.startswith("describe: ")]
     assert lines == (["darray: interrupted"] if number == signal.SIGINT else [])
     assert os.listdir(tmp_path) == ["a.zarr"]
+
+
+def test_output_that_cannot_be_written(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(10))
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "darray", "describe", str(tmp_path / "a.npy")],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=100,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("darray: cannot write the output: No space")
+    assert "Traceback" not in ended.stderr
