@@ -54,6 +54,15 @@ def test_kept_store(tmp_path):
     assert again.stderr.startswith("darray: --keep: there is 'made/here/demo.zarr' already")
 
 
+def test_peak_is_not_that_of_the_parent():
+    ours = np.ones(2**25)
+    code = "from darray.command.demonstration import peak_resident; print(peak_resident())"
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert 10**6 < int(output) < ours.nbytes < demonstration.peak_resident()
+
+
 def test_right_figures_pass():
     assert failed(findings()) == []
 
