@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,11 @@ class Expression:
         The cut in which the expression is computed.
     serial : int
         A number that grows with every expression built.
+    is_dear : bool
+        Whether chunks are kept once they are computed, if they are small enough.
     """
+
+    is_dear: ClassVar[bool] = False
 
     shape: Shape
     dtype: np.dtype[Any]
@@ -161,6 +165,8 @@ class Concatenate(Expression):
 class Reduce(Expression):
     """A reduction over some axes, which stay in the result with length 1."""
 
+    is_dear: ClassVar[bool] = True
+
     operand: Expression
     reduction: Reduction
     axes: tuple[int, ...]
@@ -176,6 +182,8 @@ class Reduce(Expression):
 @dataclass(frozen=True, slots=True, eq=False)
 class MapBlocks(Expression):
     """A function of whole chunks: ``function(*blocks)``, once for each place in the grid."""
+
+    is_dear: ClassVar[bool] = True
 
     function: Callable[..., Any]
     arrays: tuple[Expression, ...]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darray.blocks import chunk_box, chunk_count, grid_shape
-from darray.expr.nodes import Expression, MapBlocks, Memory, Reduce
+from darray.expr.nodes import Expression, Memory
 from darray.io.formats import Target
 from darray.kernels import cpu
 from darray.kernels.warnings_ledger import Ledger
@@ -229,7 +229,8 @@ def _worth_keeping(planner: Planner) -> list[Any]:
     return [
         node
         for node in planner.wanted
-        if isinstance(node, Reduce | MapBlocks)
+        if isinstance(node, Expression)
+        and node.is_dear
         and KEPT_SHARE * math.prod(node.shape) * node.dtype.itemsize < room
     ]
 

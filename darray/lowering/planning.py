@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -40,7 +40,29 @@ from darray.lowering.plans import Draft, Index, Kept, Need, Plan, Stage
 from darray.runtime import Task, limits, settings
 from darray.runtime.boxes import Box, box_shape, index_of, shift, whole
 
-__all__ = ["Planner"]
+__all__ = ["Planner", "plans"]
+
+# What plans the chunks of each kind of expression that has a way of its own.
+_PLANNED: dict[type[Expression], Callable[[Planner, Any, list[Index]], None]] = {}
+
+
+def plans(
+    kind: type[Expression],
+) -> Callable[[Callable[[Planner, Any, list[Index]], None]], Any]:
+    """Register the decorated function as what plans wanted chunks of expressions of `kind`.
+
+    It is called with the planner, the expression and the indices of the chunks, once all that
+    is wanted of the expression is known, and adds stages to the plan.
+    """
+
+    def register(
+        code: Callable[[Planner, Any, list[Index]], None],
+    ) -> Callable[[Planner, Any, list[Index]], None]:
+        _PLANNED[kind] = code
+        return code
+
+    return register
+
 
 # Partial results that one task joins.
 FAN_IN = 8
@@ -99,14 +121,12 @@ class Planner:
             self.current = node
             if isinstance(node, Bundle):
                 self.bundle(node)
-            elif isinstance(node, Reduce):
-                self.reduce(node, indices)
-            elif isinstance(node, MapBlocks):
-                self.map_blocks(node, indices)
-            elif isinstance(node, Concatenate):
-                self.concatenate(node, indices)
             else:
-                self.evaluate(node, indices)
+                plan = _PLANNED.get(type(node))
+                if plan is None:
+                    self.evaluate(node, indices)
+                else:
+                    plan(self, node, indices)
         self.plan.stages.sort(key=lambda stage: stage.serial)
         return self.plan
 
@@ -136,6 +156,7 @@ class Planner:
             pieces, needs = self.pieces(group, chunk_box(node.chunks, index))
             stage.drafts.append(Draft((node, index), Evaluate(pieces), needs))
 
+    @plans(Concatenate)
     def concatenate(self, node: Concatenate, indices: list[Index]) -> None:
         """Plan chunks of arrays in a row; each chunk lies in one of them."""
         axis = node.axis
@@ -155,6 +176,7 @@ class Planner:
             pieces, needs = self.pieces(group, shift(box, offsets))
             stage.drafts.append(Draft((node, index), Evaluate(pieces), needs))
 
+    @plans(MapBlocks)
     def map_blocks(self, node: MapBlocks, indices: list[Index]) -> None:
         """Plan calls of a user's function on whole blocks."""
         first = node.arrays[0]
@@ -167,6 +189,7 @@ class Planner:
             call = MapBlock(pieces, node.function, index, shape, node.dtype)
             stage.drafts.append(Draft((node, index), call, needs))
 
+    @plans(Reduce)
     def reduce(self, node: Reduce, indices: list[Index]) -> None:
         """Leave a reduction to the pass over the chunks of what it reduces."""
         key = (id(node.operand), id(node.where))
