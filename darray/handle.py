@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from operator import index as as_integer
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, Self, SupportsIndex
 
 import numpy as np
@@ -13,11 +12,13 @@ from numpy.typing import DTypeLike, NDArray
 
 from darray.block_grid import BlocksView
 from darray.blocks import Blocks, BlocksLike, Chunks, blocks_of, grid_shape
+from darray.conversions import Conversions
 from darray.dispatch import FUNCTIONS
 from darray.expr import building, ufuncs
 from darray.expr.nodes import Expression, Memory
 from darray.index_maps import IndexMap, is_basic
 from darray.lowering import computing
+from darray.methods import ArrayMethods
 from darray.runtime.engine import current_engine
 
 __all__ = ["DArray"]
@@ -35,7 +36,7 @@ class Cell:
         self.expression = expression
 
 
-class DArray(NDArrayOperatorsMixin):
+class DArray(Conversions, ArrayMethods, NDArrayOperatorsMixin):
     """An array of any size, cut into chunks, whose operations run as tasks.
 
     A handle on a cell, which holds the expression of the whole array, and on a chain of
@@ -160,68 +161,6 @@ class DArray(NDArrayOperatorsMixin):
         """The imaginary part."""
         return FUNCTIONS[np.imag](self)  # type: ignore[no-any-return]
 
-    # NumPy's methods, which are its functions
-
-    def sum(self, *args: Any, **kwargs: Any) -> Any:
-        """Sum over axes, as `numpy.sum`."""
-        return np.sum(self, *args, **kwargs)
-
-    def prod(self, *args: Any, **kwargs: Any) -> Any:
-        """Product over axes, as `numpy.prod`."""
-        return np.prod(self, *args, **kwargs)
-
-    def min(self, *args: Any, **kwargs: Any) -> Any:
-        """Smallest element over axes, as `numpy.min`."""
-        return np.min(self, *args, **kwargs)
-
-    def max(self, *args: Any, **kwargs: Any) -> Any:
-        """Greatest element over axes, as `numpy.max`."""
-        return np.max(self, *args, **kwargs)
-
-    def mean(self, *args: Any, **kwargs: Any) -> Any:
-        """Mean over axes, as `numpy.mean`."""
-        return np.mean(self, *args, **kwargs)
-
-    def var(self, *args: Any, **kwargs: Any) -> Any:
-        """Variance over axes, as `numpy.var`."""
-        return np.var(self, *args, **kwargs)
-
-    def std(self, *args: Any, **kwargs: Any) -> Any:
-        """Standard deviation over axes, as `numpy.std`."""
-        return np.std(self, *args, **kwargs)
-
-    def any(self, *args: Any, **kwargs: Any) -> Any:
-        """Whether any element over axes is true, as `numpy.any`."""
-        return np.any(self, *args, **kwargs)
-
-    def all(self, *args: Any, **kwargs: Any) -> Any:
-        """Whether all elements over axes are true, as `numpy.all`."""
-        return np.all(self, *args, **kwargs)
-
-    def argmin(self, *args: Any, **kwargs: Any) -> Any:
-        """Index of the first smallest element, as `numpy.argmin`."""
-        return np.argmin(self, *args, **kwargs)
-
-    def argmax(self, *args: Any, **kwargs: Any) -> Any:
-        """Index of the first greatest element, as `numpy.argmax`."""
-        return np.argmax(self, *args, **kwargs)
-
-    def round(self, *args: Any, **kwargs: Any) -> Any:
-        """Rounded to a number of decimals, as `numpy.round`."""
-        return np.round(self, *args, **kwargs)
-
-    def clip(self, *args: Any, **kwargs: Any) -> Any:
-        """Limited to an interval, as `numpy.clip`."""
-        return np.clip(self, *args, **kwargs)
-
-    def squeeze(self, *args: Any, **kwargs: Any) -> Any:
-        """View without axes of length 1, as `numpy.squeeze`."""
-        return np.squeeze(self, *args, **kwargs)
-
-    def swapaxes(self, *args: Any, **kwargs: Any) -> Any:
-        """View with two axes exchanged, as `numpy.swapaxes`."""
-        return np.swapaxes(self, *args, **kwargs)
-
     def conj(self) -> Any:
         """Complex conjugate; of numbers that are real, the numbers."""
         return self.copy() if self.dtype.kind in "biuf" else np.conjugate(self)
@@ -293,77 +232,6 @@ class DArray(NDArrayOperatorsMixin):
             current_engine().wait(tasks, None)
             for task in tasks:
                 task.result()
-
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        if copy is False:
-            raise ValueError(
-                "a DArray cannot be seen as a NumPy array without a copy; use "
-                "np.asarray(x), or x.collect()"
-            )
-        return self.collect() if dtype is None else self.collect().astype(dtype, copy=False)
-
-    def item(self, *index: Any) -> Any:
-        """One element as a Python scalar: the only one, or that at a flat or a full index."""
-        if not index:
-            if self.size != 1:
-                raise ValueError("can only convert an array of size 1 to a Python scalar")
-            return self.collect().item()
-        places = index[0] if len(index) == 1 else index
-        if not isinstance(places, tuple):
-            number = as_integer(places)
-            if not -self.size <= number < self.size:
-                raise IndexError(f"index {number} is out of bounds for size {self.size}")
-            places = np.unravel_index(number % self.size, self.shape)
-        if len(places) != self.ndim:
-            raise ValueError("incorrect number of indices for array")
-        return self[places].collect().item()
-
-    def tolist(self) -> Any:
-        """The elements as nested lists of Python scalars."""
-        return self.collect().tolist()
-
-    def __float__(self) -> float:
-        return float(self._scalar("float"))
-
-    def __int__(self) -> int:
-        return int(self._scalar("int"))
-
-    def __complex__(self) -> complex:
-        return complex(self._scalar("complex"))
-
-    def __bool__(self) -> bool:
-        if self.size != 1:
-            raise ValueError(
-                "The truth value of an array with more than one element is ambiguous. "
-                "Use a.any() or a.all()"
-                if self.size
-                else "The truth value of an empty array is ambiguous. Use `array.size > 0` to "
-                "check that an array is not empty."
-            )
-        return bool(self.collect())
-
-    def __index__(self) -> int:
-        if self.ndim:
-            raise TypeError("only integer scalar arrays can be converted to a scalar index")
-        return self.collect().__index__()
-
-    def _scalar(self, name: str) -> Any:
-        if self.ndim:
-            raise TypeError(
-                f"only 0-dimensional arrays can be converted to {name}, this one has shape "
-                f"{self.shape}"
-            )
-        return self.collect()[()]
-
-    def __len__(self) -> int:
-        if not self.ndim:
-            raise TypeError("len() of unsized object")
-        return self.shape[0]
-
-    def __iter__(self) -> Iterator[Any]:
-        if not self.ndim:
-            raise TypeError("iteration over a 0-d array")
-        return (self[i] for i in range(self.shape[0]))
 
     # Looking at it
 

@@ -1,0 +1,75 @@
+"""NumPy's methods of arrays that are its functions, called with the array."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["ArrayMethods"]
+
+
+class ArrayMethods:
+    """Methods that call the NumPy function of their name."""
+
+    __slots__ = ()
+
+    def sum(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Sum over axes, as `numpy.sum`."""
+        return np.sum(self, *args, **kwargs)
+
+    def prod(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Product over axes, as `numpy.prod`."""
+        return np.prod(self, *args, **kwargs)
+
+    def min(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Smallest element over axes, as `numpy.min`."""
+        return np.min(self, *args, **kwargs)
+
+    def max(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Greatest element over axes, as `numpy.max`."""
+        return np.max(self, *args, **kwargs)
+
+    def mean(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Mean over axes, as `numpy.mean`."""
+        return np.mean(self, *args, **kwargs)
+
+    def var(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Variance over axes, as `numpy.var`."""
+        return np.var(self, *args, **kwargs)
+
+    def std(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Standard deviation over axes, as `numpy.std`."""
+        return np.std(self, *args, **kwargs)
+
+    def any(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Whether any element over axes is true, as `numpy.any`."""
+        return np.any(self, *args, **kwargs)
+
+    def all(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Whether all elements over axes are true, as `numpy.all`."""
+        return np.all(self, *args, **kwargs)
+
+    def argmin(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Index of the first smallest element, as `numpy.argmin`."""
+        return np.argmin(self, *args, **kwargs)
+
+    def argmax(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Index of the first greatest element, as `numpy.argmax`."""
+        return np.argmax(self, *args, **kwargs)
+
+    def round(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Rounded to a number of decimals, as `numpy.round`."""
+        return np.round(self, *args, **kwargs)
+
+    def clip(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Limited to an interval, as `numpy.clip`."""
+        return np.clip(self, *args, **kwargs)
+
+    def squeeze(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """View without axes of length 1, as `numpy.squeeze`."""
+        return np.squeeze(self, *args, **kwargs)
+
+    def swapaxes(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """View with two axes exchanged, as `numpy.swapaxes`."""
+        return np.swapaxes(self, *args, **kwargs)
