@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn, Self, SupportsIndex
+from typing import Any, Self, SupportsIndex
 
 import numpy as np
-from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import DTypeLike, NDArray
 
 from darray.block_grid import BlocksView
 from darray.blocks import Blocks, BlocksLike, Chunks, blocks_of, grid_shape
+from darray.cell import Cell
 from darray.conversions import Conversions
 from darray.dispatch import FUNCTIONS
 from darray.expr import building, ufuncs
 from darray.expr.nodes import Expression, Memory
-from darray.index_maps import IndexMap, is_basic
+from darray.index_maps import NEW, IndexMap, is_basic
 from darray.lowering import computing
 from darray.methods import ArrayMethods
+from darray.operators import Operators
 from darray.runtime.engine import current_engine
+from darray.view_steps import Selection, Step, extended, read
+from darray.views import Views
 
 __all__ = ["DArray"]
 
@@ -27,16 +30,7 @@ __all__ = ["DArray"]
 PRINTED_ELEMENTS = 1000
 
 
-class Cell:
-    """What an array holds at present; shared by the array and all views of it."""
-
-    __slots__ = ("expression",)
-
-    def __init__(self, expression: Expression) -> None:
-        self.expression = expression
-
-
-class DArray(Conversions, ArrayMethods, NDArrayOperatorsMixin):
+class DArray(Views, Conversions, ArrayMethods, Operators):
     """An array of any size, cut into chunks, whose operations run as tasks.
 
     A handle on a cell, which holds the expression of the whole array, and on a chain of
@@ -55,13 +49,32 @@ class DArray(Conversions, ArrayMethods, NDArrayOperatorsMixin):
     (4,)
     """
 
-    __slots__ = ("_cell", "_seen_now", "_view")
+    __slots__ = (
+        "_cell",
+        "_owner",
+        "_seen_now",
+        "_steps",
+        "_writeable",
+        "dtype",
+        "is_scalar",
+        "shape",
+    )
 
     __hash__ = None  # type: ignore[assignment]
     __array_priority__ = 100
 
+    #: Length of each axis.
+    shape: tuple[int, ...]
+    #: Type of the elements.
+    dtype: np.dtype[Any]
+    #: Whether NumPy has a scalar here, which never changes.
+    is_scalar: bool
+
     _cell: Cell
-    _view: IndexMap | None
+    _steps: tuple[Step, ...]
+    # What this is a view of; None for the array itself.
+    _owner: DArray | None
+    _writeable: bool
     # The cell's expression and the view of it that was made last: the same expression of a
     # view is found again, with what computations have left in it, until the cell changes.
     _seen_now: tuple[Expression, Expression] | None
@@ -77,39 +90,112 @@ class DArray(Conversions, ArrayMethods, NDArrayOperatorsMixin):
         """Handle on the whole of `expression`."""
         handle = cls.__new__(cls)
         handle._cell = Cell(expression)
-        handle._view = None
+        handle._steps = ()
+        handle._owner = None
         handle._seen_now = None
+        handle._writeable = True
+        handle.is_scalar = False
+        handle.shape = expression.shape
+        handle.dtype = expression.dtype
+        return handle
+
+    @classmethod
+    def sharing(cls, array: NDArray[Any], chunks: Chunks) -> Self:
+        """Handle on a NumPy array whose memory it shares, and writes to when it is assigned to."""
+        handle = cls.of(building.shared(array, chunks))
+        handle._cell.shared = array
+        handle._writeable = array.flags.writeable
+        return handle
+
+    @classmethod
+    def result_of(cls, expression: Expression) -> Self:
+        """Handle on a result, which is a scalar to NumPy where it has no axes."""
+        handle = cls.of(expression)
+        if not expression.shape:
+            handle.is_scalar = True
+            handle._writeable = False
         return handle
 
     def seen(self, index_map: IndexMap) -> Self:
         """Handle on a view of this array, which follows it when it changes."""
+        view = self.through(Selection(index_map), index_map.shape, self.dtype)
+        if any(axis.source == NEW and axis.size > 1 for axis in index_map.axes):
+            view._writeable = False
+        return view
+
+    def through(self, step: Step, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Self:
+        """Handle on the view of this array that `step` leads to."""
         handle = type(self).__new__(type(self))
         handle._cell = self._cell
-        handle._view = index_map if self._view is None else index_map.after(self._view)
+        handle._steps = extended(self._steps, step)
+        handle._owner = self if self._owner is None else self._owner
         handle._seen_now = None
+        handle._writeable = self._writeable
+        handle.is_scalar = False
+        handle.shape = shape
+        handle.dtype = dtype
         return handle
 
     @property
     def expression(self) -> Expression:
         """What this array is to be computed from, as it stands now."""
         whole = self._cell.expression
-        if self._view is None:
+        if not self._steps:
             return whole
         if self._seen_now is None or self._seen_now[0] is not whole:
-            self._seen_now = (whole, building.view(whole, self._view))
+            self._seen_now = (whole, read(whole, self._steps))
         return self._seen_now[1]
 
+    # Changing it
+
+    def replace(self, values: Expression) -> None:
+        """Give the elements that this array shows other values, of its shape and dtype.
+
+        Raises
+        ------
+        ValueError
+            When the array is read-only.
+        """
+        self.check_writeable()
+        self._cell.replace(self._steps, values)
+
+    def check_writeable(self) -> None:
+        """Raise NumPy's error for a read-only array."""
+        if self.is_scalar:
+            raise TypeError(f"{self.dtype.type.__name__!r} object does not support item assignment")
+        if not self._writeable:
+            raise ValueError("assignment destination is read-only")
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.check_writeable()
+        if is_basic(key) or self.names_fields(key):
+            target = self.selected(key)
+            target.replace(building.fitted(assigned(value, target.dtype), target.shape))
+            return
+        raise NotImplementedError(
+            f"a DArray is assigned to by integers, slices, ... and None, not by {key!r}"
+        )
+
+    def fill(self, value: Any) -> None:
+        """Give every element one value, as NumPy's ``fill``.
+
+        Examples
+        --------
+        >>> import darray as da
+        >>> x = da.zeros(3)
+        >>> x.fill(7)
+        >>> x.collect()
+        array([7., 7., 7.])
+        """
+        if isinstance(value, DArray) and value.ndim:
+            raise ValueError("fill() takes one value, not an array")
+        if not isinstance(value, DArray):
+            one = np.empty(1, self.dtype)
+            one.fill(value)
+            value = one[0]
+        self[...] = value
+
     # What it is
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each axis."""
-        return self._cell.expression.shape if self._view is None else self._view.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the elements."""
-        return self._cell.expression.dtype
 
     @property
     def ndim(self) -> int:
@@ -151,46 +237,21 @@ class DArray(Conversions, ArrayMethods, NDArrayOperatorsMixin):
         """The array with its axes reversed."""
         return self.seen(IndexMap.transpose(None, self.shape))
 
-    @property
-    def real(self) -> DArray:
-        """The real part."""
-        return FUNCTIONS[np.real](self)  # type: ignore[no-any-return]
-
-    @property
-    def imag(self) -> DArray:
-        """The imaginary part."""
-        return FUNCTIONS[np.imag](self)  # type: ignore[no-any-return]
-
     def conj(self) -> Any:
         """Complex conjugate; of numbers that are real, the numbers."""
         return self.copy() if self.dtype.kind in "biuf" else np.conjugate(self)
 
     # Comparing
 
-    def __eq__(self, other: Any) -> Any:
-        return self._compared(np.equal, other)
-
-    def __ne__(self, other: Any) -> Any:
-        return self._compared(np.not_equal, other)
-
-    def _compared(self, ufunc: np.ufunc, other: Any) -> Any:
-        if getattr(type(other), "__array_ufunc__", self) is None:
-            return NotImplemented
-        try:
-            return ufunc(self, other)
-        except TypeError:
-            # Values that NumPy has no comparison for, dates and bools say, are never equal:
-            # its operators answer where its ufuncs raise.
-            operand = argument_of(other)
-            kind = operand.dtype if isinstance(operand, Expression) else np.asarray(operand).dtype
-            sample, another = np.empty((0,), self.dtype), np.empty((0,), kind)
-            _ = sample == another if ufunc is np.equal else sample != another
-            shape = np.broadcast_shapes(self.shape, np.shape(operand))
-            answer = building.captured(np.array(ufunc is np.not_equal))
-            return DArray.of(building.broadcast_to(answer, shape))
-
-    def __contains__(self, value: Any) -> bool:
-        return bool((self == value).any())
+    def compared_unlike(self, ufunc: np.ufunc, other: Any) -> DArray:
+        """What ``==`` or ``!=`` gives with values that NumPy has no comparison for."""
+        operand = argument_of(other)
+        kind = operand.dtype if isinstance(operand, Expression) else np.asarray(operand).dtype
+        sample, another = np.empty((0,), self.dtype), np.empty((0,), kind)
+        _ = sample == another if ufunc is np.equal else sample != another
+        shape = np.broadcast_shapes(self.shape, np.shape(operand))
+        answer = building.captured(np.array(ufunc is np.not_equal))
+        return DArray.of(building.broadcast_to(answer, shape))
 
     # Computing
 
@@ -236,24 +297,21 @@ class DArray(Conversions, ArrayMethods, NDArrayOperatorsMixin):
     # Looking at it
 
     def __getitem__(self, key: Any) -> DArray:
-        if (isinstance(key, str) and self.dtype.names) or not is_basic(key):
+        if not (is_basic(key) or self.names_fields(key)):
             raise NotImplementedError(
                 f"a DArray is read by integers, slices, ... and None, not by {key!r}; collect it "
                 "first: np.asarray(x)[index]"
             )
-        return self.seen(IndexMap.from_index(key, self.shape))
+        found: DArray = self.selected(key)
+        if found.shape or any(part is ... for part in (key if isinstance(key, tuple) else (key,))):
+            return found
+        return DArray.result_of(found.expression)
 
     def __copy__(self) -> DArray:
         return self.copy()
 
     def __deepcopy__(self, memo: Any) -> DArray:
         return self.copy()
-
-    def __setitem__(self, key: Any, value: Any) -> NoReturn:
-        raise NotImplementedError(
-            "assigning to elements of a DArray is not there yet; build a new array, with np.where "
-            "or np.concatenate"
-        )
 
     def transpose(self, *axes: Any) -> Self:
         """View with the axes in another order."""
@@ -329,7 +387,7 @@ class DArray(Conversions, ArrayMethods, NDArrayOperatorsMixin):
             where, casting = kwargs.get("where", True), kwargs.get("casting", "same_kind")
             results = ufuncs.call(ufunc, arguments, kwargs)
             if out is not None:
-                return write_results(results, out, where, casting)
+                return write_results(results, out, where, casting, broadcasts=True)
         elif method == "reduce":
             if "where" in kwargs:
                 kwargs["where"] = argument_of(kwargs["where"])
@@ -341,7 +399,7 @@ class DArray(Conversions, ArrayMethods, NDArrayOperatorsMixin):
                 f"darray has no {ufunc.__name__}.{method} that works chunk by chunk; where the "
                 f"arrays fit in memory use it on np.asarray(x)"
             )
-        handles = tuple([DArray.of(one) for one in results])
+        handles = tuple([DArray.result_of(one) for one in results])
         return handles[0] if len(handles) == 1 else handles
 
     def __array_function__(
@@ -419,38 +477,78 @@ def _is_finished(expression: Expression) -> bool:
     )
 
 
+def assigned(value: Any, dtype: np.dtype[Any]) -> Expression:
+    """`value` as elements of `dtype`, converted as assignment converts it.
+
+    Raises
+    ------
+    TypeError, ValueError, OverflowError
+        As NumPy raises them for ``array[...] = value``.
+    """
+    if isinstance(value, DArray):
+        return building.astype(value.expression, dtype)
+    if dtype.names is not None and not isinstance(value, np.ndarray):
+        converted = np.array(value, dtype)
+    else:
+        converted = np.empty(np.shape(value), dtype)
+        converted[...] = value
+    converted.flags.writeable = False
+    return building.captured(converted)
+
+
 def write_results(
     results: tuple[Expression, ...],
     out: tuple[Any, ...],
     where: Any = True,
     casting: str = "same_kind",
+    broadcasts: bool = False,
 ) -> Any:
-    """Put results where ``out=`` says; elements that `where` leaves out stay as they are."""
-    written: list[Any] = []
+    """Put results where ``out=`` says; elements that `where` leaves out stay as they are.
+
+    With `broadcasts` a result may be smaller than its place. Nothing is written where
+    anything is wrong with one of them.
+    """
+    fitting: list[Expression] = []
     for result, target in zip(results, out, strict=True):
         if target is None:
-            written.append(DArray.of(result))
-        elif isinstance(target, np.ndarray):
-            result = building.astype(result, target.dtype, casting)
-            if where is not True:
-                chosen = [where, result, building.captured(target)]
-                (result,) = building.elementwise(np.where, chosen)
-            _write_into(target, result)
-            written.append(target)
-        else:
-            raise NotImplementedError(
-                "writing into a DArray, by out= or an operator such as +=, is not there yet; make "
-                "a new array, x = x + y, or give out= a NumPy array"
-            )
+            fitting.append(result)
+            continue
+        if not isinstance(target, np.ndarray | DArray):
+            raise TypeError("return arrays must be of ArrayType")
+        if isinstance(target, DArray):
+            target.check_writeable()
+        elif not target.flags.writeable:
+            raise ValueError("output array is read-only")
+        now = target.expression if isinstance(target, DArray) else building.captured(target)
+        result = building.astype(result, target.dtype, casting)
+        if where is not True:
+            # An out= of another shape than the results takes part in broadcasting, as where= does.
+            (result,) = building.elementwise(np.where, [where, result, now])
+        if result.shape != target.shape:
+            result = _spread(result, target.shape, broadcasts)
+        fitting.append(result)
+    taken = [i for i, target in enumerate(out) if isinstance(target, np.ndarray)]
+    # Not straight into the targets, which the results may be read from.
+    values = computing.compute([fitting[i] for i in taken]) if taken else []
+    for i, array in zip(taken, values, strict=True):
+        out[i][...] = array
+    written: list[Any] = []
+    for result, target in zip(fitting, out, strict=True):
+        if isinstance(target, DArray):
+            target.replace(result)
+        written.append(DArray.result_of(result) if target is None else target)
     return written[0] if len(written) == 1 else tuple(written)
 
 
-def _write_into(target: NDArray[Any], result: Expression) -> None:
-    """Compute `result` into a NumPy array, to whose shape it is broadcast."""
-    if result.shape != target.shape:
-        raise ValueError(
-            f"non-broadcastable output operand with shape {target.shape} doesn't match the "
-            f"broadcast shape {result.shape}"
-        )
-    # Not straight into the target, which the result may be read from.
-    target[...] = computing.compute([result])[0]
+def _spread(result: Expression, shape: tuple[int, ...], broadcasts: bool) -> Expression:
+    """`result` in the shape of what it is written to."""
+    problem = (
+        f"non-broadcastable output operand with shape {shape} doesn't match the broadcast shape "
+        f"{result.shape}"
+    )
+    if not broadcasts:
+        raise ValueError(problem)
+    try:
+        return building.broadcast_to(result, shape)
+    except ValueError:
+        raise ValueError(problem) from None

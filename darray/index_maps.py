@@ -337,6 +337,63 @@ fixed=((0, 8),))
                 found[source] = slice(last, first + 1, -stride)
         return tuple(found)
 
+    def output_box(self, box: Box) -> Box | None:
+        """Return the box of the output whose elements lie in `box` of the source, or None.
+
+        The steps of `box` are 1. Axes that the source does not have come whole.
+
+        Examples
+        --------
+        >>> view = IndexMap.from_index((0, slice(9, None, -3)), (4, 20))
+        >>> view.output_box((slice(0, 2, 1), slice(4, 8, 1)))
+        (slice(1, 2, 1),)
+        >>> view.output_box((slice(2, 4, 1), slice(4, 8, 1))) is None
+        True
+        """
+        if any(not box[axis].start <= index < box[axis].stop for axis, index in self.fixed):
+            return None
+        found: list[slice] = []
+        for source, start, step, size in self.axes:
+            first, last = 0, size
+            if source != NEW and step > 0:
+                first = -((start - box[source].start) // step)
+                last = -((start - box[source].stop) // step)
+            elif source != NEW:
+                first = (start - box[source].stop) // -step + 1
+                last = (start - box[source].start) // -step + 1
+            first, last = max(first, 0), min(last, size)
+            if first >= last:
+                return None
+            found.append(slice(first, last, 1))
+        return tuple(found)
+
+    def inverse(self) -> IndexMap | None:
+        """Return the view of the output that is the source again; None where parts are left out.
+
+        Examples
+        --------
+        >>> turned = IndexMap.transpose((1, 0), (5, 6))
+        >>> turned.inverse().after(turned).is_identity
+        True
+        >>> IndexMap.from_index(slice(1, None), (5,)).inverse() is None
+        True
+        """
+        if any(self.source_shape[axis] != 1 for axis, _ in self.fixed):
+            return None
+        axes = [AxisMap(NEW, 0, 1, 1)] * len(self.source_shape)
+        fixed: list[tuple[int, int]] = []
+        for place, (source, start, step, size) in enumerate(self.axes):
+            if source == NEW:
+                if size != 1:
+                    return None
+                fixed.append((place, 0))
+            elif size != self.source_shape[source] or abs(step) != 1:
+                return None
+            else:
+                # A reversal undoes itself.
+                axes[source] = AxisMap(place, start, step, size)
+        return IndexMap(self.shape, tuple(axes), tuple(fixed))
+
     def arrange(self, piece: Arrangeable, box: Box) -> Any:
         """Return `piece`, which is ``source[source_box(box)]``, as the piece `box` of the output.
 

@@ -44,9 +44,11 @@ __all__ = [
     "captured",
     "concatenate",
     "elementwise",
+    "fitted",
     "map_blocks",
     "recut",
     "reduce",
+    "shared",
     "view",
 ]
 
@@ -185,6 +187,32 @@ def broadcast_to(operand: Expression, shape: Shape) -> Expression:
     return view(operand, IndexMap.broadcast(operand.shape, shape))
 
 
+def fitted(operand: Expression, shape: Shape) -> Expression:
+    """Expression of `operand` broadcast to `shape` as what is assigned to an array of it is.
+
+    Raises
+    ------
+    ValueError
+        When it does not fit; first axes of length 1 that are too many are left out.
+    """
+    added = len(operand.shape) - len(shape)
+    try:
+        if added > 0:
+            operand = view(operand, IndexMap.drop_axes(tuple(range(added)), operand.shape))
+        return broadcast_to(operand, shape)
+    except ValueError:
+        raise ValueError(
+            f"could not broadcast input array from shape {operand.shape} into shape {shape}"
+        ) from None
+
+
+def shared(array: NDArray[Any], chunks: Chunks) -> Memory:
+    """Expression of an array whose memory its owner may change, as `DArray` allows it."""
+    view_of_it = array.view(np.ndarray)
+    view_of_it.flags.writeable = False
+    return Memory(array.shape, array.dtype, chunks, view_of_it, True)
+
+
 def recut(operand: Expression, blocks: BlocksLike) -> Expression:
     """Expression of `operand` in the cut that `blocks` make."""
     chunks = cut(blocks, operand.shape, operand.dtype.itemsize)
@@ -193,7 +221,7 @@ def recut(operand: Expression, blocks: BlocksLike) -> Expression:
     if isinstance(operand, Recut):
         return recut(operand.operand, blocks)
     if isinstance(operand, Memory):
-        return Memory(operand.shape, operand.dtype, chunks, operand.array)
+        return Memory(operand.shape, operand.dtype, chunks, operand.array, operand.is_shared)
     return Recut(operand.shape, operand.dtype, chunks, operand)
 
 

@@ -67,9 +67,13 @@ class Expression:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Memory(Expression):
-    """An array in memory, captured by value or read-only, so that it stays as it is."""
+    """An array in memory, captured by value or read-only, so that it stays as it is.
+
+    Where ``is_shared`` the memory is a caller's.
+    """
 
     array: NDArray[Any]
+    is_shared: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -54,6 +54,8 @@ def call(
         where = building.as_argument(where)
         if not isinstance(where, Expression):
             where = building.captured(np.asarray(where, dtype=bool))
+    if not any(isinstance(one, Expression) for one in arguments):
+        arguments = (building.captured(np.asarray(arguments[0])), *arguments[1:])
     return building.elementwise(ufunc, arguments, keywords, where, ufunc.nout)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from darray.blocks import TARGET, Blocks, BlocksLike, Chunks, cut
 from darray.dispatch import implements
 from darray.expr import building
-from darray.expr.nodes import Generated, Memory, Stored
+from darray.expr.nodes import Generated, Stored
 from darray.handle import DArray, as_expression
 from darray.io import File
 from darray.io.formats import Chunked
@@ -74,7 +74,8 @@ def wrap(array: NDArray[Any], blocks: BlocksLike = "auto") -> DArray:
     """Cut an array into chunks that share its memory.
 
     Nothing is copied: while the DArray and what was built from it are in use, leave `array`
-    unchanged.
+    unchanged. Assigning to the DArray, or to a view of it, computes the new values and writes
+    them to `array` at once; what was built before keeps the old ones, of which a copy is made.
 
     Examples
     --------
@@ -89,9 +90,7 @@ def wrap(array: NDArray[Any], blocks: BlocksLike = "auto") -> DArray:
             "use distribute()"
         )
     chunks = cut(blocks, array.shape, array.dtype.itemsize)
-    view = array.view(np.ndarray)
-    view.flags.writeable = False
-    return DArray.of(Memory(array.shape, array.dtype, chunks, view))
+    return DArray.sharing(array, chunks)
 
 
 @dataclass(frozen=True, slots=True)

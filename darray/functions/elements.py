@@ -53,26 +53,22 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> D
 
 
 @implements(np.real)
-def real(val: Any) -> DArray:
-    """The real part."""
-    expression = as_expression(val)
-    if expression.dtype.kind != "c":
-        return DArray.of(expression)
-    return DArray.of(building.elementwise(np.real, [expression])[0])
+def real(val: Any) -> Any:
+    """View of the real parts, as `numpy.real`."""
+    return val.real if isinstance(val, DArray) else DArray.of(as_expression(val)).real
 
 
 @implements(np.imag)
-def imag(val: Any) -> DArray:
-    """The imaginary part."""
-    return DArray.of(building.elementwise(np.imag, [as_expression(val)])[0])
+def imag(val: Any) -> Any:
+    """View of the imaginary parts, as `numpy.imag`."""
+    return val.imag if isinstance(val, DArray) else DArray.of(as_expression(val)).imag
 
 
 @implements(np.round, np.around)
-def around(a: Any, decimals: int = 0, out: Any = None) -> DArray:
+def around(a: Any, decimals: int = 0, out: Any = None) -> Any:
     """Rounded to a number of decimals, as `numpy.round`."""
-    if out is not None:
-        raise NotImplementedError("np.round(out=...) of a DArray is not there yet; assign instead")
-    return DArray.of(building.elementwise(np.round, [as_expression(a)], {"decimals": decimals})[0])
+    results = building.elementwise(np.round, [as_expression(a)], {"decimals": decimals})
+    return DArray.result_of(results[0]) if out is None else write_results(results, (out,))
 
 
 @implements(np.clip)
@@ -86,8 +82,9 @@ def clip(a: Any, a_min: Any = None, a_max: Any = None, **kwargs: Any) -> Any:
     arguments = [as_expression(a), *bounds]
     results = building.elementwise(np.clip, arguments, kwargs, mask)
     if out is not None:
-        return write_results(results, (out,), mask, kwargs.get("casting", "same_kind"))
-    return DArray.of(results[0])
+        casting = kwargs.get("casting", "same_kind")
+        return write_results(results, (out,), mask, casting, broadcasts=True)
+    return DArray.result_of(results[0])
 
 
 @implements(np.result_type)

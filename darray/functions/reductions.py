@@ -43,7 +43,7 @@ def reduced(
     keep = bool(keepdims) if keepdims is not NO_VALUE else False
     mask = True if where is NO_VALUE else argument_of(where)
     result = building.reduce(as_expression(a), reduction, axis, keep, mask)
-    return DArray.of(result) if out is None else write_results((result,), (out,))
+    return DArray.result_of(result) if out is None else write_results((result,), (out,))
 
 
 def _registered(function: Callable[..., Any], positions: tuple[str, ...]) -> None:

@@ -16,6 +16,7 @@ from darray.expr.nodes import Expression, Memory
 from darray.io.formats import Target
 from darray.kernels import cpu
 from darray.kernels.warnings_ledger import Ledger
+from darray.lowering import assigning  # noqa: F401 - registers what plans writes
 from darray.lowering.fusion import fuse, has_usable_chunks
 from darray.lowering.planning import Planner
 from darray.lowering.plans import Index, Kept, Key, Plan
@@ -25,7 +26,7 @@ from darray.runtime.boxes import index_of, whole
 from darray.runtime.contexts import DEFAULT, current
 from darray.runtime.engine import Engine, current_engine
 
-__all__ = ["chunk_task", "chunk_tasks", "compute", "persist", "write"]
+__all__ = ["chunk_task", "chunk_tasks", "compute", "keep_values", "persist", "write"]
 
 # What a computation leaves with an expression takes less than this share of the memory.
 KEPT_SHARE = 4
@@ -121,7 +122,8 @@ def persist(nodes: Sequence[Expression]) -> None:
     asked_for = [one for one in planner.wanted if one in nodes]
     kept = list(dict.fromkeys([*asked_for, *_worth_keeping(planner)]))
     if plan.count():
-        carry_out(plan, _complete(kept, planner), wait=False)
+        # A caller's memory may change as soon as this returns.
+        carry_out(plan, _complete(kept, planner), wait=planner.reads_shared)
 
 
 def chunk_tasks(node: Expression) -> list[Task[Any]]:
@@ -137,7 +139,16 @@ def chunk_task(node: Expression, index: Index) -> Task[Any]:
         chunk = kept.chunks[index]
         return chunk if isinstance(chunk, Task) else spawn(np.asarray, chunk)
     assert isinstance(node, Memory)
-    return spawn(np.asarray, node.array[index_of(chunk_box(node.chunks, index))])
+    piece = node.array[index_of(chunk_box(node.chunks, index))]
+    return spawn(np.asarray, piece.copy() if node.is_shared else piece)
+
+
+def keep_values(node: Memory) -> None:
+    """Let `node` hold a copy of the caller's array, which is about to change."""
+    array = node.array.copy()
+    array.flags.writeable = False
+    object.__setattr__(node, "array", array)
+    object.__setattr__(node, "is_shared", False)
 
 
 def carry_out(plan: Plan, keepers: list[Expression], wait: bool = True) -> None:

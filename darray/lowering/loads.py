@@ -77,10 +77,10 @@ class Generate:
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """A box of an array whose chunks are the values of tasks.
+    """A box of an array whose chunks are the values of tasks, or there already.
 
-    ``pieces`` holds (position among the values, part of it, place in the box), and after
-    the position, for a task that gives several results, which one is meant.
+    ``pieces`` holds (position, part, place in the box): the position is that among the values,
+    or, where it is negative, ~position that among `ready`.
     """
 
     pieces: tuple[tuple[int, Box, Box], ...]
@@ -88,16 +88,20 @@ class Gather:
     dtype: np.dtype[Any]
     index_map: IndexMap
     box: Box
+    ready: tuple[NDArray[Any], ...] = ()
 
     def __call__(self, values: tuple[Any, ...]) -> NDArray[Any]:
         """Put the pieces together; a box within one chunk is a view of it."""
+        ready = self.ready
         if len(self.pieces) == 1:
             position, part, _ = self.pieces[0]
-            whole = values[position][index_of(part)]
+            chunk = values[position] if position >= 0 else ready[~position]
+            whole = chunk[index_of(part)]
         else:
             whole = np.empty(self.shape, self.dtype)
             for position, part, place in self.pieces:
-                whole[index_of(place)] = values[position][index_of(part)]
+                chunk = values[position] if position >= 0 else ready[~position]
+                whole[index_of(place)] = chunk[index_of(part)]
         return self.index_map.arrange(whole, self.box)  # type: ignore[no-any-return]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darray.blocks import chunk_box, grid_shape, iterate_boxes, largest, overlapping
+from darray.expr.assignment import Assign
 from darray.expr.nodes import (
     Concatenate,
     Expression,
@@ -34,13 +35,13 @@ from darray.lowering.calls import (
     Reducer,
     Write,
 )
-from darray.lowering.fusion import Group, Leaf, fuse
+from darray.lowering.fusion import Group, Leaf, fuse, has_usable_chunks
 from darray.lowering.loads import Gather, Load, Read, Ready, generate
 from darray.lowering.plans import Draft, Index, Kept, Need, Plan, Stage
 from darray.runtime import Task, limits, settings
 from darray.runtime.boxes import Box, box_shape, index_of, shift, whole
 
-__all__ = ["Planner", "plans"]
+__all__ = ["Planner", "plans", "untouched"]
 
 # What plans the chunks of each kind of expression that has a way of its own.
 _PLANNED: dict[type[Expression], Callable[[Planner, Any, list[Index]], None]] = {}
@@ -101,6 +102,12 @@ class Planner:
         # Stored arrays that are read once, chunk by chunk, and handed out from memory.
         self.read_once: set[Expression] = set()
         self.current: Any = None
+        # Whether tasks read the memory of an array that its owner may change.
+        self.reads_shared = False
+        # What is called with the planner once all is planned.
+        self.at_end: dict[Callable[[Planner], None], None] = {}
+        # Expressions whose chunks stay after the computation.
+        self.keeping: set[Expression] = set()
 
     def want(self, node: Any, serial: float, indices: Iterable[Index]) -> None:
         """Ask for chunks of `node`."""
@@ -110,7 +117,8 @@ class Planner:
         self.wanted[node].update(dict.fromkeys(indices))
 
     def want_all(self, node: Expression) -> None:
-        """Ask for every chunk of `node`."""
+        """Ask for every chunk of `node`, which are to be kept."""
+        self.keeping.add(node)
         self.want(node, node.serial, np.ndindex(*grid_shape(node.chunks)))
 
     def run(self) -> Plan:
@@ -128,6 +136,8 @@ class Planner:
                 else:
                     plan(self, node, indices)
         self.plan.stages.sort(key=lambda stage: stage.serial)
+        for finish in self.at_end:
+            finish(self)
         return self.plan
 
     # One kind of expression each
@@ -329,27 +339,57 @@ class Planner:
         kept: Kept | None = node.kept
         if kept is None:
             if isinstance(node, Memory):
+                self.reads_shared |= node.is_shared
                 return Ready(index_map.arrange(node.array[index_of(source)], source))
             if isinstance(node, Stored) and (node not in self.read_once or node is self.current):
                 self.plan.nbytes += math.prod(box_shape(source)) * node.dtype.itemsize
                 return Read(node.source, source, index_map)
             if isinstance(node, Generated):
                 return generate(node.function, source, index_map)
-        pieces = []
-        for index, part, place in overlapping(node.chunks, source):
-            need: Need = (node, index)
-            if kept is None:
-                self.want(node, node.serial, [index])
+        wanted = overlapping(node.chunks, source)
+        if isinstance(node, Assign):
+            first = untouched(node, wanted[0][0]) if wanted else node.operand
+            if first is not node and all(untouched(node, one[0]) is first for one in wanted):
+                return self.load(Leaf(first, index_map), box, needs)
+        pieces: list[tuple[int, Box, Box]] = []
+        ready: list[NDArray[Any]] = []
+        for index, part, place in wanted:
+            chunk = self.chunk(node, index)
+            if isinstance(chunk, np.ndarray):
+                pieces.append((~len(ready), part, place))
+                ready.append(chunk)
             else:
-                chunk = kept.chunks[index]
-                if not isinstance(chunk, Task):
-                    return Ready(index_map.arrange(chunk[index_of(part)], source))
-                need = chunk
-            pieces.append((len(needs), part, place))
-            needs.append(need)
-        if kept is not None and kept.ledger not in self.plan.ledgers:
-            self.plan.ledgers.append(kept.ledger)
-        return Gather(tuple(pieces), box_shape(source), node.dtype, index_map, source)
+                pieces.append((len(needs), part, place))
+                needs.append(chunk)
+        shape = box_shape(source)
+        return Gather(tuple(pieces), shape, node.dtype, index_map, source, tuple(ready))
+
+    def chunk(self, node: Expression, index: Index) -> Need | NDArray[Any]:
+        """What stands for a chunk of `node`: itself where it is there, or what makes it."""
+        node = untouched(node, index)
+        kept: Kept | None = node.kept
+        if kept is not None:
+            if kept.ledger not in self.plan.ledgers:
+                self.plan.ledgers.append(kept.ledger)
+            chunk: Task[Any] | NDArray[Any] = kept.chunks[index]
+            return chunk
+        if isinstance(node, Memory):
+            self.reads_shared |= node.is_shared
+            piece: NDArray[Any] = node.array[index_of(chunk_box(node.chunks, index))]
+            return piece
+        self.want(node, node.serial, [index])
+        return node, index
+
+
+def untouched(node: Expression, index: Index) -> Expression:
+    """The first expression below `node` whose chunk at `index` is the same and is not a write's."""
+    while isinstance(node, Assign) and node.kept is None:
+        box = chunk_box(node.chunks, index)
+        if node.index_map.output_box(box) is not None:
+            break
+        node = node.operand
+        has_usable_chunks(node)
+    return node
 
 
 def _line(node: Reduce, index: Index) -> list[Index]:

@@ -1,0 +1,242 @@
+"""Views and writes: what they change, what they refuse, what becomes of earlier values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import darray as da
+from tests.arrays.agreement import same_arrays
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+RECORDS = np.array([(1, 2.5), (3, 4.5), (5, 6.5)], dtype=[("n", "i4"), ("x", "f8")])
+
+
+def pair(array, blocks):
+    """An array and a DArray of the same values, both to be written to."""
+    return array.copy(), da.distribute(array, blocks)
+
+
+def matrices():
+    return pair(np.arange(24.0).reshape(4, 6), da.Blocks(2, 4))
+
+
+WRITES = {
+    "whole": "x[...] = 7",
+    "row": "x[1] = x[2]",
+    "element": "x[1, 2] = 9; x[-1, -1] += 1",
+    "backwards": "x[::-2, 1:] = x[::2, 1:]",
+    "overlap forwards": "x[1:] = x[:-1]",
+    "overlap backwards": "x[:-1] = x[1:]",
+    "overlap transposed": "x[:4, :4] += x[:4, :4].T",
+    "self swap": "x[0], x[1] = x[1].copy(), x[0].copy()",
+    "view of a view": "y = x[1:].T; y[2:4] *= 2; y[::3] = 1",
+    "empty": "x[2:2] = 5; x[:, 6:] += 1",
+    "leading axes of one": "x[0] = np.ones((1, 1, 6))",
+    "new axis": "x[:, None, 2] = [[1], [2], [3], [4]]",
+    "a list": "x[0, :3] = [1, 2, 3]",
+    "out": "np.multiply(x, 2, out=x); np.add(x[0], 1, out=x[1])",
+    "out broadcast": "np.add(1, 2, out=x); np.add(x[0], 0.5, out=x[2:])",
+    "out where": "np.sqrt(x, out=x, where=x > 4)",
+    "two outs": "np.divmod(x, 5, out=(x, x[::-1]))",
+    "out of a reduction": "np.sum(x, axis=0, out=x[0]); np.sum(x[1], out=x[0, ..., 0])",
+    "all operators": "x += 1; x -= x[0]; x *= 2; x /= 3; x //= 0.25; x %= 5; x **= 2",
+    "fill": "x.fill(2); x.T[1].fill(-1)",
+    "a column": "x[:, 3] = x[:, 0] * 10",
+    "squeezed": "np.squeeze(x[:, 2:3])[1:] = 0",
+    "broadcast row": "x[:] = np.arange(6)",
+    "flipped": "np.flip(x)[0] = 100",
+    "moved": "np.moveaxis(x, 0, 1)[0] = [1, 2, 3, 4]",
+    "viewed": "x.view('i8')[0] = 3",
+    "real": "x.real[0] = 3; x.real = x + 1",
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_as_numpy(name):
+    theirs, ours = matrices()
+    built_before = ours * 2
+    exec(WRITES[name], {"x": theirs, "np": np})
+    exec(WRITES[name], {"x": ours, "np": np})
+    assert same_arrays(ours.collect(), theirs)
+    assert same_arrays(built_before.collect(), matrices()[0] * 2)
+
+
+def test_complex_parts():
+    theirs, ours = pair(np.arange(6) * (1 + 2j), da.Blocks(4))
+    for x in (theirs, ours):
+        x[1:5].real[::2] = -1
+        x.imag[...] *= 3
+        x[::-1].imag[0] = 50
+        x.real = x.imag
+        x.real.T[2] += 4
+    assert same_arrays(ours.collect(), theirs)
+
+
+def test_fields():
+    theirs, ours = pair(RECORDS, da.Blocks(2))
+    for x in (theirs, ours):
+        x["n"][1:] += 10
+        x["x"] = x["n"] / 4
+        x[0] = (7, 7)
+        x[["x"]] = x[["x"]]
+    found = ours.collect()
+    assert found.dtype == theirs.dtype
+    assert found.tolist() == theirs.tolist()
+    assert ours[["n"]].collect().tolist() == theirs[["n"]].tolist()
+
+
+def test_views_follow_their_array_and_copies_do_not():
+    x = da.arange(10, blocks=4)
+    view, copy, built = x[2:5], x[2:5].copy(), x[2:5] + 0
+    x[...] = -1
+    assert view.collect().tolist() == [-1, -1, -1]
+    assert copy.collect().tolist() == built.collect().tolist() == [2, 3, 4]
+    view += 5
+    assert x.collect().tolist() == [-1, -1, 4, 4, 4, -1, -1, -1, -1, -1]
+    assert copy.collect().tolist() == [2, 3, 4]
+
+
+def test_operands_are_captured():
+    x, ones = da.zeros(3), np.ones(3)
+    x += ones
+    x[1:] = ones[1:]
+    ones[:] = 5
+    assert x.collect().tolist() == [1, 1, 1]
+
+
+def test_scalars_never_change():
+    x = da.arange(4, blocks=2)
+    first = also = x[1]
+    total = same = x.sum()
+    first += 10
+    total += 1
+    x[1] = 7
+    assert (int(first), int(also), int(total), int(same)) == (11, 1, 7, 6)
+    assert not also.flags.writeable
+    with pytest.raises(TypeError, match="item assignment"):
+        also[...] = 3
+    array = x[1, ...]
+    array += 1
+    assert x.collect().tolist() == [0, 8, 2, 3]
+
+
+REFUSED = {
+    "shape": ("x[0] = [1, 2]", ValueError, "could not broadcast"),
+    "more axes": ("x[0] = np.ones((2, 6))", ValueError, "could not broadcast"),
+    "out of bounds": ("x[7] = 0", IndexError, "out of bounds"),
+    "casting": ("n += 0.5", TypeError, "same_kind"),
+    "text": ("x[0] = 'word'", ValueError, "could not convert"),
+    "overflow": ("n[0] = 300", OverflowError, "300"),
+    "operand too large": ("x[0] += x", ValueError, "non-broadcastable"),
+    "reduction into the wrong shape": ("np.sum(x, axis=0, out=x)", ValueError, "non-broadcastable"),
+    "out is a list": ("np.add(x, 1, out=[1])", TypeError, "ArrayType"),
+    "second of two outs": ("np.divmod(n, 2, out=(n, x[0, :2]))", ValueError, "non-broadcast"),
+    "broadcast": ("np.broadcast_to(x[0], (4, 6))[0] = 1", ValueError, "read-only"),
+    "broadcast in place": ("y = np.broadcast_to(x[0], (4, 6)); y += 1", ValueError, "read-only"),
+    "imaginary part of reals": ("x.imag[0] = 1", ValueError, "read-only"),
+    "no imaginary part": ("x.imag = 1", TypeError, "imaginary"),
+    "no such field": ("x['name'] = 1", IndexError, "valid indices"),
+    "fill with many": ("x.fill([1, 2])", ValueError, "sequence"),
+    "view of another size": ("x.view('f4')", NotImplementedError, "map_blocks"),
+    "view as a class": ("x.view(type=np.ndarray)", TypeError, "another type"),
+    "flags": ("x.setflags(align=True)", ValueError, "write="),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_and_nothing_is_changed(name):
+    code, error, words = REFUSED[name]
+    theirs, x = matrices()
+    n = da.arange(6, dtype="i1", blocks=4)
+    with pytest.raises(error, match=words):
+        exec(code, {"x": x, "n": n, "np": np})
+    assert same_arrays(x.collect(), theirs)
+    assert same_arrays(n.collect(), np.arange(6, dtype="i1"))
+
+
+def test_flags():
+    theirs, x = matrices()
+    for view in ("x", "x.T", "x[1:]", "x[:, 1:]", "x[::-1]", "x[2, ...]", "x[:1].T", "x[:0]"):
+        ours, numpys = eval(view, {"x": x}), eval(view, {"x": theirs})
+        for flag in ("c_contiguous", "f_contiguous", "owndata", "writeable"):
+            assert getattr(ours.flags, flag) == getattr(numpys.flags, flag), (view, flag)
+            assert ours.flags[flag.upper()] == numpys.flags[flag.upper()]
+        assert ours.strides == numpys.strides, view
+        assert ours.flags["W"] == numpys.flags["W"]
+    with pytest.raises(KeyError, match="Unknown flag"):
+        x.flags["Z"]
+    assert "WRITEABLE : True" in repr(x.flags)
+
+
+def test_read_only():
+    _, x = matrices()
+    early = x[0]
+    x.flags.writeable = False
+    late = x[1:]
+    with pytest.raises(ValueError, match="read-only"):
+        x += 1
+    with pytest.raises(ValueError, match="read-only"):
+        late[0] = 1
+    with pytest.raises(ValueError, match="cannot set WRITEABLE"):
+        late.setflags(write=True)
+    assert not early.flags.writeable or early.shape == (6,)
+    x.setflags(write=True)
+    late.setflags(write=True)
+    late[0] = 1
+    assert x[1].collect().tolist() == [1] * 6
+
+
+def test_wrapped_memory_is_written_at_once():
+    array = np.arange(6.0)
+    x = da.wrap(array, da.Blocks(4))
+    before = x * 10
+    started = (x + 1).persist()
+    part = x.blocks[0]
+    x[1:5] = x[0:4]
+    assert array.tolist() == [0, 0, 1, 2, 3, 5]
+    view = x[::-1]
+    view += 1
+    assert array.tolist() == [1, 1, 2, 3, 4, 6]
+    assert x.collect().tolist() == array.tolist()
+    assert before.collect().tolist() == [0, 10, 20, 30, 40, 50]
+    assert started.collect().tolist() == [1, 2, 3, 4, 5, 6]
+    assert da.fetch(part).tolist() == [0, 1, 2, 3]
+    array.flags.writeable = False
+    assert not da.wrap(array, 2).flags.writeable
+
+
+def test_failed_write_is_told_at_every_read():
+    def fail(block):
+        raise ZeroDivisionError("no luck")
+
+    x = da.zeros(6, blocks=2)
+    x[2:4] = x[2:4].map_blocks(fail)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError, match="no luck"):
+            x.collect()
+    assert x[:2].collect().tolist() == [0, 0]
+
+
+def test_errors_of_floats_are_those_of_the_statement():
+    x = da.ones(4, blocks=2)
+    with np.errstate(divide="raise"):
+        x /= np.array([1, 0, 1, 1])
+    with pytest.raises(FloatingPointError, match="divide by zero"):
+        x.collect()
+
+
+def test_only_what_is_read_is_computed(serial):
+    calls = []
+
+    def note(block):
+        calls.append(block.shape)
+        return block
+
+    x = da.zeros(100, blocks=10).map_blocks(note)
+    x[33] = 5
+    assert float(x[31]) == 0
+    assert len(calls) == 1
+    assert float(x[77]) == 0
+    assert len(calls) == 2
