@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from darray.expr import building
 from darray.expr.nodes import Expression, Memory
 from darray.lowering import computing
+from darray.lowering.computing import DEEPEST, started
 from darray.view_steps import Step, written
 
 __all__ = ["Cell"]
@@ -26,13 +27,14 @@ class Cell:
     __slots__ = ("expression", "shared")
 
     def __init__(self, expression: Expression, shared: NDArray[Any] | None = None) -> None:
-        self.expression = expression
+        self.expression = expression if expression.depth <= DEEPEST else started(expression)
         self.shared = shared
 
     def replace(self, steps: tuple[Step, ...], values: Expression) -> None:
         """Let the view after `steps` show `values` from now on."""
         if self.shared is None:
-            self.expression = written(self.expression, steps, values)
+            expression = written(self.expression, steps, values)
+            self.expression = expression if expression.depth <= DEEPEST else started(expression)
             return
         found = computing.compute([values])[0]
         before = self.expression

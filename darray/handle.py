@@ -277,7 +277,9 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
         >>> int(x.sum())
         55
         """
-        computing.persist([self.expression])
+        (computed,) = computing.persist([self.expression])
+        if not self._steps and self._cell.shared is None:
+            self._cell.expression = computed
         return self
 
     def wait(self) -> None:

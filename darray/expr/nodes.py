@@ -18,6 +18,7 @@ from darray.kernels.reductions import Reduction
 from darray.runtime.boxes import Box
 
 __all__ = [
+    "Computed",
     "Concatenate",
     "Elementwise",
     "Expression",
@@ -47,17 +48,31 @@ class Expression:
         The cut in which the expression is computed.
     serial : int
         A number that grows with every expression built.
+    depth : int
+        How many steps lie between the expression and what is there already, or is a source.
     is_dear : bool
         Whether chunks are kept once they are computed, if they are small enough.
+    weight : int
+        What a step adds to the depth.
     """
 
     is_dear: ClassVar[bool] = False
+    weight: ClassVar[int] = 1
 
     shape: Shape
     dtype: np.dtype[Any]
     chunks: Chunks
     serial: int = field(init=False, default_factory=_serial.__next__)
     kept: Any = field(init=False, default=None)
+    depth: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        """Find the depth."""
+        depth = -self.weight
+        for operand in self.operands:
+            if operand.depth > depth:
+                depth = 0 if operand.kept is not None else operand.depth
+        object.__setattr__(self, "depth", depth + self.weight)
 
     @property
     def operands(self) -> tuple[Expression, ...]:
@@ -153,6 +168,23 @@ class Recut(Expression):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Computed(Expression):
+    """The same array, for which a computation was started: its chunks are in ``kept``.
+
+    ``operand`` is what they are computed from. It is let go, and None from then on, when all
+    of them are there; until then they can be computed anew if the computation is cancelled.
+    Lowering alone does so.
+    """
+
+    operand: Expression | None
+
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """What the array is computed from, until that is done."""
+        return () if self.operand is None else (self.operand,)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Concatenate(Expression):
     """Arrays one after another along an axis; all have the dtype of the result."""
 
@@ -170,6 +202,8 @@ class Reduce(Expression):
     """A reduction over some axes, which stay in the result with length 1."""
 
     is_dear: ClassVar[bool] = True
+    # Each is a pass of its own over all that is pending below it.
+    weight: ClassVar[int] = 16
 
     operand: Expression
     reduction: Reduction

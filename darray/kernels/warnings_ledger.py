@@ -54,6 +54,11 @@ class Ledger:
         """Return what reductions report NumPy's RuntimeWarnings to."""
         return lambda message: self.note(origin, message, "", None)
 
+    def is_empty(self) -> bool:
+        """Whether nothing is noted."""
+        with self._lock:
+            return not self._entries
+
     def issue(self) -> None:
         """Answer what was noted, in the order of the expressions, and forget it."""
         with self._lock:

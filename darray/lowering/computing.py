@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darray.blocks import chunk_box, chunk_count, grid_shape
-from darray.expr.nodes import Expression, Memory
+from darray.expr.nodes import Computed, Expression, Memory
 from darray.io.formats import Target
 from darray.kernels import cpu
 from darray.kernels.warnings_ledger import Ledger
@@ -26,10 +27,13 @@ from darray.runtime.boxes import index_of, whole
 from darray.runtime.contexts import DEFAULT, current
 from darray.runtime.engine import Engine, current_engine
 
-__all__ = ["chunk_task", "chunk_tasks", "compute", "keep_values", "persist", "write"]
+__all__ = ["chunk_task", "chunk_tasks", "compute", "keep_values", "persist", "started", "write"]
 
 # What a computation leaves with an expression takes less than this share of the memory.
 KEPT_SHARE = 4
+
+# A chain of pending steps that is longer than this is started by itself.
+DEEPEST = 256
 
 # Chunks of at most this many elements fit any memory limit that a process could start with.
 SMALL_CHUNK = 2**16
@@ -112,18 +116,88 @@ def compute_at_once(node: Expression) -> NDArray[Any] | None:
     return result if is_fresh else result.copy(order="C")
 
 
-def persist(nodes: Sequence[Expression]) -> None:
-    """Start to compute expressions and keep their chunks with them."""
+def persist(nodes: Sequence[Expression]) -> list[Expression]:
+    """Start to compute expressions and keep their chunks; the expressions to go on with.
+
+    These let go of what they are computed from as soon as all chunks are there.
+    """
     planner = Planner()
     for node in nodes:
         if not isinstance(node, Memory) and not has_usable_chunks(node):
             planner.want_all(node)
     plan = planner.run()
-    asked_for = [one for one in planner.wanted if one in nodes]
-    kept = list(dict.fromkeys([*asked_for, *_worth_keeping(planner)]))
+    kept = list(dict.fromkeys([*planner.keeping, *_worth_keeping(planner)]))
     if plan.count():
         # A caller's memory may change as soon as this returns.
         carry_out(plan, _complete(kept, planner), wait=planner.reads_shared)
+    return [_going_on(node) for node in nodes]
+
+
+def started(node: Expression) -> Expression:
+    """`node`, or where it is deep and fits in memory, its computation, which is started.
+
+    Programs that build one step on another would otherwise compute, and hold, all of them at
+    the end. Waits for what was started before, so that no more than two such computations of
+    a chain are held.
+    """
+    room = limits.task_memory(settings.current())
+    if (
+        node.depth <= DEEPEST
+        or KEPT_SHARE * math.prod(node.shape) * node.dtype.itemsize > room
+        or _is_within_a_task()
+    ):
+        return node
+    planner = Planner()
+    planner.want_all(node)
+    plan = planner.run()
+    for kept in planner.kept_used.values():
+        earlier = [one for one in kept.chunks.values() if isinstance(one, Task)]
+        current_engine().wait(earlier, None)
+    carry_out(plan, _complete([node, *_worth_keeping(planner)], planner), wait=False)
+    return _going_on(node)
+
+
+def _is_within_a_task() -> bool:
+    return current_engine().current_task() is not None
+
+
+def _going_on(node: Expression) -> Expression:
+    """What stands for a node whose chunks are kept, without what they are computed from."""
+    if node.kept is None or isinstance(node, Computed):
+        return node
+    computed = Computed(node.shape, node.dtype, node.chunks, node)
+    object.__setattr__(computed, "kept", node.kept)
+    object.__setattr__(computed, "depth", 0)
+    tasks = chunk_tasks(node)
+    _LettingGo(computed, len(tasks)).watch(tasks)
+    return computed
+
+
+class _LettingGo:
+    """Lets a `Computed` go of its operand when the last of its chunks is there."""
+
+    def __init__(self, node: Computed, count: int) -> None:
+        self._node = node
+        self._count = count
+        # Guards `_count`; taken last, held for one update.
+        self._lock = threading.Lock()
+
+    def watch(self, tasks: list[Task[Any]]) -> None:
+        """Be told of the end of each of `tasks`."""
+        if not tasks:
+            object.__setattr__(self._node, "operand", None)
+        for task in tasks:
+            current_engine().watch(task, self._finished)
+
+    def _finished(self, task: Task[Any]) -> None:
+        if task.exception() is not None:
+            # The operand stays: the chunks can be computed anew.
+            return
+        with self._lock:
+            self._count -= 1
+            is_last = self._count == 0
+        if is_last:
+            object.__setattr__(self._node, "operand", None)
 
 
 def chunk_tasks(node: Expression) -> list[Task[Any]]:
@@ -255,4 +329,4 @@ def _keep(node: Expression, plan: Plan, values: Mapping[Key, Any]) -> None:
     chunks: dict[Index, Any] = {
         index: values[node, index] for index in np.ndindex(*grid_shape(node.chunks))
     }
-    object.__setattr__(node, "kept", Kept(chunks, plan.ledger))
+    object.__setattr__(node, "kept", Kept(chunks, tuple(plan.ledgers)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
 
-from darray.expr.nodes import Elementwise, Expression, Recut, View
+from darray.expr.nodes import Computed, Elementwise, Expression, Recut, View
 from darray.index_maps import IndexMap
 from darray.kernels.programs import Instruction, Operand, Program
 
@@ -47,7 +47,7 @@ def has_usable_chunks(expression: Expression) -> bool:
     return expression.kept is not None
 
 
-_FUSED = (Elementwise, View, Recut)
+_FUSED = (Computed, Elementwise, View, Recut)
 
 # The same map object for arrays of one shape, which saves making it for every computation.
 _identity = lru_cache(maxsize=256)(IndexMap.identity)
@@ -78,7 +78,8 @@ class _Fusing:
         """What `node` is computed from, seen through what maps; None for a scalar."""
         if isinstance(node, View):
             return [(node.operand, self.interned(at.after(node.index_map)))]
-        if isinstance(node, Recut):
+        if isinstance(node, Recut | Computed):
+            assert node.operand is not None
             return [(node.operand, at)]
         assert isinstance(node, Elementwise)
         shape = node.shape

@@ -104,6 +104,8 @@ class Planner:
         self.current: Any = None
         # Whether tasks read the memory of an array that its owner may change.
         self.reads_shared = False
+        # What earlier computations left that this one reads, by identity.
+        self.kept_used: dict[int, Kept] = {}
         # What is called with the planner once all is planned.
         self.at_end: dict[Callable[[Planner], None], None] = {}
         # Expressions whose chunks stay after the computation.
@@ -136,6 +138,11 @@ class Planner:
                 else:
                     plan(self, node, indices)
         self.plan.stages.sort(key=lambda stage: stage.serial)
+        for kept in self.kept_used.values():
+            pending = any(isinstance(one, Task) and not one.done() for one in kept.chunks.values())
+            for ledger in kept.ledgers:
+                if (pending or not ledger.is_empty()) and ledger not in self.plan.ledgers:
+                    self.plan.ledgers.append(ledger)
         for finish in self.at_end:
             finish(self)
         return self.plan
@@ -369,8 +376,7 @@ class Planner:
         node = untouched(node, index)
         kept: Kept | None = node.kept
         if kept is not None:
-            if kept.ledger not in self.plan.ledgers:
-                self.plan.ledgers.append(kept.ledger)
+            self.kept_used[id(kept)] = kept
             chunk: Task[Any] | NDArray[Any] = kept.chunks[index]
             return chunk
         if isinstance(node, Memory):

@@ -25,10 +25,13 @@ Need: TypeAlias = Key | Task[Any]
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Chunks that a computation left with an expression: tasks, or arrays computed at once."""
+    """Chunks that a computation left with an expression: tasks, or arrays computed at once.
+
+    ``ledgers`` have what is to be warned of when they are collected.
+    """
 
     chunks: dict[Index, Task[Any] | NDArray[Any]]
-    ledger: Ledger
+    ledgers: tuple[Ledger, ...]
 
     def is_usable(self) -> bool:
         """Whether no chunk has failed or was cancelled."""

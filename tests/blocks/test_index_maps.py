@@ -14,6 +14,7 @@ from darray.blocks import iterate_boxes
 from darray.index_maps import NEW, AxisMap, IndexMap, is_basic
 from darray.runtime.boxes import box_shape, whole
 from darray.testing.strategies import basic_indices, boxes_in, chunks_for, shapes
+from darray.view_steps import Selection
 
 
 class Two:
@@ -350,3 +351,32 @@ def test_broadcast_is_allowed_where_numpy_allows_it(shape, target):
             IndexMap.broadcast(shape, target)
     else:
         assert IndexMap.broadcast(shape, target).shape == target
+
+
+@given(st.data(), view_chains())
+def test_output_boxes_are_where_source_boxes_show(data, case):
+    source, view, maps = case
+    total = composed(maps, source.shape)
+    box = data.draw(boxes_in(source.shape))
+    shows = np.isin(view, source[box]) if source.ndim else np.ones(view.shape, bool)
+    found = total.output_box(box)
+    if found is None:
+        assert not shows.any()
+    else:
+        expected = np.zeros(view.shape, bool)
+        expected[(*found, ...)] = True
+        assert (shows == expected).all()
+
+
+@given(view_chains())
+def test_an_inverse_undoes_a_view_of_everything(case):
+    source, view, maps = case
+    total = composed(maps, source.shape)
+    back = total.inverse()
+    shows_all_once = view.size == source.size and np.unique(view).size == source.size
+    if back is not None:
+        assert_valid(back)
+        assert np.array_equal(Selection(back).of(view), source)
+        assert shows_all_once
+    else:
+        assert not shows_all_once or source.size == 0
