@@ -14,6 +14,9 @@ from darray.kernels.warnings_ledger import Ledger, recording
 
 __all__ = ["cast", "run"]
 
+# Bytes from which it pays to write a result over an operand that is read for the last time.
+WORTH_REUSE = 2**15
+
 
 def cast(array: NDArray[Any], dtype: DTypeLike, casting: Any = "unsafe") -> NDArray[Any]:
     """Return `array` as `dtype`; the function that a cast in a program calls."""
@@ -54,7 +57,7 @@ def run(
             while at < len(instructions) and instructions[at].errors == errors:
                 instruction = instructions[at]
                 record.origin = instruction.origin
-                made.append(_call(instruction, given, made))
+                made.append(_call(instruction, given, made, _dying(program, at)))
                 for register in program.released[at]:
                     if register >= 0:
                         given[register] = None
@@ -71,7 +74,7 @@ def _value(operand: Operand, given: list[Any], made: list[Any]) -> Any:
     return given[register] if register >= 0 else made[~register]
 
 
-def _call(instruction: Instruction, given: list[Any], made: list[Any]) -> Any:
+def _call(instruction: Instruction, given: list[Any], made: list[Any], dying: list[int]) -> Any:
     operands = [_value(operand, given, made) for operand in instruction.operands]
     function = kernel_for(instruction.function, "cpu")
     if instruction.where is not None:
@@ -85,5 +88,31 @@ def _call(instruction: Instruction, given: list[Any], made: list[Any]) -> Any:
     elif instruction.parameters:
         value = function(*operands, **dict(instruction.parameters))
     else:
-        value = function(*operands)
+        spare = None
+        if dying and isinstance(function, np.ufunc) and instruction.output is None:
+            spare = _spare(instruction, operands, [made[i] for i in dying])
+        value = function(*operands) if spare is None else function(*operands, out=spare)
     return value if instruction.output is None else value[instruction.output]
+
+
+def _dying(program: Program, at: int) -> list[int]:
+    """The calls whose results call `at` reads last, and that nothing but the program holds."""
+    # A ufunc makes an array; another function may hand on what it was given.
+    return [
+        ~register
+        for register in program.released[at]
+        if register < 0 and isinstance(program.instructions[~register].function, np.ufunc)
+    ]
+
+
+def _spare(instruction: Instruction, operands: list[Any], dying: list[Any]) -> NDArray[Any] | None:
+    """An array among `dying` whose memory can take the result of the call."""
+    for found in dying:
+        if (
+            type(found) is np.ndarray
+            and found.nbytes >= WORTH_REUSE
+            and found.dtype == instruction.dtype
+            and all(np.shape(one) in ((), found.shape) for one in operands)
+        ):
+            return found
+    return None

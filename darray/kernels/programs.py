@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
+
 __all__ = ["ErrorState", "Instruction", "Operand", "Program"]
 
 # How floating-point errors are answered: numpy.geterr() as (divide, over, under, invalid), and
@@ -30,8 +32,8 @@ class Instruction:
         How floating-point errors in the call are answered.
     origin : int
         Number of the expression that the call computes, which tells its warnings apart.
-    itemsize : int
-        Bytes of an element of the result.
+    dtype : numpy.dtype
+        That of the result.
     """
 
     function: Callable[..., Any]
@@ -41,7 +43,7 @@ class Instruction:
     output: int | None
     errors: ErrorState
     origin: int
-    itemsize: int
+    dtype: np.dtype[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +98,12 @@ class Program:
         instructions = self.instructions
         live = most = sum(input_itemsizes)
         for instruction, released in zip(instructions, self.released, strict=True):
-            live += instruction.itemsize
+            live += max(1, instruction.dtype.itemsize)
             most = max(most, live)
             for register in released:
                 live -= (
-                    input_itemsizes[register] if register >= 0 else instructions[~register].itemsize
+                    input_itemsizes[register]
+                    if register >= 0
+                    else max(1, instructions[~register].dtype.itemsize)
                 )
         return most

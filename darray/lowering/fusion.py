@@ -137,7 +137,7 @@ class _Fusing:
                 node.output,
                 node.errors,
                 node.serial,
-                max(1, node.dtype.itemsize),
+                node.dtype,
             )
         )
         return (-len(self.instructions), None)
