@@ -20,6 +20,7 @@ from darray.index_maps import NEW, IndexMap, is_basic
 from darray.lowering import computing
 from darray.methods import ArrayMethods
 from darray.operators import Operators
+from darray.runtime.arguments import register_frozen
 from darray.runtime.engine import current_engine
 from darray.view_steps import Selection, Step, extended, read
 from darray.views import Views
@@ -164,7 +165,7 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
         if self.is_scalar:
             raise TypeError(f"{self.dtype.type.__name__!r} object does not support item assignment")
         if not self._writeable:
-            raise ValueError("assignment destination is read-only")
+            raise ValueError("assignment destination is read-only: assign to a copy, x.copy()")
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.check_writeable()
@@ -448,6 +449,17 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
                 f"{self.shape}; format its elements, or use np.array2string(np.asarray(x))"
             )
         return format(self.collect()[()], specification)
+
+
+def _snapshot(array: DArray) -> DArray:
+    """The array as it is now, read-only: what tasks are given, and give."""
+    snapshot = DArray.of(array.expression)
+    snapshot._writeable = False
+    snapshot.is_scalar = array.is_scalar
+    return snapshot
+
+
+register_frozen(DArray, _snapshot, DArray.copy)
 
 
 def as_expression(value: Any) -> Expression:

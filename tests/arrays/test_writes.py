@@ -240,3 +240,27 @@ def test_only_what_is_read_is_computed(serial):
     assert len(calls) == 1
     assert float(x[77]) == 0
     assert len(calls) == 2
+
+
+def test_tasks_are_given_the_array_as_it_was():
+    x = da.arange(6, blocks=2)
+
+    def total(array):
+        return int(array.sum())
+
+    task = da.spawn(total, x)
+    nested = da.spawn(lambda nest: total(nest["x"]) + total(nest["part"]), {"x": x, "part": x[:2]})
+    x += 100
+    assert (task.result(), nested.result(), total(x)) == (15, 16, 615)
+
+    def write(array):
+        array[0] = 1
+
+    with pytest.raises(ValueError, match=r"x\.copy\(\)"):
+        da.spawn(write, x).result()
+    doubled = da.spawn(lambda array: array * 2, x)
+    with pytest.raises(ValueError, match="read-only"):
+        doubled.result()[0] = 1
+    own = da.fetch(doubled, copy=True)
+    own[0] = 1
+    assert own[:2].collect().tolist() == [1, 202]
