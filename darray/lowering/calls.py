@@ -14,7 +14,7 @@ from darray.kernels import cpu
 from darray.kernels.programs import ErrorState, Program
 from darray.kernels.reductions import Partial, Reduction
 from darray.kernels.warnings_ledger import Ledger, recording
-from darray.lowering.loads import Load
+from darray.lowering.loads import Load, Within
 from darray.runtime import events
 from darray.runtime.boxes import Box, index_of
 from darray.runtime.devices.host import freeze
@@ -36,7 +36,18 @@ class Pieces:
 
     def compute(self, values: tuple[Any, ...]) -> tuple[NDArray[Any], ...]:
         """What the program gives, each of the chunk's shape."""
-        inputs = [load(values) for load in self.loads]
+        inputs = []
+        # What several inputs are boxes of is brought once.
+        brought: dict[int, NDArray[Any]] = {}
+        for load in self.loads:
+            if not isinstance(load, Within):
+                inputs.append(load(values))
+                continue
+            key = id(load.whole)
+            if key not in brought:
+                brought[key] = load.whole(values)
+            inputs.append(load.of(brought[key]))
+        brought.clear()
         results = cpu.run(self.program, inputs, self.ledger)
         return tuple(
             [

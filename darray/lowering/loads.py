@@ -15,7 +15,7 @@ from darray.io.formats import Chunked
 from darray.runtime import events
 from darray.runtime.boxes import Box, index_of
 
-__all__ = ["Gather", "Generate", "Load", "Read", "Ready"]
+__all__ = ["Gather", "Generate", "Load", "Read", "Ready", "Within"]
 
 
 class Load(Protocol):
@@ -103,6 +103,24 @@ class Gather:
                 chunk = values[position] if position >= 0 else ready[~position]
                 whole[index_of(place)] = chunk[index_of(part)]
         return self.index_map.arrange(whole, self.box)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """A box of what another load brings, which several share."""
+
+    whole: Gather
+    part: Box
+    index_map: IndexMap
+    box: Box
+
+    def __call__(self, values: tuple[Any, ...]) -> NDArray[Any]:
+        """The box of the whole, brought for it alone."""
+        return self.of(self.whole(values))
+
+    def of(self, whole: NDArray[Any]) -> NDArray[Any]:
+        """The box of the whole, which is there."""
+        return self.index_map.arrange(whole[index_of(self.part)], self.box)  # type: ignore[no-any-return]
 
 
 def generate(function: Callable[[Box], NDArray[Any]], box: Box, index_map: IndexMap) -> Generate:

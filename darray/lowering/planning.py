@@ -37,6 +37,7 @@ from darray.lowering.calls import (
 )
 from darray.lowering.fusion import Group, Leaf, fuse, has_usable_chunks
 from darray.lowering.loads import Gather, Load, Read, Ready, generate
+from darray.lowering.margins import joined
 from darray.lowering.plans import Draft, Index, Kept, Need, Plan, Stage
 from darray.runtime import Task, limits, settings
 from darray.runtime.boxes import Box, box_shape, index_of, shift, whole
@@ -336,7 +337,9 @@ class Planner:
     def pieces(self, group: Group, box: Box) -> tuple[Pieces, list[Need]]:
         """How the program of `group` comes by its inputs for `box`, and what that needs."""
         needs: list[Need] = []
-        loads = tuple([self.load(leaf, box, needs) for leaf in group.leaves])
+        loads: tuple[Load, ...] = tuple([self.load(leaf, box, needs) for leaf in group.leaves])
+        if len(needs) > 1 and len(loads) > 1:
+            loads, needs = joined(loads, [leaf.expression for leaf in group.leaves], needs)
         return Pieces(group.program, loads, box_shape(box), self.plan.ledger), needs
 
     def load(self, leaf: Leaf, box: Box, needs: list[Need]) -> Load:

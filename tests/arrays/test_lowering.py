@@ -10,6 +10,7 @@ import pytest
 
 import darray as da
 from darray.expr.nodes import Stored
+from darray.lowering.loads import Within
 from darray.lowering.planning import Planner
 from darray.runtime import TaskEnded, TasksPlanned
 from tests.arrays.agreement import same_arrays
@@ -202,3 +203,19 @@ def test_what_chunk_tasks_call_is_plain_data():
             )
             np.testing.assert_equal(twin, mine)
         assert values
+
+
+def test_margins_of_a_stencil_are_gathered_once():
+    x = da.zeros((40, 40), blocks=da.Blocks(10, 10)).persist()
+    inner = x[:-2, 1:-1] + x[2:, 1:-1] + x[1:-1, :-2] + x[1:-1, 2:] + x[1:-1, 1:-1]
+    planner = Planner()
+    planner.fill(inner.expression, np.empty(inner.shape))
+    for draft in planner.run().drafts():
+        assert len(draft.needs) == len(set(draft.needs)) <= 9
+        wholes = {id(load.whole) for load in draft.call.pieces.loads if isinstance(load, Within)}
+        assert len(wholes) == 1
+    array = np.arange(1600.0).reshape(40, 40)
+    y = da.distribute(array, da.Blocks(10, (7, 23, 10))).map_blocks(np.copy)
+    summed = y[:-2, 1:-1] - y[2:, 1:-1].T.T + y[1:-1, :-2] * 2 + y[::-1][1:-1, 2:]
+    expected = array[:-2, 1:-1] - array[2:, 1:-1] + array[1:-1, :-2] * 2 + array[::-1][1:-1, 2:]
+    assert (summed.collect() == expected).all()
