@@ -206,7 +206,7 @@ def test_what_chunk_tasks_call_is_plain_data():
 
 
 def test_margins_of_a_stencil_are_gathered_once():
-    x = da.zeros((40, 40), blocks=da.Blocks(10, 10)).persist()
+    x = da.zeros((80, 80), blocks=da.Blocks(20, 20)).persist()
     inner = x[:-2, 1:-1] + x[2:, 1:-1] + x[1:-1, :-2] + x[1:-1, 2:] + x[1:-1, 1:-1]
     planner = Planner()
     planner.fill(inner.expression, np.empty(inner.shape))
