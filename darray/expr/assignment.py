@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
+from darray.blocks import boundaries
 from darray.expr import building
 from darray.expr.nodes import Expression
 from darray.index_maps import IndexMap
+from darray.runtime.boxes import whole
 
-__all__ = ["Assign", "assign"]
+__all__ = ["Assign", "assign", "written_chunks"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,3 +44,14 @@ def assign(operand: Expression, index_map: IndexMap, values: Expression) -> Expr
     if back is not None:
         return building.recut(building.view(values, back), operand.chunks)
     return Assign(operand.shape, operand.dtype, operand.chunks, operand, index_map, values)
+
+
+def written_chunks(node: Assign) -> tuple[range, ...]:
+    """Which chunks may be written to: a range of places in the grid along each axis."""
+    everything = node.index_map.source_box(whole(node.index_map.shape))
+    found = []
+    for part, sizes in zip(everything, node.chunks, strict=True):
+        edges = boundaries(sizes)
+        first = bisect_right(edges, part.start) - 1
+        found.append(range(first, max(first, bisect_left(edges, part.stop))))
+    return tuple(found)

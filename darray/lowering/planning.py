@@ -5,16 +5,17 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import contains
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from darray.blocks import chunk_box, grid_shape, iterate_boxes, largest, overlapping
-from darray.expr.assignment import Assign
+from darray.expr.assignment import Assign, written_chunks
 from darray.expr.nodes import (
     Concatenate,
     Expression,
@@ -24,7 +25,9 @@ from darray.expr.nodes import (
     Reduce,
     Stored,
 )
+from darray.index_maps import IndexMap
 from darray.io.formats import Target
+from darray.lowering import margins
 from darray.lowering.calls import (
     Combine,
     Evaluate,
@@ -36,13 +39,12 @@ from darray.lowering.calls import (
     Write,
 )
 from darray.lowering.fusion import Group, Leaf, fuse, has_usable_chunks
-from darray.lowering.loads import Gather, Load, Read, Ready, generate
-from darray.lowering.margins import joined
+from darray.lowering.loads import Gather, Load, Read, Ready, Within, generate
 from darray.lowering.plans import Draft, Index, Kept, Need, Plan, Stage
 from darray.runtime import Task, limits, settings
 from darray.runtime.boxes import Box, box_shape, index_of, shift, whole
 
-__all__ = ["Planner", "plans", "untouched"]
+__all__ = ["Planner", "plans"]
 
 # What plans the chunks of each kind of expression that has a way of its own.
 _PLANNED: dict[type[Expression], Callable[[Planner, Any, list[Index]], None]] = {}
@@ -105,6 +107,8 @@ class Planner:
         self.current: Any = None
         # Whether tasks read the memory of an array that its owner may change.
         self.reads_shared = False
+        # The chunks that writes touch: their places along each axis.
+        self.written: dict[Assign, tuple[range, ...]] = {}
         # What earlier computations left that this one reads, by identity.
         self.kept_used: dict[int, Kept] = {}
         # What is called with the planner once all is planned.
@@ -337,30 +341,61 @@ class Planner:
     def pieces(self, group: Group, box: Box) -> tuple[Pieces, list[Need]]:
         """How the program of `group` comes by its inputs for `box`, and what that needs."""
         needs: list[Need] = []
-        loads: tuple[Load, ...] = tuple([self.load(leaf, box, needs) for leaf in group.leaves])
-        if len(needs) > 1 and len(loads) > 1:
-            loads, needs = joined(loads, [leaf.expression for leaf in group.leaves], needs)
-        return Pieces(group.program, loads, box_shape(box), self.plan.ledger), needs
+        leaves = group.leaves
+        together = margins.together(leaves, box) if len(leaves) > 1 else {}
+        wholes: dict[int, Gather] = {}
+        loads: list[Load] = []
+        for place, leaf in enumerate(leaves):
+            margin = together.get(place)
+            if margin is None or not self.is_gathered(leaf.expression):
+                loads.append(self.load(leaf, box, needs))
+                continue
+            if id(margin) not in wholes:
+                node = leaf.expression
+                wholes[id(margin)] = self.gather(
+                    node, margin.hull, margin.wanted(node.chunks), leaf.index_map, needs
+                )
+            part, source = margin.parts[place], margin.boxes[place]
+            loads.append(Within(wholes[id(margin)], part, leaf.index_map, source))
+        return Pieces(group.program, tuple(loads), box_shape(box), self.plan.ledger), needs
+
+    def is_gathered(self, node: Expression) -> bool:
+        """Whether boxes of `node` are put together from chunks."""
+        if node.kept is not None:
+            return True
+        if isinstance(node, Stored):
+            return node in self.read_once and node is not self.current
+        return not isinstance(node, Memory | Generated)
 
     def load(self, leaf: Leaf, box: Box, needs: list[Need]) -> Load:
         """How to come by what `leaf` shows in `box`; adds to `needs`."""
         node, index_map = leaf.expression, leaf.index_map
         source = index_map.source_box(box)
-        kept: Kept | None = node.kept
-        if kept is None:
+        if not self.is_gathered(node):
             if isinstance(node, Memory):
                 self.reads_shared |= node.is_shared
                 return Ready(index_map.arrange(node.array[index_of(source)], source))
-            if isinstance(node, Stored) and (node not in self.read_once or node is self.current):
-                self.plan.nbytes += math.prod(box_shape(source)) * node.dtype.itemsize
-                return Read(node.source, source, index_map)
             if isinstance(node, Generated):
                 return generate(node.function, source, index_map)
+            assert isinstance(node, Stored)
+            self.plan.nbytes += math.prod(box_shape(source)) * node.dtype.itemsize
+            return Read(node.source, source, index_map)
         wanted = overlapping(node.chunks, source)
         if isinstance(node, Assign):
-            first = untouched(node, wanted[0][0]) if wanted else node.operand
-            if first is not node and all(untouched(node, one[0]) is first for one in wanted):
+            first = self.untouched(node, wanted[0][0]) if wanted else node.operand
+            if first is not node and all(self.untouched(node, one[0]) is first for one in wanted):
                 return self.load(Leaf(first, index_map), box, needs)
+        return self.gather(node, source, wanted, index_map, needs)
+
+    def gather(
+        self,
+        node: Expression,
+        source: Box,
+        wanted: Sequence[tuple[Index, Box, Box]],
+        index_map: IndexMap,
+        needs: list[Need],
+    ) -> Gather:
+        """How to put the box `source` of `node` together from the chunks `wanted`."""
         pieces: list[tuple[int, Box, Box]] = []
         ready: list[NDArray[Any]] = []
         for index, part, place in wanted:
@@ -376,7 +411,7 @@ class Planner:
 
     def chunk(self, node: Expression, index: Index) -> Need | NDArray[Any]:
         """What stands for a chunk of `node`: itself where it is there, or what makes it."""
-        node = untouched(node, index)
+        node = self.untouched(node, index)
         kept: Kept | None = node.kept
         if kept is not None:
             self.kept_used[id(kept)] = kept
@@ -389,16 +424,17 @@ class Planner:
         self.want(node, node.serial, [index])
         return node, index
 
-
-def untouched(node: Expression, index: Index) -> Expression:
-    """The first expression below `node` whose chunk at `index` is the same and is not a write's."""
-    while isinstance(node, Assign) and node.kept is None:
-        box = chunk_box(node.chunks, index)
-        if node.index_map.output_box(box) is not None:
-            break
-        node = node.operand
-        has_usable_chunks(node)
-    return node
+    def untouched(self, node: Expression, index: Index) -> Expression:
+        """The first expression below `node` that has the same chunk and is not its last write."""
+        while isinstance(node, Assign) and node.kept is None:
+            written = self.written.get(node)
+            if written is None:
+                has_usable_chunks(node.operand)
+                written = self.written[node] = written_chunks(node)
+            if all(map(contains, written, index)):
+                break
+            node = node.operand
+        return node
 
 
 def _line(node: Reduce, index: Index) -> list[Index]:
