@@ -17,7 +17,10 @@ from darray.expr.nodes import Computed, Expression, Memory
 from darray.io.formats import Target
 from darray.kernels import cpu
 from darray.kernels.warnings_ledger import Ledger
-from darray.lowering import assigning  # noqa: F401 - registers what plans writes
+from darray.lowering import (
+    assigning,  # noqa: F401 - registers what plans writes
+    collector,
+)
 from darray.lowering.fusion import fuse, has_usable_chunks
 from darray.lowering.planning import Planner
 from darray.lowering.plans import Index, Kept, Key, Plan
@@ -57,14 +60,16 @@ def compute(
             return [result]
     planner = Planner()
     results = []
-    for number, node in enumerate(nodes):
-        out = np.empty(node.shape, node.dtype) if outs is None else outs[number]
-        results.append(out)
-        if isinstance(node, Memory):
-            out[...] = node.array
-        else:
-            planner.fill(node, out)
-    _run(planner)
+    with collector.paused():
+        for number, node in enumerate(nodes):
+            out = np.empty(node.shape, node.dtype) if outs is None else outs[number]
+            results.append(out)
+            if isinstance(node, Memory):
+                out[...] = node.array
+            else:
+                planner.fill(node, out)
+        plan = planner.run()
+    _run(planner, plan)
     return results
 
 
@@ -79,12 +84,13 @@ def write(node: Expression, target: Target) -> None:
         What a chunk's computation or its writing raised. Others may still be written then.
     """
     planner = Planner()
-    planner.fill(node, target)
-    _run(planner)
+    with collector.paused():
+        planner.fill(node, target)
+        plan = planner.run()
+    _run(planner, plan)
 
 
-def _run(planner: Planner) -> None:
-    plan = planner.run()
+def _run(planner: Planner, plan: Plan) -> None:
     kept = _worth_keeping(planner)
     carry_out(plan, _complete(kept, planner))
     for ledger in plan.ledgers:
@@ -122,10 +128,11 @@ def persist(nodes: Sequence[Expression]) -> list[Expression]:
     These let go of what they are computed from as soon as all chunks are there.
     """
     planner = Planner()
-    for node in nodes:
-        if not isinstance(node, Memory) and not has_usable_chunks(node):
-            planner.want_all(node)
-    plan = planner.run()
+    with collector.paused():
+        for node in nodes:
+            if not isinstance(node, Memory) and not has_usable_chunks(node):
+                planner.want_all(node)
+        plan = planner.run()
     kept = list(dict.fromkeys([*planner.keeping, *_worth_keeping(planner)]))
     if plan.count():
         # A caller's memory may change as soon as this returns.
@@ -148,8 +155,9 @@ def started(node: Expression) -> Expression:
     ):
         return node
     planner = Planner()
-    planner.want_all(node)
-    plan = planner.run()
+    with collector.paused():
+        planner.want_all(node)
+        plan = planner.run()
     for kept in planner.kept_used.values():
         earlier = [one for one in kept.chunks.values() if isinstance(one, Task)]
         current_engine().wait(earlier, None)
@@ -235,7 +243,8 @@ def carry_out(plan: Plan, keepers: list[Expression], wait: bool = True) -> None:
         return
     engine = current_engine()
     batch = Batch(engine)
-    tasks, last = spawned(plan, batch)
+    with collector.paused():
+        tasks, last = spawned(plan, batch)
     for node in keepers:
         _keep(node, plan, tasks)
     # What is computed on the way lives only as long as the tasks that need it.
