@@ -7,6 +7,7 @@ import itertools
 import os
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,9 @@ def processor_count() -> int:
     return count or 1
 
 
+@cache
 def available_memory() -> int:
-    """Bytes that this process may use: the machine's, or its control group's if fewer."""
+    """Bytes that this process may use, found once: the machine's or its control group's."""
     import psutil
 
     total = int(psutil.virtual_memory().total)

@@ -319,14 +319,12 @@ def spawned(plan: Plan, batch: Batch) -> tuple[dict[Key, Task[Any]], list[Task[A
 
 def _worth_keeping(planner: Planner) -> list[Any]:
     """Expressions of a plan that are dear to compute again, and small enough to be kept."""
+    dear = [node for node in planner.wanted if isinstance(node, Expression) and node.is_dear]
+    sizes = [math.prod(node.shape) * node.dtype.itemsize for node in dear]
+    if max(sizes, default=0) <= SMALL_CHUNK:
+        return dear
     room = limits.task_memory(settings.current())
-    return [
-        node
-        for node in planner.wanted
-        if isinstance(node, Expression)
-        and node.is_dear
-        and KEPT_SHARE * math.prod(node.shape) * node.dtype.itemsize < room
-    ]
+    return [node for node, nbytes in zip(dear, sizes, strict=True) if KEPT_SHARE * nbytes < room]
 
 
 def _complete(nodes: list[Any], planner: Planner) -> list[Expression]:

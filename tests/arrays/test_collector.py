@@ -10,16 +10,21 @@ import pytest
 from darray.lowering.collector import paused
 
 
+def fail_while_paused():
+    with paused():
+        with paused():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+        raise KeyError
+
+
 @pytest.mark.parametrize("enabled", [True, False])
 def test_as_before_after_nested_blocks_and_errors(enabled):
     before = gc.isenabled()
     try:
         (gc.enable if enabled else gc.disable)()
-        with pytest.raises(KeyError), paused():
-            with paused():
-                assert not gc.isenabled()
-            assert not gc.isenabled()
-            raise KeyError
+        with pytest.raises(KeyError):
+            fail_while_paused()
         assert gc.isenabled() is enabled
     finally:
         (gc.enable if before else gc.disable)()
