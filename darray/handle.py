@@ -382,6 +382,8 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
         for one in arguments:
             if one is NotImplemented:
                 return NotImplemented
+        if method == "outer":
+            arguments, method = ufuncs.outer_arguments(ufunc, arguments), "__call__"
         if method == "__call__":
             if out is None and kwargs.get("where", True) is not True:
                 ufuncs.warn_uninitialized()

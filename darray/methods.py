@@ -73,3 +73,7 @@ class ArrayMethods:
     def swapaxes(self: Any, *args: Any, **kwargs: Any) -> Any:
         """View with two axes exchanged, as `numpy.swapaxes`."""
         return np.swapaxes(self, *args, **kwargs)
+
+    def dot(self: Any, b: Any, out: Any = None) -> Any:
+        """Product with another array, as `numpy.dot`."""
+        return np.dot(self, b, out)

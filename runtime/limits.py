@@ -6,14 +6,23 @@ import ctypes
 import itertools
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from darray.runtime.settings import Settings
 
-__all__ = ["ThreadPools", "available_memory", "memory_limit", "processor_count", "task_memory"]
+__all__ = [
+    "POOLS",
+    "ThreadPools",
+    "available_memory",
+    "memory_limit",
+    "processor_count",
+    "task_memory",
+]
 
 # The share of the memory it may use that a process takes unless told otherwise.
 DEFAULT_SHARE = 0.6
@@ -75,57 +84,96 @@ def _first_line(path: Path) -> str:
 
 
 class ThreadPools:
-    """The thread pools of BLAS libraries, held to one thread while tasks run.
+    """The thread pools of BLAS libraries, held to one thread while anyone asks for it.
 
-    Two tasks that each use every core through BLAS slow each other down a hundredfold.
+    Two tasks that each use every core through BLAS slow each other down a hundredfold, and
+    a product of matrices has other bits for every number of threads.
     The setting is the whole process's: while any task runs, BLAS calls elsewhere in the
     process use one thread too. Only pools of OpenMP are each thread's own; a thread that
     runs tasks holds them to one for itself, with `restrict_own`.
     """
 
     def __init__(self) -> None:
-        self._shared: list[tuple[Callable[[], int], Callable[[int], object]]] = []
+        # Guards all but `version`; taken last, held for a few operations.
+        self._lock = threading.Lock()
+        # What tells and what sets the size of each shared pool, by the library's file.
+        self._shared: dict[str, tuple[Callable[[], int], Callable[[int], object]]] = {}
         self._own: list[Any] = []
-        self._before: list[int] = []
+        self._before: dict[str, int] = {}
         self._modules = 0
-        self._restricted = False
+        self._holders: set[object] = set()
         # Counts the changes of what `restrict_own` sets.
         self.version = 0
 
-    def restrict(self) -> None:
-        """Hold every shared pool to one thread."""
-        if len(sys.modules) != self._modules and not self._restricted:
-            # A library loaded since, SciPy's say, brings pools of its own.
-            self._find()
-        if not self._restricted:
-            self._before = [count() for count, _ in self._shared]
-            self._restricted = True
-        for _, resize in self._shared:
-            resize(1)
+    def restrict(self, holder: object) -> None:
+        """Hold every shared pool to one thread until `holder`, and all others, let go."""
+        with self._lock:
+            if len(sys.modules) != self._modules:
+                # A library loaded since, SciPy's say, brings pools of its own.
+                self._find()
+            if not self._holders:
+                self._before = {}
+            self._holders.add(holder)
+            for file, (count, resize) in self._shared.items():
+                if file not in self._before:
+                    self._before[file] = count()
+                resize(1)
 
-    def release(self) -> None:
-        """Give every shared pool the threads it had."""
-        for (_, resize), before in zip(self._shared, self._before, strict=True):
-            resize(before)
-        self._restricted = False
+    def release(self, holder: object) -> None:
+        """Give every shared pool the threads it had, unless another holder is left."""
+        with self._lock:
+            self._holders.discard(holder)
+            if not self._holders:
+                for file, before in self._before.items():
+                    self._shared[file][1](before)
+                self._before = {}
+
+    @contextmanager
+    def restricted(self) -> Iterator[None]:
+        """Hold every pool to one thread in a block, those of the calling thread included."""
+        holder = object()
+        before: list[tuple[Any, int]] = []
+        try:
+            self.restrict(holder)
+            before += [(library, library.get_num_threads()) for library in self._own]
+            self.restrict_own()
+            yield
+        finally:
+            for library, count in before:
+                library.set_num_threads(count)
+            self.release(holder)
 
     def restrict_own(self) -> None:
         """Hold the calling thread's own pools to one thread, for good."""
         for library in self._own:
             library.set_num_threads(1)
 
+    def forget_holders(self) -> None:
+        """Let every pool go: this is a child of a fork, and has none of the holders."""
+        self._lock = threading.Lock()
+        for file, before in self._before.items():
+            self._shared[file][1](before)
+        self._holders, self._before = set(), {}
+
     def _find(self) -> None:
         from threadpoolctl import ThreadpoolController
 
         found = ThreadpoolController().select(user_api="blas").lib_controllers
         own = [one for one in found if getattr(one, "threading_layer", "") == "openmp"]
-        self._shared = [
-            _resizer(one) for one in found if one not in own and (one.num_threads or 1) > 1
-        ]
+        for one in found:
+            if one not in own and one.filepath not in self._shared and (one.num_threads or 1) > 1:
+                self._shared[one.filepath] = _resizer(one)
         if len(own) != len(self._own):
             self.version += 1
-        self._own = own
+            self._own = own
         self._modules = len(sys.modules)
+
+
+# Those of this process, which every engine shares.
+POOLS = ThreadPools()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=POOLS.forget_holders)
 
 
 def _resizer(library: Any) -> tuple[Callable[[], int], Callable[[int], object]]:

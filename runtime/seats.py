@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from typing import Any
 
-from darray.runtime.limits import ThreadPools
+from darray.runtime.limits import POOLS
 from darray.runtime.processor import Processor
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import Task
@@ -71,7 +71,7 @@ class Seats:
         self.idle = self.every[::-1]
         self.parked: list[Worker] = []
         self.workers: set[Worker] = set()
-        self.pools = ThreadPools()
+        self.pools = POOLS
         # Threads kept for the next waits; more than these end when they have no seat.
         self.most_parked = 2 * count + 6
         self._schedule = schedule
@@ -82,7 +82,7 @@ class Seats:
             seat = self.idle[position]
             if seat.load < 1 and self._schedule.has_work(seat.number):
                 if len(self.idle) == len(self.every):
-                    self.pools.restrict()
+                    self.pools.restrict(self)
                 if self.parked:
                     worker = self.parked.pop()
                 else:
@@ -107,7 +107,7 @@ class Seats:
             return
         self.idle.append(seat)
         if len(self.idle) == len(self.every):
-            self.pools.release()
+            self.pools.release(self)
 
     def reclaim(self, worker: Worker) -> bool:
         """Give the worker's seat back to it if it is idle; whether it is seated now."""
@@ -115,7 +115,7 @@ class Seats:
         assert seat is not None
         if not worker.seated and seat in self.idle:
             if len(self.idle) == len(self.every):
-                self.pools.restrict()
+                self.pools.restrict(self)
             self.idle.remove(seat)
             worker.seated = True
         return worker.seated

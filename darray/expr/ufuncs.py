@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from darray.expr import building
+from darray.expr import building, products
 from darray.expr.nodes import Expression
 from darray.kernels.reduction_table import reduction_of
 from darray.kernels.reductions import NO_VALUE
 from darray.kernels.warnings_ledger import caller_depth
 
-__all__ = ["call", "reduce_call"]
+__all__ = ["call", "outer_arguments", "reduce_call"]
 
 _KEYWORDS = {"dtype", "casting", "order", "subok", "signature", "sig"}
 
@@ -32,15 +32,12 @@ def call(
     Raises
     ------
     NotImplementedError
-        For generalised ufuncs, such as matmul, which do not work element by element.
+        For generalised ufuncs other than matmul and its kin.
     TypeError, ValueError
         As NumPy raises them.
     """
     if ufunc.signature is not None:
-        raise NotImplementedError(
-            f"darray has no {ufunc.__name__} that works chunk by chunk yet; where the arrays fit "
-            f"in memory use np.{ufunc.__name__} on np.asarray(x)"
-        )
+        return (products.call(ufunc, arguments, keywords),)
     where = keywords.pop("where", True)
     unknown = set(keywords) - _KEYWORDS
     if unknown:
@@ -57,6 +54,24 @@ def call(
     if not any(isinstance(one, Expression) for one in arguments):
         arguments = (building.captured(np.asarray(arguments[0])), *arguments[1:])
     return building.elementwise(ufunc, arguments, keywords, where, ufunc.nout)
+
+
+def outer_arguments(ufunc: np.ufunc, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What ``ufunc.outer(*arguments)`` calls the ufunc with: every element with every other.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As NumPy raises them.
+    """
+    if ufunc.signature is not None:
+        raise TypeError("method outer is not allowed in ufunc with non-trivial signature")
+    if ufunc.nin != 2:
+        raise ValueError("outer product only supported for binary functions")
+    first, second = arguments
+    if not (np.shape(first) and np.shape(second)):
+        return arguments
+    return products.outer_operands(first, second)
 
 
 def warn_uninitialized() -> None:

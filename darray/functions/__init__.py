@@ -1,5 +1,21 @@
 """NumPy's functions for DArrays, one module for each chapter; importing registers them."""
 
-from darray.functions import computation, creation, elements, reductions, shapes, summaries
+from darray.functions import (
+    computation,
+    creation,
+    elements,
+    products,
+    reductions,
+    shapes,
+    summaries,
+)
 
-__all__ = ["computation", "creation", "elements", "reductions", "shapes", "summaries"]
+__all__ = [
+    "computation",
+    "creation",
+    "elements",
+    "products",
+    "reductions",
+    "shapes",
+    "summaries",
+]

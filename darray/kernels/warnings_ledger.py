@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ _KIND_OF_TEXT = {
     "underflow": "under",
     "invalid value": "invalid",
 }
+_TEXT_OF_KIND = {kind: text for text, kind in _KIND_OF_TEXT.items()}
 _PACKAGE = __name__.partition(".")[0]
 
 
@@ -103,14 +104,17 @@ class recording:
     """Obey an `ErrorState` in a block and note in a ledger what is not raised at once.
 
     ``origin`` is the number of the expression that is computed; it may be set anew while the
-    block runs.
+    block runs. ``name`` is the function that all errors are said to be of.
     """
 
-    __slots__ = ("_context", "_errors", "_ledger", "origin")
+    __slots__ = ("_context", "_errors", "_ledger", "_name", "origin")
 
-    def __init__(self, errors: ErrorState, ledger: Ledger, origin: int = 0) -> None:
+    def __init__(
+        self, errors: ErrorState, ledger: Ledger, origin: int = 0, name: str | None = None
+    ) -> None:
         self._errors = errors
         self._ledger = ledger
+        self._name = name
         self.origin = origin
         # Only a log is told which function it was: NumPy knows better than its caller.
         # What is ignored is noted where a callback is told of all that happened.
@@ -130,5 +134,23 @@ class recording:
     def write(self, line: str) -> None:
         """Note what NumPy writes to its log: ``Warning: overflow encountered in exp``."""
         message = line.removeprefix("Warning: ").rstrip()
-        kind = _KIND_OF_TEXT[message.partition(" encountered")[0]]
-        self._ledger.note(self.origin, message, kind, self._errors)
+        what = message.partition(" encountered")[0]
+        if self._name is not None:
+            message = f"{what} encountered in {self._name}"
+        self._ledger.note(self.origin, message, _KIND_OF_TEXT[what], self._errors)
+
+    def report(self, kinds: Iterable[str]) -> None:
+        """Answer errors that were found without NumPy, named as `numpy.geterr` names them.
+
+        Raises
+        ------
+        FloatingPointError
+            Where one of them is to be raised.
+        """
+        for kind in kinds:
+            message = f"{_TEXT_OF_KIND[kind]} encountered in {self._name}"
+            mode = self._errors[_KINDS.index(kind)]
+            if mode == "raise":
+                raise FloatingPointError(message)
+            if mode != "ignore" or "call" in self._errors[:4]:
+                self._ledger.note(self.origin, message, kind, self._errors)

@@ -20,6 +20,7 @@ from darray.kernels.warnings_ledger import Ledger
 from darray.lowering import (
     assigning,  # noqa: F401 - registers what plans writes
     collector,
+    contracting,  # noqa: F401 - registers what plans products
 )
 from darray.lowering.fusion import fuse, has_usable_chunks
 from darray.lowering.planning import Planner

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from darray.blocks import chunk_box, grid_shape, iterate_boxes, largest, overlapping
+from darray.blocks import Chunks, chunk_box, grid_shape, iterate_boxes, largest, overlapping
 from darray.expr.assignment import Assign, written_chunks
 from darray.expr.nodes import (
     Concatenate,
@@ -102,7 +102,7 @@ class Planner:
         self.queue: list[tuple[float, int, Any]] = []
         self.arrivals = itertools.count()
         self.bundles: dict[tuple[int, int], Bundle] = {}
-        # Stored arrays that are read once, chunk by chunk, and handed out from memory.
+        # Stored and generated arrays that are read once, chunk by chunk, and kept in memory.
         self.read_once: set[Expression] = set()
         self.current: Any = None
         # Whether tasks read the memory of an array that its owner may change.
@@ -315,22 +315,26 @@ class Planner:
         self.plan.stages.append(stage)
         for leaf in group.leaves:
             if isinstance(leaf.expression, Stored) and leaf.expression is not node:
-                self.plan_reading(leaf, node)
+                self.plan_reading(leaf, node.chunks)
         return stage
 
-    def plan_reading(self, leaf: Leaf, node: Expression) -> None:
-        """Decide how the stored array of `leaf` is read for the chunks of `node`.
+    def group_nbytes(self, group: Group, elements: int) -> int:
+        """Bytes that running the program of `group` on so many elements holds at its peak."""
+        return elements * _itemsize_at_peak(group, 0) + sum(map(_read_nbytes, group.leaves))
+
+    def plan_reading(self, leaf: Leaf, chunks: Chunks, uses: int = 1) -> None:
+        """Decide how the stored array of `leaf` is read for the pieces `chunks`, each `uses` times.
 
         Where its chunks would be read, and decoded, several times over, as for a cut across
         the store's, they are kept in memory instead, provided that they fit in half of it.
         """
         stored = leaf.expression
-        times = 1.0
+        times = float(uses)
         for place, axis in enumerate(leaf.index_map.axes):
             if axis.source >= 0:
                 ends = set(itertools.accumulate(stored.chunks[axis.source]))
                 seen = leaf.index_map.cut(stored.chunks)[place]
-                wanted = set(itertools.accumulate(node.chunks[place]))
+                wanted = set(itertools.accumulate(chunks[place]))
                 both = len(wanted | set(itertools.accumulate(seen)))
                 times *= both / max(1, min(len(ends), len(seen)))
         room = limits.task_memory(settings.current())
@@ -338,9 +342,14 @@ class Planner:
         if times > READS_TOLERATED and 2 * nbytes < room:
             self.read_once.add(stored)
 
-    def pieces(self, group: Group, box: Box) -> tuple[Pieces, list[Need]]:
-        """How the program of `group` comes by its inputs for `box`, and what that needs."""
-        needs: list[Need] = []
+    def pieces(
+        self, group: Group, box: Box, needs: list[Need] | None = None
+    ) -> tuple[Pieces, list[Need]]:
+        """How the program of `group` comes by its inputs for `box`, and what that needs.
+
+        That is added to `needs`, if these are given.
+        """
+        needs = [] if needs is None else needs
         leaves = group.leaves
         together = margins.together(leaves, box) if len(leaves) > 1 else {}
         wholes: dict[int, Gather] = {}
@@ -363,9 +372,9 @@ class Planner:
         """Whether boxes of `node` are put together from chunks."""
         if node.kept is not None:
             return True
-        if isinstance(node, Stored):
+        if isinstance(node, Stored | Generated):
             return node in self.read_once and node is not self.current
-        return not isinstance(node, Memory | Generated)
+        return not isinstance(node, Memory)
 
     def load(self, leaf: Leaf, box: Box, needs: list[Need]) -> Load:
         """How to come by what `leaf` shows in `box`; adds to `needs`."""

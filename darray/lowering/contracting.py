@@ -1,0 +1,263 @@
+"""Planning of products: tiles of the result, each summed by a chain of tasks."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from darray.blocks import Chunks, chunk_box, iterate_boxes, largest
+from darray.expr.nodes import Computed, Expression, Generated, Recut, Stored, View
+from darray.expr.product_cuts import links_of, tile_cost
+from darray.expr.products import Contract
+from darray.index_maps import IndexMap
+from darray.kernels.products import Accumulator, Contraction, calls_gemm
+from darray.kernels.programs import Program
+from darray.lowering.calls import Pieces
+from darray.lowering.fusion import Group, Leaf, fuse, is_fused
+from darray.lowering.planning import Planner, plans
+from darray.lowering.plans import Draft, Index, Key, Need, Stage
+from darray.runtime import limits, settings
+from darray.runtime.boxes import Box, box_shape
+
+__all__ = ["AddProducts", "JoinSums"]
+
+_ONE = slice(0, 1, 1)
+
+# What gives its only input.
+_AS_IT_IS = Program.assemble([], [(0, None)])
+
+
+@dataclass(frozen=True, slots=True)
+class AddProducts:
+    """Add the products of some panels to a tile; one link of a chain.
+
+    The first link makes the accumulator, the others are given it as their first value. The
+    last link of a tile's only chain gives the tile.
+    """
+
+    panels: tuple[tuple[Pieces, Pieces], ...]
+    contraction: Contraction
+    shape: tuple[int, ...]
+    result: Any
+    is_first: bool
+    is_last: bool
+    is_alone: bool
+
+    def __call__(self, *values: Any) -> Accumulator | NDArray[Any]:
+        """The accumulator with the products added, or the tile."""
+        contraction = self.contraction
+        mode = "add"
+        if self.is_first:
+            mode = "only" if self.is_alone else "first"
+        accumulator = None if self.is_first else values[0]
+        for left, right in self.panels:
+            (a,) = left.compute(values)
+            (b,) = right.compute(values)
+            if accumulator is None:
+                accumulator = Accumulator(self.shape, a.dtype)
+            contraction.add(accumulator.array, a, b, mode)
+            mode = "add"
+        assert accumulator is not None
+        if not self.is_last:
+            return accumulator  # type: ignore[no-any-return]
+        return contraction.finished(accumulator.array, self.result)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinSums:
+    """Add up what the chains of a tile give, in order."""
+
+    contraction: Contraction
+    result: Any
+
+    def __call__(self, *accumulators: Accumulator) -> NDArray[Any]:
+        """The tile."""
+        total = self.contraction.joined([one.array for one in accumulators])
+        return self.contraction.finished(total, self.result)
+
+
+@plans(Contract)
+def contract(planner: Planner, node: Contract, indices: list[Index]) -> None:
+    """Plan tiles of a product: chains of links, each of which adds some panels."""
+    _Contracting(planner, node).plan(indices)
+
+
+class _Contracting:
+    """The state of planning one product."""
+
+    def __init__(self, planner: Planner, node: Contract) -> None:
+        self.planner = planner
+        self.node = node
+        self.boxes = [box for _, box in iterate_boxes(node.panels)]
+        # Where the axes of the result that are the left operand's own end.
+        self.middle = len(node.left.shape) - len(node.panels)
+        tile = largest(node.chunks)
+        self.batch = math.prod(tile[: node.batch])
+        self.m = math.prod(tile[node.batch : self.middle])
+        self.n = math.prod(tile[self.middle :])
+        self.k = math.prod(largest(node.panels))
+        self.contraction = Contraction(
+            *(node.batch, len(node.panels), node.name),
+            *(node.errors, planner.plan.ledger, node.serial),
+        )
+        self.by_columns = math.prod(node.left.shape) < math.prod(node.right.shape)
+        self.groups = self.sources()
+
+    def plan(self, indices: list[Index]) -> None:
+        """Add the stages; links further along a chain come first, to finish what is begun."""
+        node = self.node
+        depth = math.prod([sum(sizes) for sizes in node.panels])
+        links = links_of(tile_cost(self.batch, self.m, self.n, depth), len(self.boxes))
+        runs = [_runs(run, -(-links // node.chains)) for run in _runs(self.boxes, node.chains)]
+        is_alone = len(self.boxes) == 1
+        # SciPy is imported here, not by the first task, if it is needed.
+        is_gemm = not is_alone and calls_gemm(node.left.dtype, self.m, self.n, self.k)
+        nbytes = self.nbytes(is_gemm)
+        stages = [self.stage(nbytes)]
+        stages += [self.stage(nbytes - self.tile_nbytes) for _ in range(1, max(map(len, runs)))]
+        # What joins chains lets go of more than it makes, so it must never wait for memory.
+        joins = self.stage(1) if len(runs) > 1 else None
+        for index in self.ordered(indices):
+            box = chunk_box(node.chunks, index)
+            ends: list[Need] = []
+            for number, chain in enumerate(runs):
+                key: Key | None = None
+                for step, boxes in enumerate(chain):
+                    gives_tile = joins is None and step == len(chain) - 1
+                    needs: list[Need] = [] if key is None else [key]
+                    panels = tuple([self.panel(box, summed, needs) for summed in boxes])
+                    call = AddProducts(
+                        *(panels, self.contraction, box_shape(box), node.dtype),
+                        *(key is None, gives_tile, is_alone),
+                    )
+                    key = (node, index if gives_tile else (index, number, step))
+                    stages[step].drafts.append(Draft(key, call, needs))
+                if key is not None:
+                    ends.append(key)
+            if joins is not None:
+                joins.drafts.append(
+                    Draft((node, index), JoinSums(self.contraction, node.dtype), ends)
+                )
+
+    def stage(self, nbytes: int) -> Stage:
+        """Add a stage whose tasks hold `nbytes` bytes."""
+        stage = Stage(self.node.name, self.node.serial, 1, lambda: 1, max(0, nbytes - 1))
+        self.planner.plan.stages.append(stage)
+        return stage
+
+    @property
+    def tile_nbytes(self) -> int:
+        """Bytes of a tile while it is summed."""
+        return self.batch * self.m * self.n * int(self.node.left.dtype.itemsize)
+
+    def nbytes(self, is_gemm: bool) -> int:
+        """Bytes that the first link of a chain holds: a tile, and a panel of each operand.
+
+        Panels that BLAS cannot read where they lie are copied.
+        """
+        copied = int(self.node.left.dtype.itemsize)
+        total = self.tile_nbytes if is_gemm else 2 * self.tile_nbytes
+        for group, width in zip(self.groups, (self.m, self.n), strict=True):
+            elements = self.batch * width * self.k
+            total += self.planner.group_nbytes(group, elements) + copied * elements
+        return total
+
+    def ordered(self, indices: list[Index]) -> list[Index]:
+        """The tiles in an order in which the panels of the larger operand are soon let go."""
+        if not self.by_columns:
+            return indices
+        first, middle = self.node.batch, self.middle
+        return sorted(indices, key=lambda at: (at[:first], at[middle:], at))
+
+    def panel(self, box: Box, summed: Box, needs: list[Need]) -> tuple[Pieces, Pieces]:
+        """How the two panels for a tile are come by; what that needs is added to `needs`."""
+        node, batch = self.node, self.node.batch
+        first, second = [
+            [
+                _ONE if size == 1 else at
+                for size, at in zip(one.shape[:batch], box[:batch], strict=True)
+            ]
+            for one in node.operands
+        ]
+        rows, columns = box[batch : self.middle], box[self.middle :]
+        left, right = self.groups
+        return (
+            self.planner.pieces(left, (*first, *rows, *summed), needs)[0],
+            self.planner.pieces(right, (*second, *summed, *columns), needs)[0],
+        )
+
+    def sources(self) -> tuple[Group, Group]:
+        """What gives the panels of the operands.
+
+        Each panel is used for several tiles. An operand that is still to be computed is computed
+        once, chunk by chunk, if the memory has room for the chunks that wait for their turn;
+        otherwise each task computes the panels that it uses.
+        """
+        node = self.node
+        tiles = math.prod([len(sizes) for sizes in node.chunks])
+        room = limits.task_memory(settings.current())
+        seen = [_seen_through(one) for one in node.operands]
+        is_shared = seen[0][0] is seen[1][0]
+        groups = []
+        for place, operand in enumerate(node.operands):
+            base, index_map = seen[place]
+            cut = self.cut(place)
+            pieces = math.prod([len(sizes) for sizes in cut])
+            uses = tiles // (pieces // len(self.boxes))
+            waiting = math.prod(base.shape) * base.dtype.itemsize
+            if self.by_columns == (place == 1):
+                # Let go of after a row, or a column, of tiles; two are in work.
+                waiting = 2 * waiting // (tiles // uses)
+            group = fuse([operand], operand.shape)
+            is_kept = (uses > 1 or is_shared) and (uses == 1 or 2 * waiting < room)
+            if is_kept and is_fused(base):
+                if not _covers(index_map, base):
+                    base, index_map = operand, IndexMap.identity(operand.shape)
+                group = Group(_AS_IT_IS, (Leaf(base, index_map),))
+            elif is_kept and isinstance(base, Generated):
+                self.planner.read_once.add(base)
+            for leaf in group.leaves:
+                if isinstance(leaf.expression, Stored):
+                    self.planner.plan_reading(leaf, cut, uses * (1 + is_shared))
+            groups.append(group)
+        return groups[0], groups[1]
+
+    def cut(self, place: int) -> Chunks:
+        """The pieces in which the tasks read an operand."""
+        node, middle = self.node, self.middle
+        shape = node.operands[place].shape
+        batches = [
+            (1,) if size == 1 else sizes
+            for size, sizes in zip(shape[: node.batch], node.chunks[: node.batch], strict=True)
+        ]
+        if place == 0:
+            return (*batches, *node.chunks[node.batch : middle], *node.panels)
+        return (*batches, *node.panels, *node.chunks[middle:])
+
+
+def _seen_through(node: Expression) -> tuple[Expression, IndexMap]:
+    """What `node` is a view or a new cut of, and the map that leads there."""
+    index_map = IndexMap.identity(node.shape)
+    while isinstance(node, Computed | Recut | View) and is_fused(node):
+        if isinstance(node, View):
+            index_map = index_map.after(node.index_map)
+        assert node.operand is not None
+        node = node.operand
+    return node, index_map
+
+
+def _covers(index_map: IndexMap, base: Expression) -> bool:
+    """Whether a view shows every element of `base`."""
+    sizes = [axis.size for axis in index_map.axes if axis.source >= 0]
+    return math.prod(sizes) == math.prod(base.shape)
+
+
+def _runs(items: list[Box], count: int) -> list[Any]:
+    """Divide `items` into `count` runs of nearly equal length, fewer if there are fewer items."""
+    count = min(count, len(items))
+    edges = [len(items) * i // count for i in range(count + 1)]
+    return [items[start:stop] for start, stop in itertools.pairwise(edges)]
