@@ -9,13 +9,14 @@ from typing import Any, Self, SupportsIndex
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from darray import foreign_operands
 from darray.block_grid import BlocksView
 from darray.blocks import Blocks, BlocksLike, Chunks, blocks_of, grid_shape
 from darray.cell import Cell
 from darray.conversions import Conversions
 from darray.dispatch import FUNCTIONS
 from darray.expr import building, ufuncs
-from darray.expr.nodes import Expression, Memory
+from darray.expr.nodes import Expression, Memory, Recut, View
 from darray.index_maps import NEW, IndexMap, is_basic
 from darray.lowering import computing
 from darray.methods import ArrayMethods
@@ -63,6 +64,8 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
 
     __hash__ = None  # type: ignore[assignment]
     __array_priority__ = 100
+    # Above those of pandas, whose objects otherwise take a DArray for a list.
+    __pandas_priority__ = 5000
 
     #: Length of each axis.
     shape: tuple[int, ...]
@@ -244,9 +247,14 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
 
     # Comparing
 
-    def compared_unlike(self, ufunc: np.ufunc, other: Any) -> DArray:
-        """What ``==`` or ``!=`` gives with values that NumPy has no comparison for."""
-        operand = argument_of(other)
+    def compared_unlike(self, ufunc: np.ufunc, other: Any) -> Any:
+        """What ``==`` or ``!=`` gives with values that NumPy has no comparison for.
+
+        NotImplemented where these answer themselves.
+        """
+        operand = argument_of(other, defers=True)
+        if operand is NotImplemented:
+            return NotImplemented
         kind = operand.dtype if isinstance(operand, Expression) else np.asarray(operand).dtype
         sample, another = np.empty((0,), self.dtype), np.empty((0,), kind)
         _ = sample == another if ufunc is np.equal else sample != another
@@ -310,19 +318,24 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
             return found
         return DArray.result_of(found.expression)
 
-    def __copy__(self) -> DArray:
-        return self.copy()
-
-    def __deepcopy__(self, memo: Any) -> DArray:
-        return self.copy()
-
     def transpose(self, *axes: Any) -> Self:
         """View with the axes in another order."""
         order = axes[0] if len(axes) == 1 and not isinstance(axes[0], SupportsIndex) else axes
         return self.seen(IndexMap.transpose(order if axes else None, self.shape))
 
-    def astype(self, dtype: DTypeLike, casting: str = "unsafe", copy: bool = True) -> DArray:
-        """The array as `dtype`; a new array."""
+    def astype(
+        self,
+        dtype: DTypeLike,
+        order: str = "K",
+        casting: str = "unsafe",
+        subok: bool = True,
+        copy: bool = True,
+    ) -> DArray:
+        """The array as `dtype`; a new array unless ``copy=False`` and it has that dtype."""
+        if order not in ("C", "F", "A", "K"):
+            raise ValueError(f"order must be one of 'C', 'F', 'A', or 'K' (got {order!r})")
+        if not copy and np.dtype(dtype) == self.dtype:
+            return self
         return DArray.of(building.astype(self.expression, dtype, casting))
 
     def copy(self) -> DArray:
@@ -378,10 +391,11 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         out = kwargs.pop("out", None)
-        arguments = tuple([argument_of(one) for one in inputs])
+        arguments = tuple([argument_of(one, defers=True) for one in inputs])
         for one in arguments:
             if one is NotImplemented:
-                return NotImplemented
+                given = [x.expression if isinstance(x, DArray) else x for x in inputs]
+                return foreign_operands.answer(ufunc, method, given, kwargs, out)
         if method == "outer":
             arguments, method = ufuncs.outer_arguments(ufunc, arguments), "__call__"
         if method == "__call__":
@@ -428,13 +442,9 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
     def __repr__(self) -> str:
         lead = f"<DArray {self.shape} {self.dtype}, chunks {self.chunks_text()}>"
         expression = self.expression
-        if self.size <= PRINTED_ELEMENTS and (
-            isinstance(expression, Memory) or _is_finished(expression)
-        ):
-            return f"{lead}\n{self.collect()}"
+        if self.size <= PRINTED_ELEMENTS and _is_finished(expression):
+            return f"{lead}\n{self.collect()}" if self.ndim else f"{lead} {self.collect()}"
         return lead
-
-    __str__ = __repr__
 
     def chunks_text(self) -> str:
         """The cut in words: the block sizes and how many there are."""
@@ -443,7 +453,7 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
         return f"({sizes})" + (f" in {grid}" if grid else "")
 
     def __format__(self, specification: str) -> str:
-        if not specification:
+        if self.ndim and not specification:
             return str(self)
         if self.ndim:
             raise TypeError(
@@ -478,15 +488,17 @@ def as_expression(value: Any) -> Expression:
     return building.captured(np.asarray(argument))
 
 
-def argument_of(value: Any) -> Any:
+def argument_of(value: Any, defers: bool = False) -> Any:
     """`value` as an argument of an elementwise call: an expression or a scalar."""
-    return value.expression if isinstance(value, DArray) else building.as_argument(value)
+    return value.expression if isinstance(value, DArray) else building.as_argument(value, defers)
 
 
 def _is_finished(expression: Expression) -> bool:
     """Whether all chunks of `expression` are there, so that showing them costs nothing."""
+    while isinstance(expression, View | Recut):
+        expression = expression.operand
     kept = expression.kept
-    return (
+    return isinstance(expression, Memory) or (
         kept is not None
         and kept.is_usable()
         and all(task.done() for task in computing.chunk_tasks(expression))

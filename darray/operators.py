@@ -37,7 +37,10 @@ def _compared(ufunc: np.ufunc, array: Any, other: Any) -> Any:
     except TypeError:
         # Values that NumPy has no comparison for, dates and bools say, are never equal: its
         # operators answer where its ufuncs raise.
-        return array.compared_unlike(ufunc, other)
+        answer = array.compared_unlike(ufunc, other)
+        if answer is NotImplemented:
+            raise
+        return answer
 
 
 def _in_place(name: str) -> Callable[[Any, Any], Any]:

@@ -20,6 +20,7 @@ from darray.blocks import (
     common_cut,
     cut,
 )
+from darray.expr import foreign
 from darray.expr.nodes import (
     Concatenate,
     Elementwise,
@@ -75,23 +76,28 @@ def _is_constant(array: NDArray[Any]) -> bool:
     return isinstance(owner, bytes)
 
 
-def as_argument(value: Any) -> Any:
+def as_argument(value: Any, defers: bool = False) -> Any:
     """`value` as an argument of an elementwise call: an expression, or a scalar as it is.
 
-    NotImplemented for arrays of other libraries, and of NumPy's own subclasses with a meaning
-    that an array of the same values does not have.
+    With `defers`, NotImplemented for what answers such calls itself: arrays of other libraries,
+    and subclasses of NumPy's array with ufuncs of their own. Otherwise these are read as NumPy
+    reads them.
+
+    Raises
+    ------
+    TypeError, NotImplementedError
+        For what cannot be read as an array; see `darray.expr.foreign.as_array`.
     """
     if isinstance(value, Expression | bool | int | float | complex | np.generic):
         return value
-    if not isinstance(value, np.ndarray):
-        if hasattr(type(value), "__array_ufunc__"):
-            return NotImplemented
-    elif isinstance(value, np.ma.MaskedArray):
-        raise NotImplementedError(
-            "a masked array's mask has no place in a DArray; fill it first: "
-            "masked.filled(value), or use np.where and NaN"
+    if defers and foreign.is_foreign(value):
+        return NotImplemented
+    if defers and isinstance(value, np.matrix):
+        raise TypeError(
+            "the operators of np.matrix are not those of arrays; give its values, "
+            "np.asarray(matrix), and write @ for the product of matrices"
         )
-    array = np.asarray(value)
+    array = foreign.as_array(value)
     return captured(array) if array.ndim else array[()]
 
 

@@ -1,21 +1,29 @@
 """NumPy's functions for DArrays, one module for each chapter; importing registers them."""
 
 from darray.functions import (
+    comparisons,
     computation,
+    conversion,
     creation,
     elements,
+    files,
     products,
     reductions,
     shapes,
     summaries,
+    text,
 )
 
 __all__ = [
+    "comparisons",
     "computation",
+    "conversion",
     "creation",
     "elements",
+    "files",
     "products",
     "reductions",
     "shapes",
     "summaries",
+    "text",
 ]

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from darray.blocks import TARGET, Blocks, BlocksLike, Chunks, cut
 from darray.dispatch import implements
 from darray.expr import building
+from darray.expr.foreign import as_array
 from darray.expr.nodes import Generated, Stored
 from darray.handle import DArray, as_expression
 from darray.io import File
@@ -65,7 +66,7 @@ def distribute(array: ArrayLike | DArray, blocks: BlocksLike = "auto") -> DArray
         return array.rechunk(blocks)
     if isinstance(array, File):
         return _stored(array, blocks)
-    values = np.asarray(array)
+    values = as_array(array)
     chunks = cut(blocks, values.shape, values.dtype.itemsize)
     return DArray.of(building.captured(values, chunks))
 
@@ -374,11 +375,14 @@ def linspace(
     stop: Any,
     num: int = 50,
     endpoint: bool = True,
+    retstep: bool = False,
     dtype: DTypeLike | None = None,
     *,
     blocks: BlocksLike = "auto",
-) -> DArray:
+) -> Any:
     """`num` evenly spaced values from `start` to `stop`, as `numpy.linspace` for scalars.
+
+    With `retstep`, a pair of the array and the step between its values.
 
     Examples
     --------
@@ -401,7 +405,9 @@ def linspace(
     wanted = kind if dtype is None else np.dtype(dtype)
     divisions = length - 1 if endpoint else length
     spaced = _Spaced(first, last, delta, divisions, length, endpoint, wanted)
-    return _generated(spaced, (length,), wanted, blocks)
+    values = _generated(spaced, (length,), wanted, blocks)
+    step = delta / divisions if divisions > 0 else np.nan
+    return (values, step) if retstep else values
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from darray.handle import DArray, argument_of, as_expression, write_results
 __all__ = [
     "around",
     "astype",
+    "can_cast",
     "clip",
     "imag",
     "iscomplexobj",
@@ -49,7 +50,10 @@ def where(condition: Any, *choices: Any) -> DArray:
 @implements(np.astype)
 def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> DArray:
     """The array as `dtype`, as `numpy.astype`."""
-    return DArray.of(building.astype(as_expression(x), dtype))
+    if device not in (None, "cpu"):
+        raise ValueError(f'Device not understood. Only "cpu" is allowed, but received: {device}')
+    array: DArray = x.astype(dtype, copy=copy)
+    return array
 
 
 @implements(np.real)
@@ -94,6 +98,15 @@ def result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
         *[one.dtype if isinstance(one, DArray) else one for one in arrays_and_dtypes]
     )
     return found
+
+
+@implements(np.can_cast)
+def can_cast(from_: Any, to: Any, casting: Any = "safe") -> bool:
+    """Whether NumPy casts from one dtype to another, as `numpy.can_cast`."""
+    # NumPy takes an array for what is cast and refuses one for what it is cast to.
+    source = from_.dtype if isinstance(from_, DArray) else from_
+    target = np.empty((0,), to.dtype) if isinstance(to, DArray) else to
+    return bool(np.can_cast(source, target, casting))
 
 
 @implements(np.iscomplexobj)

@@ -9,9 +9,11 @@ import numpy as np
 
 from darray.dispatch import implements
 from darray.expr import building
+from darray.expr.nodes import Expression
 from darray.handle import DArray, argument_of, as_expression, write_results
+from darray.kernels.mean_squares import MeanSquare
 from darray.kernels.reduction_table import REDUCTIONS, reduction_of
-from darray.kernels.reductions import NO_VALUE
+from darray.kernels.reductions import NO_VALUE, Reduction
 
 __all__ = ["reduced"]
 
@@ -33,17 +35,45 @@ def reduced(
     >>> reduced(np.sum, da.arange(4), dtype=float).collect()
     array(6.)
     """
-    if parameters.pop("mean", NO_VALUE) is not NO_VALUE:
-        raise NotImplementedError(
-            f"np.{function.__name__}(mean=...) of a DArray: the mean is found in the same pass; "
-            "leave it out"
-        )
     given = {key: value for key, value in parameters.items() if value is not NO_VALUE}
+    mean = given.pop("mean", None)
     reduction = reduction_of(function, **given)
     keep = bool(keepdims) if keepdims is not NO_VALUE else False
     mask = True if where is NO_VALUE else argument_of(where)
-    result = building.reduce(as_expression(a), reduction, axis, keep, mask)
+    operand = as_expression(a)
+    if mean is not None:
+        operand, reduction, mask = _about(operand, reduction, mean, mask)
+    result = building.reduce(operand, reduction, axis, keep, mask)
     return DArray.result_of(result) if out is None else write_results((result,), (out,))
+
+
+def _about(
+    operand: Expression, reduction: Any, mean: Any, where: Any
+) -> tuple[Expression, Reduction, Any]:
+    """Variance about a mean that is given: the squared distances, what reduces them, the mask."""
+    values = DArray.of(operand)
+    skips_nan = reduction.skip_nan and operand.dtype.kind in "fc"
+    if skips_nan:
+        where = np.logical_not(np.isnan(values)) & (where if where is True else _handle(where))
+    distance = np.subtract(values, mean)
+    if distance.shape != operand.shape:
+        raise ValueError(
+            f"non-broadcastable output operand with shape {operand.shape} doesn't match the "
+            f"broadcast shape {distance.shape}"
+        )
+    if distance.dtype.kind == "c":
+        square = np.square(distance.real) + np.square(distance.imag)
+    else:
+        square = np.square(distance)
+    dtype = reduction.dtype
+    if dtype is None and operand.dtype.kind in "biu":
+        dtype = np.dtype(np.float64)
+    squares = MeanSquare(dtype, False, reduction.ddof, reduction.root, skips_nan)
+    return square.expression, squares, where if where is True else argument_of(where)
+
+
+def _handle(value: Any) -> Any:
+    return DArray.of(value) if isinstance(value, Expression) else value
 
 
 def _registered(function: Callable[..., Any], positions: tuple[str, ...]) -> None:

@@ -136,8 +136,11 @@ def persist(nodes: Sequence[Expression]) -> list[Expression]:
         plan = planner.run()
     kept = list(dict.fromkeys([*planner.keeping, *_worth_keeping(planner)]))
     if plan.count():
-        # A caller's memory may change as soon as this returns.
-        carry_out(plan, _complete(kept, planner), wait=planner.reads_shared)
+        carry_out(plan, _complete(kept, planner), wait=False)
+        if planner.reads_shared:
+            # A caller's memory may change as soon as this returns.
+            for node in planner.keeping:
+                current_engine().wait(chunk_tasks(node), None)
     return [_going_on(node) for node in nodes]
 
 
@@ -163,6 +166,8 @@ def started(node: Expression) -> Expression:
         earlier = [one for one in kept.chunks.values() if isinstance(one, Task)]
         current_engine().wait(earlier, None)
     carry_out(plan, _complete([node, *_worth_keeping(planner)], planner), wait=False)
+    if planner.reads_shared:
+        current_engine().wait(chunk_tasks(node), None)
     return _going_on(node)
 
 

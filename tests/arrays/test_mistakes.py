@@ -40,6 +40,27 @@ EARLY = {
     "map_blocks": (lambda x: x.map_blocks(np.add, x[0]), ValueError, "one shape"),
     "no copy": (lambda x: np.array(x, copy=False), ValueError, "copy"),
     "class": (lambda x: da.DArray(), TypeError, "distribute"),
+    "cast to an array": (lambda x: np.can_cast(x, x), TypeError, "dtype from an array"),
+    "order": (lambda x: x.astype(int, "Z"), ValueError, "order must be"),
+    "given mean": (lambda x: np.var(x, mean=np.ones(3)), ValueError, "broadcast"),
+    "round": (round, TypeError, r"np\.round"),
+    "memory": (memoryview, TypeError, "bytes-like"),
+    "no attribute": (lambda x: x.nonsense, AttributeError, "nonsense"),
+    "dlpack without a copy": (lambda x: np.from_dlpack(x, copy=False), BufferError, "copy"),
+    "capture without a copy": (
+        lambda x: da.from_dlpack(np.ones(2), copy=False),
+        BufferError,
+        r"da\.wrap",
+    ),
+    "dlpack of dates": (
+        lambda x: np.from_dlpack(x.astype("M8[s]").map_blocks(lambda block: 1 / 0)),
+        BufferError,
+        "DLPack",
+    ),
+    "dlpack elsewhere": (lambda x: x.__dlpack__(dl_device=(2, 0)), BufferError, "device"),
+    "dlpack stream": (lambda x: x.__dlpack__(stream=1), RuntimeError, "stream"),
+    "no copy of a list": (lambda x: da.asarray([1], copy=False), ValueError, r"da\.wrap"),
+    "device": (lambda x: da.asarray(x, device="gpu"), ValueError, "cpu"),
 }
 
 
@@ -55,11 +76,10 @@ def test_raised_at_the_call(name):
 NOT_THERE = {
     "mask": (lambda x: x[x > 1], r"np\.asarray"),
     "fancy": (lambda x: x[[0, 1]], r"np\.asarray"),
-    "matmul": (lambda x: x @ x.T, r"np\.asarray"),
     "accumulate": (lambda x: np.add.accumulate(x), r"np\.asarray"),
     "function": (lambda x: np.sort(x), r"np\.sort\(np\.asarray"),
     "order": (lambda x: np.subtract.reduce(x), "reorderable"),
-    "mean": (lambda x: np.var(x, mean=1.0), "leave it out"),
+    "memory": (lambda x: x.flat, r"x\.ravel"),
     "masked": (lambda x: x + np.ma.masked_array([1, 2, 3, 4]), "mask"),
 }
 

@@ -41,9 +41,28 @@ def test_constants_are_those_of_numpy():
     assert math.isnan(da.nan)
 
 
+# Of these, which dispatch on `like=`, the package has its own, which cut what they make.
+CREATION = {
+    np.array,
+    np.arange,
+    np.asanyarray,
+    np.asarray,
+    np.ascontiguousarray,
+    np.empty,
+    np.eye,
+    np.full,
+    np.ones,
+    np.zeros,
+}
+
+
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
 def test_every_function_that_dispatches_has_its_name_here(function):
-    assert getattr(da, function.__name__) is function
+    own = getattr(da, function.__name__)
+    if function in CREATION:
+        assert own.__module__.startswith("darray.functions.")
+    else:
+        assert own is function
 
 
 @pytest.mark.parametrize("package", [da, darray.io, darray.runtime], ids=lambda p: p.__name__)
