@@ -341,13 +341,16 @@ def _checked_size(size: int | Sequence[int], axis: int) -> int | tuple[int, ...]
 
 def _checked_integer(number: Any, size: object, axis: int) -> int:
     """Return `number`, which is all or part of the size given for `axis`, as an integer."""
-    problem = f"block size {size!r} of axis {axis} is not an integer: {_ACCEPTED}"
-    if isinstance(number, bool):  # an integer to Python, and never meant as a size
-        raise TypeError(problem)
-    try:
-        return as_integer(number)
-    except TypeError as error:
-        raise TypeError(problem) from error
+    if not isinstance(number, bool):  # an integer to Python, and never meant as a size
+        try:
+            return as_integer(number)
+        except TypeError as error:
+            raise TypeError(_no_size(size, axis)) from error
+    raise TypeError(_no_size(size, axis))
+
+
+def _no_size(size: object, axis: int) -> str:
+    return f"block size {size!r} of axis {axis} is not an integer: {_ACCEPTED}"
 
 
 def _as_blocks(blocks: object, dimensions: int) -> Blocks:

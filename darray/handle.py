@@ -9,7 +9,7 @@ from typing import Any, Self, SupportsIndex
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from darray import foreign_operands
+from darray import advanced_indexing, foreign_operands
 from darray.block_grid import BlocksView
 from darray.blocks import Blocks, BlocksLike, Chunks, blocks_of, grid_shape
 from darray.cell import Cell
@@ -176,9 +176,8 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
             target = self.selected(key)
             target.replace(building.fitted(assigned(value, target.dtype), target.shape))
             return
-        raise NotImplementedError(
-            f"a DArray is assigned to by integers, slices, ... and None, not by {key!r}"
-        )
+        values = assigned(value, self.dtype)
+        self.replace(advanced_indexing.write(self.expression, parts_of(key), values))
 
     def fill(self, value: Any) -> None:
         """Give every element one value, as NumPy's ``fill``.
@@ -309,10 +308,7 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
 
     def __getitem__(self, key: Any) -> DArray:
         if not (is_basic(key) or self.names_fields(key)):
-            raise NotImplementedError(
-                f"a DArray is read by integers, slices, ... and None, not by {key!r}; collect it "
-                "first: np.asarray(x)[index]"
-            )
+            return DArray.of(advanced_indexing.read(self.expression, parts_of(key)))
         found: DArray = self.selected(key)
         if found.shape or any(part is ... for part in (key if isinstance(key, tuple) else (key,))):
             return found
@@ -491,6 +487,12 @@ def as_expression(value: Any) -> Expression:
 def argument_of(value: Any, defers: bool = False) -> Any:
     """`value` as an argument of an elementwise call: an expression or a scalar."""
     return value.expression if isinstance(value, DArray) else building.as_argument(value, defers)
+
+
+def parts_of(key: Any) -> tuple[Any, ...]:
+    """The parts of an index, with the expressions of DArrays among them."""
+    parts = key if isinstance(key, tuple) else (key,)
+    return tuple([one.expression if isinstance(one, DArray) else one for one in parts])
 
 
 def _is_finished(expression: Expression) -> bool:

@@ -52,11 +52,15 @@ class Expression:
         How many steps lie between the expression and what is there already, or is a source.
     is_dear : bool
         Whether chunks are kept once they are computed, if they are small enough.
+    is_coarse : bool
+        Whether it is computed in chunks that may be larger than those of the array that is
+        made of it, but are not large.
     weight : int
         What a step adds to the depth.
     """
 
     is_dear: ClassVar[bool] = False
+    is_coarse: ClassVar[bool] = False
     weight: ClassVar[int] = 1
 
     shape: Shape

@@ -18,9 +18,8 @@ from darray.io.formats import Target
 from darray.kernels import cpu
 from darray.kernels.warnings_ledger import Ledger
 from darray.lowering import (
-    assigning,  # noqa: F401 - registers what plans writes
     collector,
-    contracting,  # noqa: F401 - registers what plans products
+    registered,  # noqa: F401 - what plans each kind of expression
 )
 from darray.lowering.fusion import fuse, has_usable_chunks
 from darray.lowering.planning import Planner

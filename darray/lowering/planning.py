@@ -22,6 +22,7 @@ from darray.expr.nodes import (
     Generated,
     MapBlocks,
     Memory,
+    Recut,
     Reduce,
     Stored,
 )
@@ -156,6 +157,9 @@ class Planner:
 
     def fill(self, node: Expression, out: NDArray[Any] | Target) -> None:
         """Ask that `out` be filled with `node`."""
+        if isinstance(node, Recut) and node.operand.is_coarse and isinstance(out, np.ndarray):
+            # Its own chunks are many more, and are copied from these.
+            node = node.operand
         group = fuse([node], node.shape)
         if isinstance(out, np.ndarray):
             stage = self.stage("collect", math.inf, group, node)

@@ -74,8 +74,6 @@ def test_raised_at_the_call(name):
 
 
 NOT_THERE = {
-    "mask": (lambda x: x[x > 1], r"np\.asarray"),
-    "fancy": (lambda x: x[[0, 1]], r"np\.asarray"),
     "accumulate": (lambda x: np.add.accumulate(x), r"np\.asarray"),
     "function": (lambda x: np.sort(x), r"np\.sort\(np\.asarray"),
     "order": (lambda x: np.subtract.reduce(x), "reorderable"),

@@ -1,0 +1,347 @@
+"""Calls that pick elements out of chunks and put elements into them, as plain data."""
+
+from __future__ import annotations
+
+import math
+import threading
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darray.blocks import Chunks
+from darray.expr.positions import Positions, ordered
+from darray.lowering.calls import Pieces
+from darray.runtime.boxes import Box, index_of
+
+__all__ = [
+    "Assembly",
+    "DepositChunk",
+    "ExtractChunk",
+    "Fetch",
+    "FillPart",
+    "JoinParts",
+    "Picked",
+    "Receive",
+    "ScatterChunk",
+    "Send",
+    "SortPositions",
+    "Take",
+]
+
+
+def behind(first: int, *key: Any) -> tuple[Any, ...]:
+    """The key of an array's axes from `first` on."""
+    return (*(slice(None),) * first, *key)
+
+
+def taken(source: NDArray[Any], first: int, positions: Positions) -> NDArray[Any]:
+    """Elements of `source` at positions, which are within bounds, along axes from `first` on."""
+    if source.flags.c_contiguous:
+        last = first + len(positions)
+        if len(positions) > 1:
+            along = source.shape[first:last]
+            source = source.reshape(*source.shape[:first], math.prod(along), *source.shape[last:])
+            positions = (np.asarray(np.ravel_multi_index(positions, along)),)
+        # Clipping spares NumPy a second look at the bounds.
+        return source.take(positions[0], axis=first, mode="clip")
+    # Here `take` would copy all of the source first.
+    return np.ascontiguousarray(source[behind(first, *positions)])
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """The positions of one chunk of a gather, for each axis, in shapes that broadcast.
+
+    ``shape`` is what they broadcast to.
+    """
+
+    first: int
+    positions: Positions
+    shape: tuple[int, ...]
+
+    def flat(self) -> Positions:
+        """The positions in C order."""
+        if len(self.positions) == 1:
+            return (self.positions[0].reshape(-1),)
+        return tuple([np.broadcast_to(one, self.shape).reshape(-1) for one in self.positions])
+
+    def shaped(self, chunk: NDArray[Any]) -> NDArray[Any]:
+        """A chunk with one axis for the positions, as one that has theirs."""
+        if len(self.shape) == 1:
+            return chunk
+        before, after = chunk.shape[: self.first], chunk.shape[self.first + 1 :]
+        return chunk.reshape(before + self.shape + after)
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Pick a chunk out of an array: one that is there, or the value of a task.
+
+    ``origin`` is the place of the array's first element.
+    """
+
+    picked: Picked
+    origin: tuple[int, ...]
+    source: NDArray[Any] | None
+
+    def __call__(self, *values: Any) -> NDArray[Any]:
+        """The chunk."""
+        source = values[0] if self.source is None else self.source
+        positions = moved(self.picked.flat(), self.origin)
+        return self.picked.shaped(taken(source, self.picked.first, positions))
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Pick a chunk out of a few parts of an array, which are computed here, one by one.
+
+    ``parts`` are the pieces of each, and where along the axes that is.
+    """
+
+    picked: Picked
+    parts: tuple[tuple[Pieces, Box], ...]
+
+    def __call__(self, *values: Any) -> NDArray[Any]:
+        """The chunk."""
+        picked = self.picked
+        first, positions = picked.first, picked.flat()
+        if len(self.parts) == 1:
+            pieces, box = self.parts[0]
+            (part,) = pieces.compute(values)
+            origin = tuple([one.start for one in box])
+            return picked.shaped(taken(part, first, moved(positions, origin)))
+        result: NDArray[Any] | None = None
+        for pieces, box in self.parts:
+            (part,) = pieces.compute(values)
+            if result is None:
+                rest = part.shape[first + len(positions) :]
+                result = np.empty((*part.shape[:first], positions[0].size, *rest), part.dtype)
+            inside = np.ones(positions[0].size, bool)
+            for one, bounds in zip(positions, box, strict=True):
+                inside &= (one >= bounds.start) & (one < bounds.stop)
+            places = np.flatnonzero(inside)
+            local = tuple(
+                [one[places] - bounds.start for one, bounds in zip(positions, box, strict=True)]
+            )
+            result[behind(first, places)] = taken(part, first, local)
+        assert result is not None
+        return picked.shaped(result)
+
+
+def moved(positions: Positions, origin: tuple[int, ...]) -> Positions:
+    """Positions counted from `origin`."""
+    return tuple(
+        [one - start if start else one for one, start in zip(positions, origin, strict=True)]
+    )
+
+
+class Assembly:
+    """The memory of an array that several tasks of this process write their parts of.
+
+    It is there as long as one of the parts is. Sent to another process it is another one.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        # Guards `_buffer`.
+        self._lock = threading.Lock()
+        self._buffer: weakref.ref[NDArray[Any]] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Assembly, (self.shape, self.dtype))
+
+    def buffer(self) -> NDArray[Any]:
+        """The array; to be held by the caller."""
+        with self._lock:
+            found = None if self._buffer is None else self._buffer()
+            if found is None:
+                found = np.empty(self.shape, self.dtype)
+                self._buffer = weakref.ref(found)
+            return found
+
+
+@dataclass(frozen=True, slots=True)
+class FillPart:
+    """Compute a chunk into its place in an assembly; the value is that part of it."""
+
+    pieces: Pieces
+    assembly: Assembly
+    box: Box
+
+    def __call__(self, *values: Any) -> NDArray[Any]:
+        """Write the part."""
+        (chunk,) = self.pieces.compute(values)
+        part: NDArray[Any] = self.assembly.buffer()[index_of(self.box)]
+        part[...] = chunk
+        return part
+
+
+@dataclass(frozen=True, slots=True)
+class JoinParts:
+    """Give the array that parts were filled of, without a copy where they share memory."""
+
+    boxes: tuple[Box, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __call__(self, *parts: Any) -> NDArray[Any]:
+        """The array."""
+        owner = parts[0].base
+        if isinstance(owner, np.ndarray) and all(part.base is owner for part in parts):
+            return owner
+        whole = np.empty(self.shape, self.dtype)
+        for part, box in zip(parts, self.boxes, strict=True):
+            whole[index_of(box)] = part
+        return whole
+
+
+@dataclass(frozen=True, slots=True)
+class SortPositions:
+    """Order the positions of a chunk by the group of the source that they lie in."""
+
+    picked: Picked
+    groups: Chunks
+
+    def __call__(self) -> Positions:
+        """Where in the chunk each element belongs, and its position along each axis."""
+        positions = self.picked.flat()
+        order = ordered(positions, self.groups)
+        return (order, *[one[order] for one in positions])
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Compute a group of the source and pick out of it what each of several chunks wants.
+
+    ``wants`` holds, for each chunk, where among the values its sorted positions are, and
+    which of them lie in this group.
+    """
+
+    pieces: Pieces
+    first: int
+    origin: tuple[int, ...]
+    wants: tuple[tuple[int, int, int], ...]
+
+    def __call__(self, *values: Any) -> tuple[NDArray[Any], ...]:
+        """The elements for each of the chunks."""
+        (source,) = self.pieces.compute(values)
+        packets = []
+        for value, start, stop in self.wants:
+            positions = tuple([one[start:stop] for one in values[value][1:]])
+            packets.append(taken(source, self.first, moved(positions, self.origin)))
+        return tuple(packets)
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """Put a chunk together from what the groups of the source sent.
+
+    The first value are the sorted positions, the others what was sent; ``packets`` holds for
+    each of them which item is meant, and which of the sorted positions it is for.
+    """
+
+    picked: Picked
+    packets: tuple[tuple[int, int, int], ...]
+
+    def __call__(self, order: Positions, *sent: Any) -> NDArray[Any]:
+        """The chunk."""
+        first = self.picked.first
+        sample = sent[0][self.packets[0][0]]
+        shape = (*sample.shape[:first], order[0].size, *sample.shape[first + 1 :])
+        result = np.empty(shape, sample.dtype)
+        for value, (item, start, stop) in zip(sent, self.packets, strict=True):
+            result[behind(first, order[0][start:stop])] = value[item]
+        return self.picked.shaped(result)
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractChunk:
+    """Compute a chunk and a mask, and pick the elements where the mask is true."""
+
+    pieces: Pieces
+    first: int
+    dimensions: int
+    count: int
+
+    def __call__(self, *values: Any) -> NDArray[Any]:
+        """The elements, along one axis for those of the mask."""
+        chunk, broadcast = self.pieces.compute(values)
+        mask = _own_axes(broadcast, self.first, self.dimensions)
+        if mask is None:
+            last = self.first + self.dimensions
+            return np.empty(
+                (*chunk.shape[: self.first], self.count, *chunk.shape[last:]), chunk.dtype
+            )
+        result = np.ascontiguousarray(chunk[behind(self.first, mask)])
+        check_count(result.shape[self.first], self.count)
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class DepositChunk:
+    """Compute a chunk and a mask, and put values where the mask is true."""
+
+    pieces: Pieces
+    values: Pieces
+    first: int
+    dimensions: int
+    count: int
+
+    def __call__(self, *needed: Any) -> NDArray[Any]:
+        """The changed chunk."""
+        chunk, broadcast = self.pieces.compute(needed)
+        result = owned(self.pieces, chunk)
+        mask = _own_axes(broadcast, self.first, self.dimensions)
+        if mask is not None:
+            check_count(int(np.count_nonzero(mask)), self.count)
+            (values,) = self.values.compute(needed)
+            result[behind(self.first, mask)] = values
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class ScatterChunk:
+    """Compute a chunk and put values at positions in it; ``key`` is one of the chunk."""
+
+    pieces: Pieces
+    values: Pieces
+    key: tuple[Any, ...]
+
+    def __call__(self, *needed: Any) -> NDArray[Any]:
+        """The changed chunk."""
+        (chunk,) = self.pieces.compute(needed)
+        result = owned(self.pieces, chunk)
+        (values,) = self.values.compute(needed)
+        result[self.key] = values
+        return result
+
+
+def _own_axes(broadcast: NDArray[Any], first: int, dimensions: int) -> NDArray[Any] | None:
+    """A mask without the axes that it was broadcast along; None where they have no elements."""
+    if not broadcast.size:
+        return None
+    rest = broadcast.ndim - first - dimensions
+    key: tuple[Any, ...] = (*(0,) * first, ..., *(0,) * rest)
+    mask: NDArray[Any] = broadcast[key]
+    return mask
+
+
+def owned(pieces: Pieces, chunk: NDArray[Any]) -> NDArray[Any]:
+    """`chunk`, which `pieces` computed, if it is nobody else's, or a copy that may be written."""
+    # What was only loaded may be an array of the user's.
+    if pieces.program.instructions and chunk.base is None and chunk.flags.writeable:
+        return chunk
+    return chunk.copy(order="C")
+
+
+def check_count(found: int, expected: int) -> None:
+    """Refuse a mask that has changed since it was counted."""
+    if found != expected:
+        raise RuntimeError(
+            f"a mask had {expected} true elements when it was counted, and {found} when it was "
+            "used: it comes from a function that does not give the same twice; persist() it first"
+        )
