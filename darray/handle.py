@@ -9,14 +9,14 @@ from typing import Any, Self, SupportsIndex
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from darray import advanced_indexing, foreign_operands
+from darray import advanced_indexing, foreign_operands, printing
 from darray.block_grid import BlocksView
 from darray.blocks import Blocks, BlocksLike, Chunks, blocks_of, grid_shape
 from darray.cell import Cell
 from darray.conversions import Conversions
 from darray.dispatch import FUNCTIONS
-from darray.expr import building, ufuncs
-from darray.expr.nodes import Expression, Memory, Recut, View
+from darray.expr import building, scans, ufuncs
+from darray.expr.nodes import Expression
 from darray.index_maps import NEW, IndexMap, is_basic
 from darray.lowering import computing
 from darray.methods import ArrayMethods
@@ -54,6 +54,7 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
     __slots__ = (
         "_cell",
         "_owner",
+        "_persisted",
         "_seen_now",
         "_steps",
         "_writeable",
@@ -79,6 +80,8 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
     # What this is a view of; None for the array itself.
     _owner: DArray | None
     _writeable: bool
+    # A view whose chunks were kept when this view of it was made, and the steps from there.
+    _persisted: tuple[DArray, tuple[Step, ...]] | None
     # The cell's expression and the view of it that was made last: the same expression of a
     # view is found again, with what computations have left in it, until the cell changes.
     _seen_now: tuple[Expression, Expression] | None
@@ -96,6 +99,7 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
         handle._cell = Cell(expression)
         handle._steps = ()
         handle._owner = None
+        handle._persisted = None
         handle._seen_now = None
         handle._writeable = True
         handle.is_scalar = False
@@ -133,6 +137,11 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
         handle._cell = self._cell
         handle._steps = extended(self._steps, step)
         handle._owner = self if self._owner is None else self._owner
+        handle._persisted = None
+        if self._steps and self.expression.kept is not None:
+            handle._persisted = (self, (step,))
+        elif self._persisted is not None:
+            handle._persisted = (self._persisted[0], extended(self._persisted[1], step))
         handle._seen_now = None
         handle._writeable = self._writeable
         handle.is_scalar = False
@@ -147,7 +156,10 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
         if not self._steps:
             return whole
         if self._seen_now is None or self._seen_now[0] is not whole:
-            self._seen_now = (whole, read(whole, self._steps))
+            start, steps = whole, self._steps
+            if self._persisted is not None and self._persisted[0].expression.kept is not None:
+                start, steps = self._persisted[0].expression, self._persisted[1]
+            self._seen_now = (whole, read(start, steps))
         return self._seen_now[1]
 
     # Changing it
@@ -409,6 +421,11 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
             results = (ufuncs.reduce_call(ufunc, as_expression(inputs[0]), *inputs[1:], **kwargs),)
             if out is not None:
                 return write_results(results, out)
+        elif method == "accumulate":
+            kwargs["out"] = None if out is None else out[0]
+            results = (scans.accumulate(ufunc, as_expression(inputs[0]), *inputs[1:], **kwargs),)
+            if out is not None:
+                return write_results(results, out, casting="unsafe")
         else:
             raise NotImplementedError(
                 f"darray has no {ufunc.__name__}.{method} that works chunk by chunk; where the "
@@ -438,7 +455,7 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
     def __repr__(self) -> str:
         lead = f"<DArray {self.shape} {self.dtype}, chunks {self.chunks_text()}>"
         expression = self.expression
-        if self.size <= PRINTED_ELEMENTS and _is_finished(expression):
+        if self.size <= PRINTED_ELEMENTS and printing.is_finished(expression):
             return f"{lead}\n{self.collect()}" if self.ndim else f"{lead} {self.collect()}"
         return lead
 
@@ -493,18 +510,6 @@ def parts_of(key: Any) -> tuple[Any, ...]:
     """The parts of an index, with the expressions of DArrays among them."""
     parts = key if isinstance(key, tuple) else (key,)
     return tuple([one.expression if isinstance(one, DArray) else one for one in parts])
-
-
-def _is_finished(expression: Expression) -> bool:
-    """Whether all chunks of `expression` are there, so that showing them costs nothing."""
-    while isinstance(expression, View | Recut):
-        expression = expression.operand
-    kept = expression.kept
-    return isinstance(expression, Memory) or (
-        kept is not None
-        and kept.is_usable()
-        and all(task.done() for task in computing.chunk_tasks(expression))
-    )
 
 
 def assigned(value: Any, dtype: np.dtype[Any]) -> Expression:

@@ -74,6 +74,32 @@ class ArrayMethods:
         """View with two axes exchanged, as `numpy.swapaxes`."""
         return np.swapaxes(self, *args, **kwargs)
 
+    def cumsum(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Sums of all elements up to each, as `numpy.cumsum`."""
+        return np.cumsum(self, *args, **kwargs)
+
+    def cumprod(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Products of all elements up to each, as `numpy.cumprod`."""
+        return np.cumprod(self, *args, **kwargs)
+
+    def reshape(self: Any, *shape: Any, order: Any = "C", copy: Any = None) -> Any:
+        """The elements as another shape, as `numpy.reshape`; its lengths, or one tuple."""
+        if not shape:
+            raise TypeError("reshape() takes exactly 1 argument (0 given)")
+        return np.reshape(self, shape[0] if len(shape) == 1 else shape, order, copy=copy)
+
+    def ravel(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """The elements as one axis, as `numpy.ravel`."""
+        return np.ravel(self, *args, **kwargs)
+
+    def flatten(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """A new array of the elements as one axis."""
+        return np.ravel(self, *args, **kwargs).copy()
+
+    def repeat(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Every element several times, as `numpy.repeat`."""
+        return np.repeat(self, *args, **kwargs)
+
     def dot(self: Any, b: Any, out: Any = None) -> Any:
         """Product with another array, as `numpy.dot`."""
         return np.dot(self, b, out)

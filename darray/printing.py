@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darray.expr import building
-from darray.expr.nodes import Expression
+from darray.expr.nodes import Expression, Memory, Recut, View
 from darray.index_maps import IndexMap
 from darray.lowering import computing
 
-__all__ = ["text_of"]
+__all__ = ["is_finished", "text_of"]
 
 
 def text_of(
@@ -71,3 +71,15 @@ def _edges(expression: Expression, edge: int) -> NDArray[Any]:
     for corner, value in zip(corners, values, strict=True):
         shown[tuple([place for _, place in corner])] = value
     return shown
+
+
+def is_finished(expression: Expression) -> bool:
+    """Whether all chunks of `expression` are there, so that showing them costs nothing."""
+    while isinstance(expression, View | Recut):
+        expression = expression.operand
+    kept = expression.kept
+    return isinstance(expression, Memory) or (
+        kept is not None
+        and kept.is_usable()
+        and all(task.done() for task in computing.chunk_tasks(expression))
+    )

@@ -8,13 +8,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from darray.expr import building
+from darray.expr import building, reshaping
 from darray.expr.assignment import assign
 from darray.expr.nodes import Expression
 from darray.index_maps import IndexMap
 from darray.runtime.boxes import index_of, whole
 
-__all__ = ["Part", "Selection", "Step", "extended", "layout", "read", "written"]
+__all__ = ["Part", "Reshaping", "Selection", "Step", "extended", "layout", "read", "written"]
 
 
 class Step(Protocol):
@@ -80,6 +80,28 @@ class Part:
         else:
             view = getattr(array, self.name)
         return view
+
+
+@dataclass(frozen=True, slots=True)
+class Reshaping:
+    """The elements as another shape, in an order in which NumPy need not copy them."""
+
+    before: tuple[int, ...]
+    shape: tuple[int, ...]
+    order: Any
+
+    def read(self, operand: Expression) -> Expression:
+        """Expression of what the view shows of `operand`."""
+        return reshaping.reshape(operand, self.shape, self.order)
+
+    def written(self, operand: Expression, values: Expression) -> Expression:
+        """Expression of `operand` where the view shows `values`."""
+        found = reshaping.reshape(values, self.before, self.order)
+        return building.recut(found, operand.chunks)
+
+    def of(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The same view of a NumPy array; ValueError where it has none."""
+        return np.reshape(array, self.shape, self.order, copy=False)
 
 
 def part_of(array: NDArray[Any], part: Part) -> NDArray[Any]:

@@ -178,7 +178,7 @@ def view(operand: Expression, index_map: IndexMap) -> Expression:
     """Expression of the elements of `operand` that `index_map` selects."""
     if index_map.is_identity:
         return operand
-    if isinstance(operand, View):
+    if isinstance(operand, View) and operand.kept is None:
         return view(operand.operand, index_map.after(operand.index_map))
     known = math.prod([axis.size for axis in index_map.axes if axis.source >= 0])
     limit = max(1, TARGET // max(1, operand.dtype.itemsize * min(known, TARGET)))
@@ -224,7 +224,7 @@ def recut(operand: Expression, blocks: BlocksLike) -> Expression:
     chunks = cut(blocks, operand.shape, operand.dtype.itemsize)
     if chunks == operand.chunks:
         return operand
-    if isinstance(operand, Recut):
+    if isinstance(operand, Recut) and operand.kept is None:
         return recut(operand.operand, blocks)
     if isinstance(operand, Memory):
         return Memory(operand.shape, operand.dtype, chunks, operand.array, operand.is_shared)

@@ -1,5 +1,21 @@
 """The modules that plan the kinds of expressions, which importing them registers."""
 
-from darray.lowering import assigning, contracting, gathering, masking, scattering
+from darray.lowering import (
+    assigning,
+    contracting,
+    gathering,
+    masking,
+    reshaping,
+    scanning,
+    scattering,
+)
 
-__all__ = ["assigning", "contracting", "gathering", "masking", "scattering"]
+__all__ = [
+    "assigning",
+    "contracting",
+    "gathering",
+    "masking",
+    "reshaping",
+    "scanning",
+    "scattering",
+]

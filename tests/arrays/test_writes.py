@@ -49,6 +49,12 @@ WRITES = {
     "flipped": "np.flip(x)[0] = 100",
     "moved": "np.moveaxis(x, 0, 1)[0] = [1, 2, 3, 4]",
     "viewed": "x.view('i8')[0] = 3",
+    "reshaped": "x.reshape(2, 12)[0, ::5] = -1; x.reshape(8, 3)[::2].reshape(2, 2, 3)[1] += 50",
+    "raveled": "x.ravel()[3:20:4] *= -1; y = np.ravel(x.T); y[...] = 0",
+    "reshaped in Fortran's order": "x.T.reshape((2, 12), order='F')[1] = 7",
+    "copied by a reshape": "x[:, 1:].reshape(-1)[...] = 7; x.T.reshape(-1)[0] = 5",
+    "flattened": "x.flatten()[0] = 1",
+    "reshaped rows": "y = x[1:3].reshape(3, 4).T; y[1] += 100; y.reshape(12)[0] = 1",
     "real": "x.real[0] = 3; x.real = x + 1",
 }
 
@@ -264,3 +270,18 @@ def test_tasks_are_given_the_array_as_it_was():
     own = da.fetch(doubled, copy=True)
     own[0] = 1
     assert own[:2].collect().tolist() == [1, 202]
+
+
+def test_views_of_a_persisted_view_read_its_chunks():
+    calls = []
+    x = da.ones(12, blocks=3).map_blocks(lambda block: calls.append(1) or block * 2)
+    y = x[1:11].persist()
+    y.wait()
+    count = len(calls)
+    object.__setattr__(x.expression, "kept", None)
+    z = y[::2]
+    assert z.collect().tolist() == [2] * 5
+    assert y.reshape(2, 5)[1].collect().tolist() == [2] * 5
+    assert len(calls) == count
+    y[...] = 3
+    assert z.collect().tolist() == [3] * 5
