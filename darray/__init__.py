@@ -129,4 +129,7 @@ def __getattr__(name: str) -> Any:
     # Packages that few programs use are imported when first asked for.
     if name == "random":
         return importlib.import_module("darray.random")
+    # Those that NumPy has from 2.2 on.
+    if name in ("matvec", "vecmat"):
+        return getattr(importlib.import_module("numpy"), name)
     raise AttributeError(f"module 'darray' has no attribute {name!r}")

@@ -11,13 +11,20 @@ from darray.blocks import Chunks, boundaries, common_cut
 
 __all__ = ["ProductCut", "cut_product", "links_of"]
 
-# Rows and columns of a tile, and terms of a panel, are joined until there are as many: each
-# number that is read is then used often enough to keep a core busy.
+# Rows and columns of a tile are joined until there are as many, and half as many terms of a
+# panel: each number that is read is then used often enough to keep a core busy.
 SIDE = 256
+
+# Where there would be more products of panels than this, each is made larger: up to four times
+# as many rows, columns and terms. Planning each takes some microseconds.
+MANY = 4096
 
 # Elements of a tile and of a panel of an operand; those of a tile may be up to twice as many.
 TILE = 2**20
 PANEL = 2**21
+
+# Chunks of a result with at most so many elements are put together where tiles are smaller.
+SMALL = 2**17
 
 # What makes a task worth its cost: so many multiplications, or so many elements read and written.
 MULTIPLICATIONS = 2**25
@@ -29,6 +36,7 @@ LINK = 4
 # Tasks that a product is cut into at least, if it is large enough: some for each core. A
 # constant, so that the same product has the same bits on any number of cores.
 TASKS = 16
+ENOUGH = 0.75
 
 _Axes = tuple[tuple[int, ...], ...]
 
@@ -42,7 +50,7 @@ class ProductCut:
     tiles : Chunks
         The cut in which the result is computed.
     chunks : Chunks
-        The cut it is handed out in: that of the operands where tiles join several chunks.
+        The cut it is handed out in: that of the operands, but where tiles split large chunks.
     panels : Chunks
         Pieces of the axes that are summed over.
     chains : int
@@ -73,12 +81,18 @@ def cut_product(left: Chunks, right: Chunks, batch: int, inner: int) -> ProductC
     shared = zip(left[middle:], right[batch : batch + inner], strict=True)
     panels = tuple([_common(ours, theirs) for ours, theirs in shared])
     depth = math.prod([sum(sizes) for sizes in panels])
-    groups = _limited(_worth_a_task(natural, depth))
-    panels = _cut_panels(panels, groups)
+    for side in (SIDE, 2 * SIDE, 4 * SIDE):
+        groups = _limited(_worth_a_task(natural, depth, side))
+        cut_panels = _cut_panels(panels, groups, side // 2)
+        if _count(*groups, cut_panels) <= MANY:
+            break
+    panels = cut_panels
     groups, chains = _for_all_cores(groups, panels, depth)
     tiles = tuple([sizes for group in groups for sizes in group])
-    finer = zip(tiles, (sizes for group in natural for sizes in group), strict=True)
-    chunks = tuple([own if len(own) > len(tile) else tile for tile, own in finer])
+    chunks = tuple([sizes for group in natural for sizes in group])
+    if _volume(chunks) > SMALL:
+        both = zip(chunks, tiles, strict=True)
+        chunks = tuple([own if len(own) > len(tile) else tile for own, tile in both])
     return ProductCut(tiles, chunks, panels, chains)
 
 
@@ -99,9 +113,9 @@ def tile_cost(batches: int, rows: int, columns: int, depth: int) -> float:
     return batches * max(rows * columns * depth / MULTIPLICATIONS, read / ELEMENTS)
 
 
-def _worth_a_task(groups: tuple[_Axes, ...], depth: int) -> tuple[_Axes, ...]:
+def _worth_a_task(groups: tuple[_Axes, ...], depth: int, side: int) -> tuple[_Axes, ...]:
     """Join the pieces of batches, rows and columns until a task is worth its cost."""
-    found = [groups[0], _joined_axes(groups[1], SIDE), _joined_axes(groups[2], SIDE)]
+    found = [groups[0], _joined_axes(groups[1], side), _joined_axes(groups[2], side)]
     for place in (1, 2, 0):
         volumes = [_volume(group) for group in found]
         cost = tile_cost(volumes[0], volumes[1], volumes[2], depth)
@@ -128,12 +142,12 @@ def _limited(groups: tuple[_Axes, ...]) -> tuple[_Axes, ...]:
     return batches, rows, columns
 
 
-def _cut_panels(panels: _Axes, groups: tuple[_Axes, ...]) -> _Axes:
+def _cut_panels(panels: _Axes, groups: tuple[_Axes, ...], shortest: int) -> _Axes:
     """Split long panels, so that one of each operand fits a task, and join short ones."""
     count, m, n = map(_volume, groups)
     width = max(1, count * max(m, n))
     most = max(SIDE, PANEL // width)
-    least = min(most, max(SIDE, ELEMENTS // (16 * width)))
+    least = min(most, max(shortest, ELEMENTS // (16 * width)))
     return _joined_axes(_split_axes(panels, most), least)
 
 
@@ -142,22 +156,26 @@ def _for_all_cores(
 ) -> tuple[tuple[_Axes, ...], int]:
     """Make several chains, or smaller tiles, where there are too few tasks for many cores."""
     found = list(groups)
-    tiles = math.prod([len(sizes) for group in found for sizes in group])
-    count, m, n = map(_volume, found)
-    cost = tile_cost(count, m, n, depth)
+    tiles = _count(*found)
+    batch, m, n = map(_volume, found)
+    cost = tile_cost(batch, m, n, depth)
     wanted = min(TASKS, int(cost * tiles))
-    if tiles >= wanted:
+    if tiles >= ENOUGH * wanted:
         return groups, 1
-    chains = links_of(cost, math.prod(map(len, panels)))
-    chains = min(chains, math.ceil(wanted / tiles))
-    while tiles * chains < wanted:
+    chains = min(links_of(cost, _count(panels)), max(1, wanted // tiles))
+    while tiles * chains < ENOUGH * wanted:
         volumes = [_volume(group) for group in found]
         place = 0 if volumes[0] > 1 else volumes.index(max(volumes[1:]), 1)
         if place and volumes[place] < SIDE:
             break
         found[place] = _split_axes(found[place], -(-volumes[place] // 2))
-        tiles = math.prod([len(sizes) for group in found for sizes in group])
+        tiles = _count(*found)
     return tuple(found), chains
+
+
+def _count(*groups: _Axes) -> int:
+    """Number of pieces that some axes are cut into."""
+    return math.prod([len(sizes) for group in groups for sizes in group])
 
 
 def _volume(axes: _Axes) -> int:

@@ -105,12 +105,10 @@ class Contraction:
             else:
                 np.matmul(left, right, out=sums)
 
-    def joined(self, totals: list[NDArray[Any]]) -> NDArray[Any]:
-        """The sum of `totals`, which is left in the first of them."""
+    def join(self, total: NDArray[Any], other: NDArray[Any]) -> None:
+        """Add sums of other products to `total`."""
         with recording(self.errors, self.ledger, self.origin, self.name):
-            for other in totals[1:]:
-                np.add(totals[0], other, out=totals[0])
-        return totals[0]
+            np.add(total, other, out=total)
 
     def finished(self, total: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
         """The result, rounded to `dtype`."""

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from darray.blocks import Chunks, chunk_box, iterate_boxes, largest
-from darray.expr.nodes import Computed, Expression, Generated, Recut, Stored, View
+from darray.expr.nodes import Computed, Expression, Generated, Memory, Recut, Stored, View
 from darray.expr.product_cuts import links_of, tile_cost
 from darray.expr.products import Contract
 from darray.index_maps import IndexMap
@@ -69,15 +69,16 @@ class AddProducts:
 
 @dataclass(frozen=True, slots=True)
 class JoinSums:
-    """Add up what the chains of a tile give, in order."""
+    """Add what a chain gives to what those before it gave; the last of a tile gives the tile."""
 
     contraction: Contraction
     result: Any
+    is_last: bool
 
-    def __call__(self, *accumulators: Accumulator) -> NDArray[Any]:
-        """The tile."""
-        total = self.contraction.joined([one.array for one in accumulators])
-        return self.contraction.finished(total, self.result)
+    def __call__(self, total: Accumulator, other: Accumulator) -> Accumulator | NDArray[Any]:
+        """The sum of both, in the first accumulator, or the tile."""
+        self.contraction.join(total.array, other.array)
+        return self.contraction.finished(total.array, self.result) if self.is_last else total
 
 
 @plans(Contract)
@@ -120,14 +121,14 @@ class _Contracting:
         stages = [self.stage(nbytes)]
         stages += [self.stage(nbytes - self.tile_nbytes) for _ in range(1, max(map(len, runs)))]
         # What joins chains lets go of more than it makes, so it must never wait for memory.
-        joins = self.stage(1) if len(runs) > 1 else None
+        joins = [self.stage(1) for _ in runs[1:]]
         for index in self.ordered(indices):
             box = chunk_box(node.chunks, index)
             ends: list[Need] = []
             for number, chain in enumerate(runs):
                 key: Key | None = None
                 for step, boxes in enumerate(chain):
-                    gives_tile = joins is None and step == len(chain) - 1
+                    gives_tile = not joins and step == len(chain) - 1
                     needs: list[Need] = [] if key is None else [key]
                     panels = tuple([self.panel(box, summed, needs) for summed in boxes])
                     call = AddProducts(
@@ -138,10 +139,12 @@ class _Contracting:
                     stages[step].drafts.append(Draft(key, call, needs))
                 if key is not None:
                     ends.append(key)
-            if joins is not None:
-                joins.drafts.append(
-                    Draft((node, index), JoinSums(self.contraction, node.dtype), ends)
-                )
+            for number, joins_two in enumerate(joins, 1):
+                is_last = number == len(joins)
+                join = JoinSums(self.contraction, node.dtype, is_last)
+                key = (node, index if is_last else (index, number))
+                joins_two.drafts.append(Draft(key, join, [ends[0], ends[number]]))
+                ends[0] = key
 
     def stage(self, nbytes: int) -> Stage:
         """Add a stage whose tasks hold `nbytes` bytes."""
@@ -202,23 +205,27 @@ class _Contracting:
         room = limits.task_memory(settings.current())
         seen = [_seen_through(one) for one in node.operands]
         is_shared = seen[0][0] is seen[1][0]
+        is_kept = False
         groups = []
         for place, operand in enumerate(node.operands):
             base, index_map = seen[place]
             cut = self.cut(place)
-            pieces = math.prod([len(sizes) for sizes in cut])
-            uses = tiles // (pieces // len(self.boxes))
+            uses = tiles // (math.prod([len(sizes) for sizes in cut]) // len(self.boxes))
             waiting = math.prod(base.shape) * base.dtype.itemsize
-            if self.by_columns == (place == 1):
+            if self.by_columns == (place == 1) and not is_shared:
                 # Let go of after a row, or a column, of tiles; two are in work.
                 waiting = 2 * waiting // (tiles // uses)
+            is_pending = is_fused(base) or isinstance(base, Generated)
+            if place == 0 or not is_shared:
+                is_kept = is_shared if uses == 1 else 2 * (self.planner.waiting + waiting) < room
+                if uses > 1 and (is_kept if is_pending else _is_computed(base)):
+                    self.planner.waiting += waiting
             group = fuse([operand], operand.shape)
-            is_kept = (uses > 1 or is_shared) and (uses == 1 or 2 * waiting < room)
             if is_kept and is_fused(base):
                 if not _covers(index_map, base):
                     base, index_map = operand, IndexMap.identity(operand.shape)
                 group = Group(_AS_IT_IS, (Leaf(base, index_map),))
-            elif is_kept and isinstance(base, Generated):
+            elif is_kept and is_pending:
                 self.planner.read_once.add(base)
             for leaf in group.leaves:
                 if isinstance(leaf.expression, Stored):
@@ -248,6 +255,11 @@ def _seen_through(node: Expression) -> tuple[Expression, IndexMap]:
         assert node.operand is not None
         node = node.operand
     return node, index_map
+
+
+def _is_computed(base: Expression) -> bool:
+    """Whether the chunks of `base`, which is not fused, are still to be made by tasks."""
+    return base.kept is None and not isinstance(base, Generated | Memory | Stored)
 
 
 def _covers(index_map: IndexMap, base: Expression) -> bool:

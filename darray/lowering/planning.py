@@ -106,6 +106,8 @@ class Planner:
         # Stored and generated arrays that are read once, chunk by chunk, and kept in memory.
         self.read_once: set[Expression] = set()
         self.current: Any = None
+        # Bytes of chunks that wait for their turn in products.
+        self.waiting = 0
         # Whether tasks read the memory of an array that its owner may change.
         self.reads_shared = False
         # The chunks that writes touch: their places along each axis.

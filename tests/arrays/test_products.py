@@ -120,7 +120,7 @@ def gufunc_shapes(draw, name, max_side=7):
 
 
 @given(st.data(), st.sampled_from(sorted(SIGNATURES)))
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_generalised_ufuncs(data, name):
     lazy, plain = data.draw(operands(*data.draw(gufunc_shapes(name))))
     agree(getattr(np, name), lazy, plain)
@@ -129,7 +129,7 @@ def test_generalised_ufuncs(data, name):
 
 
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_matrices_of_many_tiles(data):
     m, k, n = (data.draw(st.integers(1, 30)) for _ in range(3))
     dtype = data.draw(st.sampled_from("dfFDel?"))
@@ -137,7 +137,7 @@ def test_matrices_of_many_tiles(data):
 
 
 @given(st.data(), st.sampled_from(sorted(SIGNATURES)))
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_shapes_that_do_not_fit(data, name):
     first, second = data.draw(shapes(3, 3)), data.draw(shapes(3, 3))
     lazy, plain = data.draw(operands(first, second, "d"))
@@ -165,7 +165,7 @@ KEYWORDS = st.fixed_dictionaries(
 
 
 @given(st.data(), st.sampled_from(sorted(SIGNATURES)), KEYWORDS)
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_keywords(data, name, keywords):
     if len(keywords) > 2:
         keywords = dict(list(keywords.items())[:2])
@@ -188,7 +188,7 @@ def moved_axes(name, data, plain):
 
 
 @given(st.data(), st.sampled_from(sorted(SIGNATURES)))
-@settings(max_examples=100)
+@settings(max_examples=40)
 def test_axes_that_fit(data, name):
     side = data.draw(st.integers(1, 4))
     shape = (side,) * data.draw(st.integers(2, 4))
@@ -198,7 +198,7 @@ def test_axes_that_fit(data, name):
 
 
 @given(st.data(), st.sampled_from([np.dot, np.inner, np.vdot]))
-@settings(max_examples=200)
+@settings(max_examples=80)
 def test_dot_inner_and_vdot(data, function):
     first, second = data.draw(shapes(3, 5)), data.draw(shapes(3, 5))
     fits = data.draw(st.integers(0, 3))
@@ -218,7 +218,7 @@ def test_dot_inner_and_vdot(data, function):
 
 
 @given(st.data())
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_tensordot(data):
     first, second = list(data.draw(shapes(4, 4))), list(data.draw(shapes(4, 4)))
     count = data.draw(st.integers(0, min(len(first), len(second))))
@@ -239,7 +239,7 @@ def test_tensordot(data):
 
 
 @given(st.data())
-@settings(max_examples=100)
+@settings(max_examples=40)
 def test_outer(data):
     lengths = data.draw(st.tuples(st.integers(0, 9), st.integers(0, 9)))
     lazy, plain = data.draw(operands((lengths[0],), (lengths[1],)))
@@ -247,7 +247,7 @@ def test_outer(data):
 
 
 @given(st.data(), st.sampled_from([np.multiply, np.add, np.divmod, np.matmul, np.sin, np.power]))
-@settings(max_examples=100)
+@settings(max_examples=40)
 def test_outer_of_ufuncs(data, ufunc):
     lazy, plain = data.draw(operands(data.draw(shapes(2, 4)), data.draw(shapes(2, 4)), "l"))
     agree(ufunc.outer, lazy, plain)
@@ -257,7 +257,7 @@ SPECIAL = [np.inf, -np.inf, np.nan, 0.0, 1.0, 2.0, -3.0]
 
 
 @given(st.data(), ERRORS, st.sampled_from("fdFD"))
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_values_that_are_no_numbers(data, errors, dtype):
     m, k, n = (data.draw(st.integers(1, 6)) for _ in range(3))
     # What is called NaN already raises no error, so whether one is raised depends on the order.
@@ -274,7 +274,7 @@ def test_values_that_are_no_numbers(data, errors, dtype):
 
 
 @given(st.data(), st.sampled_from("efdgFDG"))
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_sums_are_as_exact_as_they_are_said_to_be(data, dtype):
     m, k, n = (data.draw(st.integers(1, 12)) for _ in range(3))
     real = np.zeros(1, dtype).real.dtype
