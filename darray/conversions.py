@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from darray import pickling, printing
+from darray import drawing, pickling, printing
+from darray.blocks import grid_shape
 from darray.expr import building
 from darray.index_maps import IndexMap
 from darray.lowering import computing
@@ -21,6 +22,9 @@ __all__ = ["Conversions", "UnsupportedAttributeError"]
 
 # At most so many elements that lie in several chunks are computed together when iterated over.
 ITERATED = 2**16
+
+# Arrays of at most this many elements, which are there already, are represented with them.
+REPRESENTED = 1000
 
 # Attributes of NumPy's arrays that tell of their memory, and what to use instead.
 _UNSUPPORTED = {
@@ -223,10 +227,35 @@ class Conversions:
                     most = 1
                     break
 
-    # A text
+    # A text, a picture
+
+    def __repr__(self: Any) -> str:
+        lead = f"<DArray {self.shape} {self.dtype}, chunks {self.chunks_text()}>"
+        if self.size > REPRESENTED or not printing.is_finished(self.expression):
+            return lead
+        return f"{lead}\n{self.collect()}" if self.ndim else f"{lead} {self.collect()}"
 
     def __str__(self: Any) -> str:
         return printing.text_of(self.expression, np.array_str)
+
+    def __format__(self: Any, specification: str) -> str:
+        if self.ndim and not specification:
+            return str(self)
+        if self.ndim:
+            raise TypeError(
+                f"the format {specification!r} is for single numbers, this array has shape "
+                f"{self.shape}; format its elements, or use np.array2string(x)"
+            )
+        return format(self.collect()[()], specification)
+
+    def chunks_text(self: Any) -> str:
+        """The cut in words: the block sizes and how many there are."""
+        sizes = ", ".join(map(str, self.partitioning.sizes))
+        grid = "x".join(map(str, grid_shape(self.chunks)))
+        return f"({sizes})" + (f" in {grid}" if grid else "")
+
+    def _repr_html_(self: Any) -> str:
+        return drawing.html(self.expression)
 
     if not TYPE_CHECKING:
 

@@ -9,9 +9,9 @@ from typing import Any, Self, SupportsIndex
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from darray import advanced_indexing, foreign_operands, printing
+from darray import advanced_indexing, foreign_operands
 from darray.block_grid import BlocksView
-from darray.blocks import Blocks, BlocksLike, Chunks, blocks_of, grid_shape
+from darray.blocks import Blocks, BlocksLike, Chunks, blocks_of
 from darray.cell import Cell
 from darray.conversions import Conversions
 from darray.dispatch import FUNCTIONS
@@ -19,6 +19,7 @@ from darray.expr import building, scans, ufuncs
 from darray.expr.nodes import Expression
 from darray.index_maps import NEW, IndexMap, is_basic
 from darray.lowering import computing
+from darray.lowering.explaining import Explanation, explain
 from darray.methods import ArrayMethods
 from darray.operators import Operators
 from darray.runtime.arguments import register_frozen
@@ -27,9 +28,6 @@ from darray.view_steps import Selection, Step, extended, read
 from darray.views import Views
 
 __all__ = ["DArray"]
-
-# Arrays of at most this many elements, in memory already, are printed with their values.
-PRINTED_ELEMENTS = 1000
 
 
 class DArray(Views, Conversions, ArrayMethods, Operators):
@@ -286,6 +284,22 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
         """
         return computing.compute([self.expression])[0]
 
+    def explain(self) -> Explanation:
+        """What computing the array would do: stages, tasks, bytes; nothing is computed.
+
+        Examples
+        --------
+        >>> import darray as da
+        >>> print(da.arange(4).explain())
+        DArray (4,) int64, 32 B, 1 chunk: computed by the calling thread, without tasks
+        <BLANKLINE>
+        stage    tasks  chunk  a task holds  computes
+        collect      1  (4,)           64 B
+        <BLANKLINE>
+        ...
+        """
+        return explain(self.expression)
+
     def persist(self) -> Self:
         """Start to compute the array and keep its chunks; returns the array itself.
 
@@ -451,29 +465,6 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
             f"darray has no np.{name} that works chunk by chunk; where the array fits in memory "
             f"use np.{name}(np.asarray(x), ...)"
         )
-
-    def __repr__(self) -> str:
-        lead = f"<DArray {self.shape} {self.dtype}, chunks {self.chunks_text()}>"
-        expression = self.expression
-        if self.size <= PRINTED_ELEMENTS and printing.is_finished(expression):
-            return f"{lead}\n{self.collect()}" if self.ndim else f"{lead} {self.collect()}"
-        return lead
-
-    def chunks_text(self) -> str:
-        """The cut in words: the block sizes and how many there are."""
-        sizes = ", ".join(map(str, self.partitioning.sizes))
-        grid = "x".join(map(str, grid_shape(self.chunks)))
-        return f"({sizes})" + (f" in {grid}" if grid else "")
-
-    def __format__(self, specification: str) -> str:
-        if self.ndim and not specification:
-            return str(self)
-        if self.ndim:
-            raise TypeError(
-                f"the format {specification!r} is for single numbers, this array has shape "
-                f"{self.shape}; format its elements, or use np.array2string(np.asarray(x))"
-            )
-        return format(self.collect()[()], specification)
 
 
 def _snapshot(array: DArray) -> DArray:

@@ -18,6 +18,25 @@ from darray.lowering import computing
 __all__ = ["is_finished", "text_of"]
 
 
+def is_finished(expression: Expression) -> bool:
+    """Whether all chunks of `expression` are there, so that showing them costs nothing.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> is_finished(da.arange(3).expression), is_finished(da.distribute([1])[:0].expression)
+    (False, True)
+    """
+    while isinstance(expression, View | Recut):
+        expression = expression.operand
+    kept = expression.kept
+    return isinstance(expression, Memory) or (
+        kept is not None
+        and kept.is_usable()
+        and all(task.done() for task in computing.chunk_tasks(expression))
+    )
+
+
 def text_of(
     expression: Expression,
     function: Callable[[NDArray[Any]], str],
@@ -71,15 +90,3 @@ def _edges(expression: Expression, edge: int) -> NDArray[Any]:
     for corner, value in zip(corners, values, strict=True):
         shown[tuple([place for _, place in corner])] = value
     return shown
-
-
-def is_finished(expression: Expression) -> bool:
-    """Whether all chunks of `expression` are there, so that showing them costs nothing."""
-    while isinstance(expression, View | Recut):
-        expression = expression.operand
-    kept = expression.kept
-    return isinstance(expression, Memory) or (
-        kept is not None
-        and kept.is_usable()
-        and all(task.done() for task in computing.chunk_tasks(expression))
-    )

@@ -16,6 +16,7 @@ from darray.blocks import chunk_box, chunk_count, grid_shape
 from darray.expr.nodes import Computed, Expression, Memory
 from darray.io.formats import Target
 from darray.kernels import cpu
+from darray.kernels.programs import Program
 from darray.kernels.warnings_ledger import Ledger
 from darray.lowering import (
     collector,
@@ -30,7 +31,18 @@ from darray.runtime.boxes import index_of, whole
 from darray.runtime.contexts import DEFAULT, current
 from darray.runtime.engine import Engine, current_engine
 
-__all__ = ["chunk_task", "chunk_tasks", "compute", "keep_values", "persist", "started", "write"]
+__all__ = [
+    "chunk_task",
+    "chunk_tasks",
+    "compute",
+    "is_done_here",
+    "keep_values",
+    "keepers",
+    "persist",
+    "pieces_at_once",
+    "started",
+    "write",
+]
 
 # What a computation leaves with an expression takes less than this share of the memory.
 KEPT_SHARE = 4
@@ -91,8 +103,7 @@ def write(node: Expression, target: Target) -> None:
 
 
 def _run(planner: Planner, plan: Plan) -> None:
-    kept = _worth_keeping(planner)
-    carry_out(plan, _complete(kept, planner))
+    carry_out(plan, keepers(planner))
     for ledger in plan.ledgers:
         ledger.issue()
 
@@ -102,6 +113,21 @@ def compute_at_once(node: Expression) -> NDArray[Any] | None:
 
     Such a computation has nothing to schedule: its program runs in the calling thread.
     """
+    found = pieces_at_once(node)
+    if found is None:
+        return None
+    shape = node.shape
+    ledger = Ledger()
+    (result,) = cpu.run(*found, ledger)
+    ledger.issue()
+    if result.shape != shape:
+        result = np.broadcast_to(result, shape)
+    is_fresh = result.base is None and result.flags.c_contiguous and result.flags.writeable
+    return result if is_fresh else result.copy(order="C")
+
+
+def pieces_at_once(node: Expression) -> tuple[Program, list[NDArray[Any]]] | None:
+    """The program of an expression of one chunk over arrays in memory, and its inputs."""
     if any(len(sizes) > 1 for sizes in node.chunks) or isinstance(node, Memory):
         return None
     shape = node.shape
@@ -113,13 +139,7 @@ def compute_at_once(node: Expression) -> NDArray[Any] | None:
         box = leaf.index_map.source_box(whole(shape))
         piece = leaf.expression.array[index_of(box)]
         pieces.append(leaf.index_map.arrange(piece, box))
-    ledger = Ledger()
-    (result,) = cpu.run(group.program, pieces, ledger)
-    ledger.issue()
-    if result.shape != shape:
-        result = np.broadcast_to(result, shape)
-    is_fresh = result.base is None and result.flags.c_contiguous and result.flags.writeable
-    return result if is_fresh else result.copy(order="C")
+    return group.program, pieces
 
 
 def persist(nodes: Sequence[Expression]) -> list[Expression]:
@@ -241,7 +261,7 @@ def keep_values(node: Memory) -> None:
 def carry_out(plan: Plan, keepers: list[Expression], wait: bool = True) -> None:
     """Run a plan's tasks; the chunks of `keepers` stay with these expressions."""
     check_memory(plan)
-    if wait and all(len(stage.drafts) <= 1 for stage in plan.stages):
+    if wait and is_done_here(plan):
         values = run_here(plan)
         for node in keepers:
             _keep(node, plan, values)
@@ -264,6 +284,11 @@ def carry_out(plan: Plan, keepers: list[Expression], wait: bool = True) -> None:
         # Those behind a failed one were cancelled, so that the first failure is its cause.
         if task.exception() is not None:
             task.result()
+
+
+def is_done_here(plan: Plan) -> bool:
+    """Whether there is nothing to do at a time, so that the calling thread may as well do it."""
+    return all(len(stage.drafts) <= 1 for stage in plan.stages)
 
 
 def _stop_after(engine: Engine, last: list[Task[Any]], position: int, task: Task[Any]) -> None:
@@ -320,6 +345,11 @@ def spawned(plan: Plan, batch: Batch) -> tuple[dict[Key, Task[Any]], list[Task[A
     if events.consumers:
         events.publish(TasksPlanned("computation", plan.count(), plan.nbytes))
     return tasks, last
+
+
+def keepers(planner: Planner) -> list[Expression]:
+    """The expressions whose chunks stay with them once what was planned is computed."""
+    return _complete(_worth_keeping(planner), planner)
 
 
 def _worth_keeping(planner: Planner) -> list[Any]:

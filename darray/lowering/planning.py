@@ -45,7 +45,7 @@ from darray.lowering.plans import Draft, Index, Kept, Need, Plan, Stage
 from darray.runtime import Task, limits, settings
 from darray.runtime.boxes import Box, box_shape, index_of, shift, whole
 
-__all__ = ["Planner", "plans"]
+__all__ = ["Bundle", "Planner", "partial_nbytes", "plans"]
 
 # What plans the chunks of each kind of expression that has a way of its own.
 _PLANNED: dict[type[Expression], Callable[[Planner, Any, list[Index]], None]] = {}
@@ -169,12 +169,15 @@ class Planner:
             # A chunk is there twice more while it is put in order and encoded.
             scratch = 2 * node.dtype.itemsize
             stage = self.stage("write", math.inf, group, node, scratch)
+        # Not the stage, which would hold itself, and with it what it reads, until the next
+        # collection of cycles.
+        name = next(self.arrivals)
         for index, box in iterate_boxes(node.chunks):
             pieces, needs = self.pieces(group, box)
             call = (
                 Fill(pieces, out, box) if isinstance(out, np.ndarray) else Write(pieces, out, box)
             )
-            stage.drafts.append(Draft((stage, index), call, needs))
+            stage.drafts.append(Draft((name, index), call, needs))
 
     def evaluate(self, node: Expression, indices: list[Index]) -> None:
         """Plan chunks of an expression that one program computes."""
@@ -245,7 +248,7 @@ class Planner:
         )
         name = "+".join(dict.fromkeys(one.reduction.name for one, _ in bundle.members))
         serial = first.serial if is_whole else max(one.serial for one in outputs) + 0.5
-        sizes = [_partial_nbytes(one) for one, _ in bundle.members]
+        sizes = [partial_nbytes(one) for one, _ in bundle.members]
         stage = self.stage(name, serial, group, operand, 8, 2 * sum(sizes))
         ordered = [
             at for one, wanted in bundle.members for index in wanted for at in _line(one, index)
@@ -472,7 +475,7 @@ def _itemsize_at_peak(group: Group, scratch: int) -> int:
     return group.program.bytes_per_element(sizes) + scratch
 
 
-def _partial_nbytes(node: Reduce) -> int:
+def partial_nbytes(node: Reduce) -> int:
     """Bytes of the partial result of the largest chunk of what is reduced."""
     shape = (1,) * len(node.shape)
     sample = np.ones(shape, node.operand.dtype)

@@ -1,0 +1,360 @@
+"""Explaining: what computing an array will do, found out by planning it and doing nothing."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from darray.blocks import chunk_box, chunk_count, grid_shape, largest
+from darray.expr.nodes import Expression, Memory
+from darray.kernels.table import kernel_for
+from darray.lowering import collector, computing
+from darray.lowering.calls import Combine, Fill, Pieces, Write
+from darray.lowering.planning import Bundle, Planner, partial_nbytes
+from darray.lowering.plans import Draft, Key, Plan, Stage
+from darray.runtime import Task, limits, settings
+from darray.runtime.boxes import box_shape
+from darray.runtime.consumers.progress import bytes_text
+
+__all__ = ["Explanation", "StageSummary", "explain", "pending_tasks"]
+
+# Of so many chunks, in all arrays that an expression is made of, a plan is made in a moment.
+SOON_PLANNED = 2000
+
+_LIBRARIES = {"darray": "NumPy", "numpy": "NumPy", "scipy": "SciPy", "numba": "Numba"}
+
+
+@dataclass(frozen=True, slots=True)
+class StageSummary:
+    """Tasks of one kind.
+
+    Attributes
+    ----------
+    chunk_shape : tuple of int or None
+        Of the largest chunk that a task works on, where it works on one.
+    memory : int
+        Bytes that a task holds at its peak.
+    functions : tuple of str
+        What is computed of each element, in order.
+    """
+
+    name: str
+    tasks: int
+    chunk_shape: tuple[int, ...] | None
+    memory: int
+    functions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Explanation:
+    """What computing an array will do; as text, a table of it.
+
+    Attributes
+    ----------
+    shape, dtype, chunks
+        Of the array; `chunks` is how many there are.
+    stages : tuple of StageSummary
+        In the order in which they need each other.
+    tasks : int
+        Tasks that the runtime will run. Where no stage has more than one, none: the calling
+        thread does it all.
+    read_nbytes : int
+        Bytes that are read from stores.
+    kept_chunks, kept_nbytes : int
+        Chunks of earlier computations that are there, or will be, and are used.
+    keeps_nbytes : int
+        Bytes of what is computed on the way and will be kept.
+    threads : int
+        Tasks that run at a time.
+    peak_nbytes : int
+        The most that is held at a time by tasks that run, as each declares it, and by results
+        that wait for tasks that need them or are kept: found by playing the plan through with
+        tasks that all take the same time. The result itself is not part of it.
+    limit_nbytes : int
+        What the memory limit leaves for tasks.
+    libraries : tuple of str
+        Whose code computes the elements.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> plan = (da.ones((4, 4), blocks=2) * 2).sum().explain()
+    >>> [(stage.name, stage.tasks) for stage in plan.stages]
+    [('sum', 4), ('sum of chunks', 1), ('collect', 1)]
+    >>> plan.tasks
+    6
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: int
+    stages: tuple[StageSummary, ...]
+    tasks: int
+    read_nbytes: int
+    kept_chunks: int
+    kept_nbytes: int
+    keeps_nbytes: int
+    threads: int
+    peak_nbytes: int
+    limit_nbytes: int
+    libraries: tuple[str, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the result."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        lines = [
+            f"DArray {self.shape} {self.dtype}, {bytes_text(self.nbytes)}, "
+            f"{_counted(self.chunks, 'chunk')}: {self._how()}"
+        ]
+        if self.stages:
+            lines += ["", *_table(self.stages), ""]
+            lines += [f"{label:<16}{text}" for label, text in self._figures()]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _how(self) -> str:
+        if not self.stages:
+            return "in memory, nothing to compute"
+        if not self.tasks:
+            return "computed by the calling thread, without tasks"
+        return f"{_counted(self.tasks, 'task')} on {_counted(self.threads, 'thread')}"
+
+    def _figures(self) -> Iterator[tuple[str, str]]:
+        yield "reads", f"{bytes_text(self.read_nbytes)} from stores"
+        kept = f"{_counted(self.kept_chunks, 'chunk')}, {bytes_text(self.kept_nbytes)}"
+        yield "kept already", kept if self.kept_chunks else "nothing that is used"
+        yield "will be kept", bytes_text(self.keeps_nbytes)
+        most = max(stage.memory for stage in self.stages)
+        verdict = ""
+        if most > self.limit_nbytes:
+            verdict = "; a single task does not fit: use smaller Blocks"
+        elif self.peak_nbytes > self.limit_nbytes:
+            verdict = "; tasks will wait for memory"
+        yield (
+            "predicted peak",
+            f"{bytes_text(self.peak_nbytes)} of {bytes_text(self.limit_nbytes)} that the memory "
+            f"limit leaves for tasks{verdict}",
+        )
+        yield (
+            "",
+            "(tasks that run, results that wait for tasks or are kept, but not the result itself)",
+        )
+        yield "computed by", ", ".join(self.libraries)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _table(stages: tuple[StageSummary, ...]) -> list[str]:
+    rows = [("stage", "tasks", "chunk", "a task holds", "computes")]
+    for stage in stages:
+        functions = list(stage.functions)
+        if len(functions) > 6:
+            functions[3:-2] = [f"... {len(functions) - 5} more ..."]
+        shape = "" if stage.chunk_shape is None else str(stage.chunk_shape)
+        memory = bytes_text(stage.memory)
+        rows.append((stage.name, f"{stage.tasks:,}", shape, memory, ", ".join(functions)))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    return [
+        "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                row[1].rjust(widths[1]),
+                row[2].ljust(widths[2]),
+                row[3].rjust(widths[3]),
+                row[4],
+            ]
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def explain(node: Expression) -> Explanation:
+    """What computing `node` will do.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> explain(da.arange(6).expression).tasks
+    0
+    """
+    planner, plan = _planned(node)
+    room = limits.task_memory(settings.current())
+    threads = 1 if _is_serial() else settings.current().threads or limits.processor_count()
+    keepers = computing.keepers(planner)
+    kept = [chunk for one in planner.kept_used.values() for chunk in one.chunks.values()]
+    return Explanation(
+        node.shape,
+        node.dtype,
+        chunk_count(node.chunks),
+        tuple([_summary(stage) for stage in plan.stages if stage.drafts]),
+        0 if _is_direct(node, plan) else plan.count(),
+        plan.nbytes,
+        len(kept),
+        sum([_kept_nbytes(chunk) for chunk in kept]),
+        sum([math.prod(one.shape) * one.dtype.itemsize for one in keepers]),
+        threads,
+        _peak(plan, threads, keepers),
+        room,
+        _libraries(plan),
+    )
+
+
+def pending_tasks(node: Expression) -> int | None:
+    """Number of tasks that computing `node` takes; None where it takes long to find out."""
+    chunks, found, below = 0, {node}, [node]
+    while below:
+        one = below.pop()
+        chunks += chunk_count(one.chunks)
+        if chunks > SOON_PLANNED:
+            return None
+        new = [operand for operand in one.operands if operand not in found]
+        found.update(new)
+        below += new
+    _, plan = _planned(node)
+    return 0 if _is_direct(node, plan) else plan.count()
+
+
+def _planned(node: Expression) -> tuple[Planner, Plan]:
+    planner = Planner()
+    with collector.paused():
+        if not isinstance(node, Memory):
+            # An array of this shape without memory: nothing will be written to it.
+            planner.fill(node, np.broadcast_to(np.empty((), node.dtype), node.shape))
+        return planner, planner.run()
+
+
+def _is_direct(node: Expression, plan: Plan) -> bool:
+    """Whether the calling thread computes it all."""
+    return computing.is_done_here(plan) or computing.pieces_at_once(node) is not None
+
+
+def _is_serial() -> bool:
+    return settings.current().engine == "serial"
+
+
+def _kept_nbytes(chunk: Any) -> int:
+    if isinstance(chunk, Task):
+        if not chunk.done() or chunk.exception() is not None:
+            return 0
+        chunk = chunk.result()
+    return int(chunk.nbytes)
+
+
+def _summary(stage: Stage) -> StageSummary:
+    programs = [pieces for draft in stage.drafts for pieces in _pieces(draft)]
+    shapes = [pieces.shape for pieces in programs] or [
+        largest(draft.key[0].chunks)
+        for draft in stage.drafts
+        if isinstance(draft.key[0], Expression) and not isinstance(draft.call, Combine)
+    ]
+    functions: dict[tuple[str, ...], None] = {}
+    for pieces in programs:
+        names = [_name(one.function) for one in pieces.program.instructions]
+        functions[tuple(names)] = None
+    return StageSummary(
+        stage.name,
+        len(stage.drafts),
+        max(shapes, key=math.prod, default=None),
+        stage.memory,
+        max(functions, key=len, default=()),
+    )
+
+
+def _pieces(draft: Draft) -> list[Pieces]:
+    pieces = getattr(draft.call, "pieces", None)
+    return [pieces] if isinstance(pieces, Pieces) else []
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__name__", repr(function)))
+
+
+def _libraries(plan: Plan) -> tuple[str, ...]:
+    """Whose code runs the programs: that of NumPy at the least, which moves the elements."""
+    found = {"NumPy": None}
+    for draft in plan.drafts():
+        for pieces in _pieces(draft):
+            for instruction in pieces.program.instructions:
+                code = kernel_for(instruction.function, "cpu")
+                package = str(getattr(code, "__module__", None) or "numpy").partition(".")[0]
+                found[_LIBRARIES.get(package, package)] = None
+    return tuple(found)
+
+
+# Playing a plan through
+
+
+def _peak(plan: Plan, threads: int, keepers: list[Expression]) -> int:
+    """The most bytes that tasks of a plan, and results that wait or are kept, hold at a time."""
+    drafts = list(plan.drafts())
+    stages = [stage for stage in plan.stages for _ in stage.drafts]
+    memory = {id(stage): stage.memory for stage in plan.stages}
+    ranks = {id(stage): rank for rank, stage in enumerate(plan.stages)}
+    places: dict[Key, int] = {draft.key: place for place, draft in enumerate(drafts)}
+    needed: list[list[int]] = [
+        [places[need] for need in dict.fromkeys(draft.needs) if not isinstance(need, Task)]
+        for draft in drafts
+    ]
+    consumers: list[list[int]] = [[] for _ in drafts]
+    for place, needs in enumerate(needed):
+        for need in needs:
+            consumers[need].append(place)
+    missing = [len(needs) for needs in needed]
+    # What is kept is waited for to the end.
+    stays = set(keepers)
+    waited_for = [
+        len(one) + (draft.key[0] in stays) for one, draft in zip(consumers, drafts, strict=True)
+    ]
+    results = [_result_nbytes(draft, stage) for draft, stage in zip(drafts, stages, strict=True)]
+    # Later stages go first, but for the engine that runs tasks as they come.
+    urgency = [0 if _is_serial() else -ranks[id(stage)] for stage in stages]
+    ready = [(urgency[place], place) for place, count in enumerate(missing) if not count]
+    heapq.heapify(ready)
+    held = peak = 0
+    while ready:
+        running = [heapq.heappop(ready)[1] for _ in range(min(threads, len(ready)))]
+        peak = max(peak, held + sum([memory[id(stages[place])] for place in running]))
+        for place in running:
+            held += results[place] if waited_for[place] else 0
+            for need in needed[place]:
+                waited_for[need] -= 1
+                held -= 0 if waited_for[need] else results[need]
+            for consumer in consumers[place]:
+                missing[consumer] -= 1
+                if not missing[consumer]:
+                    heapq.heappush(ready, (urgency[consumer], consumer))
+        peak = max(peak, held)
+    return peak
+
+
+def _result_nbytes(draft: Draft, stage: Stage) -> int:
+    """Bytes of what a task gives."""
+    node, index = draft.key
+    if isinstance(draft.call, Fill | Write):
+        return 0
+    if isinstance(node, Bundle):
+        return sum([partial_nbytes(member) for member, _ in node.members])
+    if isinstance(draft.call, Combine) and not draft.call.is_last:
+        return partial_nbytes(node)
+    if isinstance(node, Expression) and _is_place(index, grid_shape(node.chunks)):
+        return math.prod(box_shape(chunk_box(node.chunks, index))) * node.dtype.itemsize
+    return stage.memory
+
+
+def _is_place(index: Any, grid: tuple[int, ...]) -> bool:
+    return (
+        isinstance(index, tuple)
+        and len(index) == len(grid)
+        and all(isinstance(at, int) and at < size for at, size in zip(index, grid, strict=True))
+    )

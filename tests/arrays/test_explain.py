@@ -1,0 +1,210 @@
+"""What `explain` says a computation will do is what it does."""
+
+import gc
+import tracemalloc
+import weakref
+
+import numpy as np
+import pytest
+
+import darray as da
+from darray.runtime import TaskEnded
+from darray.runtime.budget import Budget
+
+# Tasks do not all take the same time, as they do where a plan is played through: more of their
+# results may wait at a time than was predicted, by this factor at the most for what is run here.
+SLACK = 1.25
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The most bytes that were reserved by tasks or held by results at a time."""
+    gc.collect()
+    most = {"nbytes": 0, "before": None}
+    admit, finish = Budget.admit, Budget.finish
+
+    def note(budget):
+        budget.room()
+        if most["before"] is None:
+            most["before"] = budget.held
+        most["nbytes"] = max(most["nbytes"], budget.running + budget.held - most["before"])
+
+    def admitted(self, nbytes):
+        if most["before"] is None:
+            note(self)
+        result = admit(self, nbytes)
+        note(self)
+        return result
+
+    def finished(self, *arguments):
+        result = finish(self, *arguments)
+        note(self)
+        return result
+
+    monkeypatch.setattr(Budget, "admit", admitted)
+    monkeypatch.setattr(Budget, "finish", finished)
+    return most
+
+
+def noted(shape, blocks):
+    return da.from_function(lambda *places: sum(places) * 1.0, shape, blocks=blocks)
+
+
+def stencil(x):
+    return x[1:-1, 1:-1] + x[:-2, 1:-1] + x[2:, 1:-1] + x[1:-1, :-2] + x[1:-1, 2:]
+
+
+def assigned(x):
+    x[100:300, 50:] = x[:200, 50:] * 2
+    x += 1
+    return x
+
+
+PROGRAMS = {
+    "elementwise": lambda x: np.sqrt(x * x + 1),
+    "sum": lambda x: x.sum(),
+    "mean of rows": lambda x: x.mean(axis=1),
+    "std of columns": lambda x: (x + 1).std(axis=0),
+    "standardised": lambda x: (x - x.mean()) / x.std(),
+    "normalised rows": lambda x: x / x.sum(axis=1, keepdims=True),
+    "several passes": lambda x: ((x - x.mean(axis=0)) ** 2).max() + x.min(),
+    "mapped": lambda x: x.map_blocks(np.sort).sum(axis=0),
+    "mapped twice": lambda x: x.map_blocks(np.sort).rechunk((400, 30)).map_blocks(np.abs),
+    "recut": lambda x: x.map_blocks(np.negative).rechunk((40, 400)).sum(),
+    "joined": lambda x: np.concatenate([x, x[::-1]], axis=1).sum(axis=1),
+    "stencil": lambda x: stencil(x.map_blocks(np.positive)),
+    "assigned": assigned,
+    "a slice": lambda x: x[10:200:3, ::-1],
+    "one element": lambda x: x[3, 3],
+    "one chunk": lambda x: x[:20, :20] + 1,
+    "part of a reduction": lambda x: x.sum(axis=0)[:7],
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.usefixtures("engine")
+def test_tasks_and_reserved_memory_are_predicted(name, seen):
+    lazy = PROGRAMS[name](noted((400, 400), (100, 80)))
+    plan = lazy.explain()
+    ran = []
+    with da.subscribe(ran.append):
+        lazy.collect()
+    ended = [event.name for event in ran if isinstance(event, TaskEnded)]
+    assert len(ended) == plan.tasks
+    if not plan.tasks:
+        assert seen["nbytes"] == 0
+        return
+    planned = [stage.name for stage in plan.stages for _ in range(stage.tasks)]
+    assert sorted(ended) == sorted(planned)
+    # Two tasks that are predicted to run at a time may happen to run one after the other.
+    assert plan.peak_nbytes / 2.5 <= seen["nbytes"] <= SLACK * plan.peak_nbytes
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.usefixtures("engine")
+def test_memory_that_is_really_used_stays_below_what_is_predicted(name):
+    lazy = PROGRAMS[name](noted((800, 800), (200, 200)))
+    plan = lazy.explain()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        result = lazy.collect()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert result.nbytes == plan.nbytes
+    # Plans, tasks and programs take some memory besides the elements.
+    assert peak - plan.nbytes <= SLACK * plan.peak_nbytes + 1_000_000
+
+
+@pytest.mark.usefixtures("threads")
+def test_the_text_is_a_table():
+    plan = np.sqrt(noted((400, 400), (100, 80)) * 2 + 1).mean(axis=0).explain()
+    assert repr(plan) == str(plan)
+    lines = str(plan).splitlines()
+    assert lines[:6] == [
+        "DArray (400,) float64, 3.2 kB, 5 chunks: 30 tasks on 2 threads",
+        "",
+        "stage           tasks  chunk      a task holds  computes",
+        "mean               20  (100, 80)        196 kB  multiply, add, sqrt",
+        "mean of chunks      5                      1 B",
+        "collect             5  (80,)             640 B",
+    ]
+    assert lines[7:10] == [
+        "reads           0 B from stores",
+        "kept already    nothing that is used",
+        "will be kept    3.2 kB",
+    ]
+    assert lines[-1] == "computed by     NumPy"
+
+
+@pytest.mark.usefixtures("threads")
+def test_nothing_is_computed():
+    x = noted((40, 40), 10).map_blocks(lambda block: 1 / 0)
+    events = []
+    with da.subscribe(events.append):
+        plan = (x + 1).explain()
+    assert events == []
+    assert plan.tasks == 32
+    assert x.expression.kept is None
+    assert plan.stages[0].chunk_shape == (10, 10)
+
+
+@pytest.mark.usefixtures("engine")
+def test_what_is_there_already_is_told():
+    in_memory = da.distribute(np.ones((4, 4)), 2)
+    assert in_memory.explain().stages == ()
+    assert "nothing to compute" in str(in_memory.explain())
+    kept = (noted((40, 40), 10) * 2).persist()
+    kept.wait()
+    plan = (kept + 1).explain()
+    assert (plan.kept_chunks, plan.kept_nbytes) == (16, 40 * 40 * 8)
+    assert "16 chunks, 12.8 kB" in str(plan)
+
+
+@pytest.mark.usefixtures("engine")
+def test_bytes_read_are_told(tmp_path):
+    da.tofile(da.ones((40, 40), blocks=10), tmp_path / "a.npy")
+    x = da.from_npy(tmp_path / "a.npy", blocks=10)
+    assert (x[:10] + 1).explain().read_nbytes == 10 * 40 * 8
+    assert x.sum().explain().read_nbytes == x.nbytes
+
+
+def test_too_large_tasks_are_told():
+    da.configure(engine="threads", threads=2, memory_limit="300MB")
+    try:
+        large = noted((10_000, 4000), (10_000, 4000)) + 1
+        assert "a single task does not fit: use smaller Blocks" in str(large.explain())
+        with pytest.raises(da.MemoryLimitError):
+            large.collect()
+        columns = noted((4000, 8000), (4000, 1000)).map_blocks(np.negative)
+        rows = columns.rechunk((500, 8000)).sum()
+        assert "tasks will wait for memory" in str(rows.explain())
+    finally:
+        da.configure(engine="threads", threads=None, memory_limit=None)
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_long_program_is_shortened():
+    x = noted((40, 40), 10)
+    for number in range(100):
+        x = x + number
+    plan = x.explain()
+    assert len(plan.stages[0].functions) == 100
+    assert "add, add, add, ... 95 more ..., add, add" in str(plan)
+
+
+@pytest.mark.usefixtures("threads")
+def test_results_are_let_go_without_a_collection_of_cycles():
+    """Nothing that a computation leaves refers to itself."""
+    gc.collect()
+    gc.disable()
+    try:
+        y = noted((400, 400), 100).map_blocks(np.sort)
+        y.sum(axis=0).collect()
+        y.collect()
+        kept = weakref.ref(y.expression.kept.chunks[0, 0])
+        del y
+        assert kept() is None
+    finally:
+        gc.enable()
