@@ -297,6 +297,10 @@ def write(operand: Expression, key: tuple[Any, ...], values: Expression) -> Expr
     is_element = chosen.mask is None and not chosen.shape and not view.axes
     if is_element and values.shape and not any(part is ... for part in key):
         raise ValueError("setting an array element with a sequence.")
+    if not operand.shape and len(key) == 1 and chosen.shape:
+        # A bool for an array without axes is a mask, too.
+        _check_dimensions(values)
+        _check_count(values, chosen.shape[0])
     if chosen.mask is not None:
         axis, mask = chosen.mask
         if view.is_identity:
@@ -325,6 +329,24 @@ def broadcast_values(
     return building.broadcast_to(values, shape), tuple([size != 1 for size in own])
 
 
+def _check_dimensions(values: Expression) -> None:
+    """Refuse what NumPy does not assign where a mask alone is true."""
+    if len(values.shape) > 1:
+        raise TypeError(
+            "NumPy boolean array indexing assignment requires a 0 or 1-dimensional input, "
+            f"input has {len(values.shape)} dimensions"
+        )
+
+
+def _check_count(values: Expression, total: int) -> None:
+    """Refuse values that are not as many as the `total` elements where a mask alone is true."""
+    if values.shape not in ((), (1,), (total,)):
+        raise ValueError(
+            f"NumPy boolean array indexing assignment cannot assign {values.shape[0]} input "
+            f"values to the {total} output values where the mask is true"
+        )
+
+
 def _write_mask(
     operand: Expression,
     mask: Expression,
@@ -335,11 +357,8 @@ def _write_mask(
 ) -> Expression:
     """`operand` with `values` where `mask`, for its axes from `axis` on, is true."""
     dimensions = len(mask.shape)
-    if is_alone and len(values.shape) > 1:
-        raise TypeError(
-            "NumPy boolean array indexing assignment requires a 0 or 1-dimensional input, "
-            f"input has {len(values.shape)} dimensions"
-        )
+    if is_alone:
+        _check_dimensions(values)
     rest = operand.shape[:axis] + operand.shape[axis + dimensions :]
     sizes = (1,) * (len(rest) + 1 - len(values.shape)) + values.shape
     # Where the values are the same for all elements, how many there are need not be known.
@@ -350,11 +369,8 @@ def _write_mask(
     if varies:
         mask, counts = counted(mask, pieces)
         total = sum(counts)
-        if is_alone and values.shape != (total,):
-            raise ValueError(
-                f"NumPy boolean array indexing assignment cannot assign {values.shape[0]} input "
-                f"values to the {total} output values where the mask is true"
-            )
+        if is_alone:
+            _check_count(values, total)
     given, _ = broadcast_values(values, (*rest[:place], total, *rest[place:]))
     if not math.prod(given.shape):
         return operand

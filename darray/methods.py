@@ -103,3 +103,31 @@ class ArrayMethods:
     def dot(self: Any, b: Any, out: Any = None) -> Any:
         """Product with another array, as `numpy.dot`."""
         return np.dot(self, b, out)
+
+    def take(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Elements at positions, as `numpy.take`."""
+        return np.take(self, *args, **kwargs)
+
+    def compress(self: Any, condition: Any, *args: Any, **kwargs: Any) -> Any:
+        """Slices along an axis where a condition is true, as `numpy.compress`."""
+        return np.compress(condition, self, *args, **kwargs)
+
+    def choose(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Elements of the arrays that the elements name, as `numpy.choose`."""
+        return np.choose(self, *args, **kwargs)
+
+    def nonzero(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """The places of the elements that are not zero, as `numpy.nonzero`."""
+        return np.nonzero(self, *args, **kwargs)
+
+    def put(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Write values at places in C order, as `numpy.put`."""
+        return np.put(self, *args, **kwargs)
+
+    def diagonal(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """A diagonal, as `numpy.diagonal`."""
+        return np.diagonal(self, *args, **kwargs)
+
+    def trace(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """The sum along a diagonal, as `numpy.trace`."""
+        return np.trace(self, *args, **kwargs)

@@ -9,6 +9,7 @@ import numpy as np
 from darray.dispatch import implements
 from darray.expr import building
 from darray.expr.nodes import Expression
+from darray.functions.indexing import nonzero
 from darray.handle import DArray, argument_of, as_expression, write_results
 
 __all__ = [
@@ -26,8 +27,10 @@ __all__ = [
 
 
 @implements(np.where)
-def where(condition: Any, *choices: Any) -> DArray:
+def where(condition: Any, *choices: Any) -> Any:
     """Elements of `x` where `condition` is true, of `y` elsewhere, as `numpy.where`.
+
+    With a condition alone, the places where it is true, as `numpy.nonzero`.
 
     Examples
     --------
@@ -36,11 +39,10 @@ def where(condition: Any, *choices: Any) -> DArray:
     >>> np.where(x > 1, x, -1).collect()
     array([-1, -1,  2,  3])
     """
+    if not choices:
+        return nonzero(condition)
     if len(choices) != 2:
-        raise NotImplementedError(
-            "np.where(condition) alone, which finds indices, is not there yet; use "
-            "np.nonzero(np.asarray(condition))"
-        )
+        raise ValueError("either both or neither of x and y should be given")
     arguments = [argument_of(one) for one in (condition, *choices)]
     if not any(isinstance(one, Expression) for one in arguments):
         arguments[0] = building.captured(np.asarray(arguments[0]))

@@ -29,6 +29,7 @@ __all__ = [
     "Send",
     "SortPositions",
     "Take",
+    "Written",
 ]
 
 
@@ -304,20 +305,51 @@ class DepositChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """What is written along some axes of a chunk: a slice, or positions counted from `origin`."""
+
+    axes: tuple[int, ...]
+    where: slice | Positions
+    origin: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ScatterChunk:
-    """Compute a chunk and put values at positions in it; ``key`` is one of the chunk."""
+    """Compute a chunk and put values in it, which have one axis for each of `written`."""
 
     pieces: Pieces
     values: Pieces
-    key: tuple[Any, ...]
+    written: tuple[Written, ...]
 
     def __call__(self, *needed: Any) -> NDArray[Any]:
         """The changed chunk."""
         (chunk,) = self.pieces.compute(needed)
         result = owned(self.pieces, chunk)
         (values,) = self.values.compute(needed)
-        result[self.key] = values
+        result[self.key(chunk.ndim)] = values
         return result
+
+    def key(self, dimensions: int) -> tuple[Any, ...]:
+        """The key that gives the elements the axes that their values have."""
+        found: list[Any] = [None] * dimensions
+        groups = [one.axes for one in self.written if not isinstance(one.where, slice)]
+        # A single group of axes in a row leaves its axis in its place, beside slices.
+        is_simple = not groups or (
+            len(groups) == 1 and groups[0][-1] - groups[0][0] == len(groups[0]) - 1
+        )
+        for number, one in enumerate(self.written):
+            where: Any = one.where
+            if not isinstance(where, slice):
+                where = moved(where, one.origin)
+            elif is_simple:
+                found[one.axes[0]] = where
+                continue
+            else:
+                where = (np.arange(where.start, where.stop, where.step),)
+            behind = 0 if is_simple else len(self.written) - 1 - number
+            for axis, positions in zip(one.axes, where, strict=True):
+                found[axis] = positions.reshape(-1, *(1,) * behind)
+        return tuple(found)
 
 
 def _own_axes(broadcast: NDArray[Any], first: int, dimensions: int) -> NDArray[Any] | None:

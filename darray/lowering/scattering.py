@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from darray.blocks import chunk_box, largest
 from darray.expr.gathers import Deposit, Scatter, Slot, Window
 from darray.expr.nodes import Expression
-from darray.expr.positions import Group
 from darray.lowering import fusion
 from darray.lowering.calls import Evaluate
-from darray.lowering.picks import ScatterChunk
+from darray.lowering.picks import ScatterChunk, Written
 from darray.lowering.planning import Planner, plans
 from darray.lowering.plans import Draft, Index, Stage
 from darray.runtime.boxes import Box
@@ -68,7 +65,7 @@ def plan_scatter(planner: Planner, node: Scatter, indices: list[Index]) -> None:
             continue
         pieces, needs = planner.pieces(group, box)
         given, _ = planner.pieces(values, part, needs)
-        call = ScatterChunk(pieces, given, _key(node, [keys for keys, _ in found]))
+        call = ScatterChunk(pieces, given, tuple([written for written, _ in found]))
         stage.drafts.append(Draft((node, index), call, needs))
 
 
@@ -79,10 +76,8 @@ def _most(node: Scatter, slot: Slot) -> int:
     return int(np.diff(slot.starts).max())
 
 
-def _inside(
-    node: Scatter, slot: Slot, index: Index, box: Box
-) -> tuple[tuple[slice | NDArray[np.intp], ...], slice]:
-    """What a slot writes in a chunk: where, for each of its axes, and what of the values."""
+def _inside(node: Scatter, slot: Slot, index: Index, box: Box) -> tuple[Written, slice]:
+    """What a slot writes in a chunk, and which of the values along the slot's axis."""
     if isinstance(slot, Window):
         bounds, part = box[slot.axis], slot.part
         skipped = max(0, -((part.start - bounds.start) // part.step))
@@ -90,32 +85,11 @@ def _inside(
         end = max(skipped, -((part.start - until) // part.step))
         start = part.start + skipped * part.step - bounds.start
         inside = slice(start, max(start, until - bounds.start), part.step)
-        return (inside,), slice(skipped, end, 1)
+        return Written((slot.axis,), inside, ()), slice(skipped, end, 1)
     number = 0
     for axis in slot.axes:
         number = number * len(node.chunks[axis]) + index[axis]
     first, last = int(slot.starts[number]), int(slot.starts[number + 1])
-    pairs = zip(slot.positions, slot.axes, strict=True)
-    where = tuple([positions[first:last] - box[axis].start for positions, axis in pairs])
-    return where, slice(first, last, 1)
-
-
-def _key(node: Scatter, found: list[tuple[slice | NDArray[np.intp], ...]]) -> tuple[Any, ...]:
-    """The key of a chunk's elements, whose axes are those of the slots in their order."""
-    key: list[Any] = [None] * len(node.shape)
-    groups = [slot for slot in node.slots if isinstance(slot, Group)]
-    axes = groups[0].axes if groups else ()
-    in_place = len(groups) < 2 and axes == tuple(
-        range(axes[0], axes[0] + len(axes)) if axes else ()
-    )
-    for number, (slot, where) in enumerate(zip(node.slots, found, strict=True)):
-        for axis, one in zip(
-            slot.axes if isinstance(slot, Group) else (slot.axis,), where, strict=True
-        ):
-            if not in_place:
-                # Arrays alone, each along its slot's axis.
-                if isinstance(one, slice):
-                    one = np.arange(one.start, one.stop, one.step)
-                one = one.reshape(-1, *(1,) * (len(node.slots) - 1 - number))
-            key[axis] = one
-    return tuple(key)
+    positions = tuple([one[first:last] for one in slot.positions])
+    origin = tuple([box[axis].start for axis in slot.axes])
+    return Written(slot.axes, positions, origin), slice(first, last, 1)

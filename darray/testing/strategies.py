@@ -15,6 +15,7 @@ from darray.blocks import Blocks, Chunks, Shape, cut
 from darray.runtime.boxes import Box
 
 __all__ = [
+    "advanced_indices",
     "arrays",
     "basic_indices",
     "blocks_for",
@@ -123,6 +124,69 @@ def basic_indices(draw: DrawFn, shape: Shape, *, newaxis: bool = True) -> Any:
     if len(parts) == 1 and draw(st.booleans()):
         return parts[0]
     return tuple(parts)
+
+
+@st.composite
+def advanced_indices(draw: DrawFn, shape: Shape, *, wrong: bool = False) -> tuple[Any, ...]:
+    """Draw keys with masks and arrays of positions for an array of `shape`, among basic parts.
+
+    The arrays mostly broadcast against each other. They come from both ends, in C and Fortran
+    order and as lists; masks for one axis or several have some, all or none of their elements
+    true; bools alone, an Ellipsis and ``None`` are there too. With `wrong` some parts do not
+    fit the array.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> find(advanced_indices((5,)), lambda key: len(key) == 1 and isinstance(key[0], bool))
+    (False,)
+    """
+    together = draw(st.sampled_from([(3,), (1,), (2, 3), (3, 1), (0,), (2, 1, 2), (7,)]))
+    parts: list[Any] = []
+    axis = 0
+    while axis < len(shape):
+        kind = draw(st.sampled_from(["basic", "positions", "positions", "mask", "bool", "..."]))
+        if kind == "basic":
+            parts.append(draw(_axis_indices(shape[axis])))
+            axis += 1
+        elif kind == "positions":
+            parts.append(draw(_positions(shape[axis], together, wrong)))
+            axis += 1
+        elif kind == "mask":
+            dimensions = draw(st.integers(1, min(3, len(shape) - axis)))
+            sizes = list(shape[axis : axis + dimensions])
+            if wrong and draw(st.integers(0, 9)) == 9:
+                sizes[0] += 1
+            elements = draw(st.sampled_from([st.booleans(), st.just(True), st.just(False)]))
+            parts.append(draw(numpy_strategies.arrays(bool, tuple(sizes), elements=elements)))
+            axis += dimensions
+        elif kind == "bool":
+            parts.append(draw(st.sampled_from([True, True, False, None])))
+        elif not any(part is ... for part in parts):
+            parts.append(...)
+            axis += draw(st.integers(0, len(shape) - axis))
+    if wrong and draw(st.integers(0, 9)) == 9:
+        parts.append(draw(st.sampled_from([0, [0], np.array([0.5]), "a", ..., [[True]]])))
+    if not any(isinstance(part, bool | list) or np.ndim(part) for part in parts):
+        parts.insert(draw(st.integers(0, len(parts))), draw(st.booleans()))
+    return tuple(parts)
+
+
+@st.composite
+def _positions(draw: DrawFn, length: int, together: Shape, wrong: bool) -> Any:
+    """Draw positions along an axis, in a shape that broadcasts to `together`."""
+    if length == 0:
+        return np.zeros((0,), int)
+    shape = together[draw(st.integers(0, len(together) - 1)) :]
+    shape = tuple([draw(st.sampled_from([size, size, 1])) for size in shape])
+    most = length if wrong and draw(st.integers(0, 9)) == 9 else length - 1
+    dtype = draw(st.sampled_from(["int64", "int64", "int8"]))
+    elements = st.integers(-length, most)
+    found = draw(numpy_strategies.arrays(dtype, shape, elements=elements))
+    form = draw(st.sampled_from(["array", "array", "list", "Fortran"]))
+    if form == "Fortran":
+        return np.asfortranarray(found)
+    return found.tolist() if form == "list" and found.size else found
 
 
 def dtypes(kinds: str = "biufcMm") -> SearchStrategy[np.dtype[Any]]:
