@@ -8,13 +8,24 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from darray import flat_indexing
 from darray.expr import building, reshaping
 from darray.expr.assignment import assign
 from darray.expr.nodes import Expression
 from darray.index_maps import IndexMap
 from darray.runtime.boxes import index_of, whole
 
-__all__ = ["Part", "Reshaping", "Selection", "Step", "extended", "layout", "read", "written"]
+__all__ = [
+    "Diagonal",
+    "Part",
+    "Reshaping",
+    "Selection",
+    "Step",
+    "extended",
+    "layout",
+    "read",
+    "written",
+]
 
 
 class Step(Protocol):
@@ -102,6 +113,27 @@ class Reshaping:
     def of(self, array: NDArray[Any]) -> NDArray[Any]:
         """The same view of a NumPy array; ValueError where it has none."""
         return np.reshape(array, self.shape, self.order, copy=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagonal:
+    """A diagonal along the last axis, which is to be looked at only."""
+
+    offset: int
+    axis1: int
+    axis2: int
+
+    def read(self, operand: Expression) -> Expression:
+        """Expression of what the view shows of `operand`."""
+        return flat_indexing.diagonal(operand, self.offset, self.axis1, self.axis2)
+
+    def written(self, operand: Expression, values: Expression) -> Expression:
+        """Refuse: NumPy has no writing to diagonals either."""
+        raise ValueError("assignment destination is read-only: use np.fill_diagonal")
+
+    def of(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The same view of a NumPy array."""
+        return np.diagonal(array, self.offset, self.axis1, self.axis2)
 
 
 def part_of(array: NDArray[Any], part: Part) -> NDArray[Any]:

@@ -226,8 +226,8 @@ def recut(operand: Expression, blocks: BlocksLike) -> Expression:
         return operand
     if isinstance(operand, Recut) and operand.kept is None:
         return recut(operand.operand, blocks)
-    if isinstance(operand, Memory):
-        return Memory(operand.shape, operand.dtype, chunks, operand.array, operand.is_shared)
+    if isinstance(operand, Memory) and not operand.is_shared:
+        return Memory(operand.shape, operand.dtype, chunks, operand.array)
     return Recut(operand.shape, operand.dtype, chunks, operand)
 
 

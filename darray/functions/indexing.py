@@ -15,6 +15,7 @@ from darray.dispatch import implements
 from darray.expr import building
 from darray.expr.nodes import Expression
 from darray.handle import DArray, argument_of, as_expression, write_results
+from darray.view_steps import Diagonal
 
 __all__ = [
     "argwhere",
@@ -312,7 +313,7 @@ def ix_(*args: Any) -> tuple[NDArray[Any], ...]:
 
 @implements(np.diagonal)
 def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> DArray:
-    """A diagonal, along the last axis, as `numpy.diagonal`.
+    """View of a diagonal, along the last axis, to be looked at only, as `numpy.diagonal`.
 
     Examples
     --------
@@ -320,7 +321,11 @@ def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> DArray:
     >>> np.diagonal(da.eye(3, blocks=2)).collect()
     array([1., 1., 1.])
     """
-    return DArray.of(flat_indexing.diagonal(as_expression(a), offset, axis1, axis2))
+    array = a if isinstance(a, DArray) else DArray.of(as_expression(a))
+    step = Diagonal(offset, axis1, axis2)
+    view = array.through(step, step.of(array.layout()).shape, array.dtype)
+    view.setflags(write=False)
+    return view
 
 
 @implements(np.diag)
@@ -340,7 +345,7 @@ def diag(v: Any, k: int = 0) -> DArray:
         return DArray.of(flat_indexing.diagonal_matrix(operand, k))
     if len(operand.shape) != 2:
         raise ValueError("Input must be 1- or 2-d.")
-    return DArray.of(flat_indexing.diagonal(operand, k))
+    return diagonal(v, k)
 
 
 @implements(np.trace)

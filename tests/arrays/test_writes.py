@@ -162,6 +162,19 @@ def test_refused_and_nothing_is_changed(name):
     assert same_arrays(n.collect(), np.arange(6, dtype="i1"))
 
 
+def test_a_diagonal_follows_its_array_and_cannot_be_written_to():
+    theirs, x = matrices()
+    diagonal, numpys = np.diagonal(x, 1), np.diagonal(theirs, 1)
+    for array in (x, theirs):
+        array[1:3] *= -1
+    assert same_arrays(diagonal.collect(), np.array(numpys))
+    assert diagonal.strides == numpys.strides
+    with pytest.raises(ValueError, match="read-only"):
+        diagonal[0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        diagonal += 1
+
+
 def test_flags():
     theirs, x = matrices()
     for view in ("x", "x.T", "x[1:]", "x[:, 1:]", "x[::-1]", "x[2, ...]", "x[:1].T", "x[:0]"):
@@ -202,8 +215,10 @@ def test_wrapped_memory_is_written_at_once():
     part = x.blocks[0]
     x[1:5] = x[0:4]
     assert array.tolist() == [0, 0, 1, 2, 3, 5]
+    recut = x.rechunk(3)
     view = x[::-1]
     view += 1
+    assert recut.collect().tolist() == [0, 0, 1, 2, 3, 5]
     assert array.tolist() == [1, 1, 2, 3, 4, 6]
     assert x.collect().tolist() == array.tolist()
     assert before.collect().tolist() == [0, 10, 20, 30, 40, 50]
