@@ -124,7 +124,8 @@ class Conversions:
     def __reduce__(self: Any) -> tuple[Any, ...]:
         expression = self.expression
         values = pickling.values_to_pickle(expression)
-        return pickling.restored, (type(self).of, values, expression.chunks)
+        of = type(self).result_of if self.is_scalar else type(self).of
+        return pickling.restored, (of, values, expression.chunks)
 
     def __copy__(self: Any) -> Any:
         return self.copy()

@@ -162,7 +162,8 @@ def _table(stages: tuple[StageSummary, ...]) -> list[str]:
         if len(functions) > 6:
             functions[3:-2] = [f"... {len(functions) - 5} more ..."]
         shape = "" if stage.chunk_shape is None else str(stage.chunk_shape)
-        memory = bytes_text(stage.memory)
+        # Joins declare next to nothing, so that they never wait for memory.
+        memory = bytes_text(stage.memory) if stage.memory > 1 else "-"
         rows.append((stage.name, f"{stage.tasks:,}", shape, memory, ", ".join(functions)))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     return [

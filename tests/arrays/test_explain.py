@@ -127,7 +127,7 @@ def test_the_text_is_a_table():
         "",
         "stage           tasks  chunk      a task holds  computes",
         "mean               20  (100, 80)        196 kB  multiply, add, sqrt",
-        "mean of chunks      5                      1 B",
+        "mean of chunks      5                        -",
         "collect             5  (80,)             640 B",
     ]
     assert lines[7:10] == [

@@ -46,6 +46,23 @@ def test_values_are_pickled(x, protocol):
         assert_restored(copied, lazy, np.ascontiguousarray(expected).reshape(expected.shape))
 
 
+def test_scalars_stay_scalars(x):
+    total = pickle.loads(pickle.dumps(x.sum()))
+    before = total
+    total += 1
+    assert before == PLAIN.sum()
+    with pytest.raises(TypeError, match="item assignment"):
+        before[()] = 0
+
+
+def test_wrapped_memory_is_pickled_as_it_was():
+    plain = np.arange(4)
+    buffers = []
+    data = pickle.dumps(da.wrap(plain, 2), protocol=5, buffer_callback=buffers.append)
+    plain[:] = 0
+    assert pickle.loads(data, buffers=buffers).tolist() == [0, 1, 2, 3]
+
+
 @pytest.mark.usefixtures("engine")
 @given(pair=pairs())
 def test_any_array(pair):
