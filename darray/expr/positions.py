@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from darray.blocks import Chunks, boundaries, largest
 
-__all__ = ["Group", "Positions", "grouped", "ordered", "piece_counts", "piece_numbers"]
+__all__ = ["Group", "Positions", "grouped", "piece_counts", "piece_numbers", "stable_order"]
 
 # For each of some axes the positions along it, all in one shape or in shapes that broadcast.
 Positions: TypeAlias = tuple[NDArray[np.intp], ...]
@@ -74,15 +74,16 @@ def piece_counts(positions: Positions, chunks: Chunks) -> tuple[NDArray[np.intp]
     return found, counts[found]
 
 
-def ordered(positions: Positions, chunks: Chunks) -> NDArray[np.intp]:
-    """The order that sorts elements by the piece that they lie in, and else leaves them.
+def stable_order(numbers: NDArray[Any], count: int) -> NDArray[np.intp]:
+    """The order that sorts numbers below `count` and leaves equal ones as they are.
 
     Examples
     --------
-    >>> ordered((np.array([4, 0, 5, 1]),), ((2, 2, 2),))
+    >>> stable_order(np.array([2, 0, 2, 0]), 3)
     array([1, 3, 0, 2])
     """
-    return _sorted(piece_numbers(positions, chunks), math.prod(map(len, chunks)))
+    # NumPy sorts integers as short as this by their digits.
+    return np.argsort(numbers.astype(np.uint16) if count <= 2**16 else numbers, kind="stable")
 
 
 def grouped(
@@ -112,7 +113,7 @@ def grouped(
     counts = np.bincount(numbers, minlength=count)
     order: NDArray[np.intp] | None = None
     if np.any(numbers[1:] < numbers[:-1]):
-        order = _sorted(numbers, count)
+        order = stable_order(numbers, count)
         positions = tuple([one[order] for one in positions])
     if int(counts.max()) > math.prod(largest(chunks)):
         shape = [sum(sizes) for sizes in chunks]
@@ -123,9 +124,3 @@ def grouped(
         positions = tuple([one[kept] for one in positions])
         counts = np.bincount(piece_numbers(positions, chunks), minlength=count)
     return Group(axes, positions, np.concatenate([[0], np.cumsum(counts)])), order
-
-
-def _sorted(numbers: NDArray[Any], count: int) -> NDArray[np.intp]:
-    """The stable order of numbers below `count`."""
-    # NumPy sorts integers as short as this by their digits.
-    return np.argsort(numbers.astype(np.uint16) if count <= 2**16 else numbers, kind="stable")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from darray.blocks import chunk_box, largest
-from darray.expr.gathers import GRAIN
+from darray.expr import gathers
 from darray.expr.positions import piece_counts
 from darray.lowering.picks import Receive, Send, SortPositions
 from darray.lowering.plans import Draft, Index, Key, Need
@@ -50,7 +50,7 @@ class Round:
 def rounds_of(work: Gathering, room: int) -> list[Round]:
     """The chunks wanted in rounds of at most `room` bytes, or in one round a lane."""
     repeats = work.is_repeatable()
-    positions = 8 * (len(work.node.positions) + 1)
+    positions = 4 * len(work.node.positions)
     found: list[Round] = []
     for lane, places in work.lanes.items():
         found.append(Round(lane, [], 0))
@@ -76,7 +76,7 @@ class Exchange:
     def __init__(self, work: Gathering, room: int) -> None:
         self.work = work
         nbytes = math.prod(work.node.operand.shape[work.first : work.last]) * work.element
-        self.cut = work.source_cut(max(GRAIN, min(nbytes // GROUPS, room // GROUP_SHARE)))
+        self.cut = work.source_cut(max(gathers.GRAIN, min(nbytes // GROUPS, room // GROUP_SHARE)))
         self.wanted: dict[Index, dict[int, tuple[int, int]]] = {}
         for at, picked in work.picked.items():
             groups, counts = piece_counts(picked.flat(), self.cut)
@@ -102,7 +102,9 @@ class Exchange:
         sending = work.stage(
             "gather: send", parts[1], self.elements, packets * (work.element + 16), reads=True
         )
-        receiving = work.stage("gather", parts[2], 0, most * (work.element + 8), reads=False)
+        receiving = work.stage(
+            "gather", parts[2], 0, most * (work.element + positions), reads=False
+        )
         begin: list[Need] = [] if before is None else [before]
         sorts: list[Key] = [(self, (number, "sort", at)) for at in one.places]
         for key, at in zip(sorts, one.places, strict=True):
@@ -115,13 +117,13 @@ class Exchange:
                 items[group, chunk] = item
             self.send(sending.drafts, (self, (number, group)), one.lane, group, wants, needs)
         ends: list[Need] = []
-        for chunk, (key, at) in enumerate(zip(sorts, one.places, strict=True)):
+        for chunk, at in enumerate(one.places):
             wanted = self.wanted[at]
             received = tuple([(items[group, chunk], *span) for group, span in wanted.items()])
-            needs = [key, *((self, (number, group)) for group in wanted)]
+            needs = [(self, (number, group)) for group in wanted]
             end: Key = (work.node, work.index(one.lane, at))
             ends.append(end)
-            receiving.drafts.append(Draft(end, Receive(work.picked[at], received), needs))
+            receiving.drafts.append(Draft(end, Receive(work.picked[at], self.cut, received), needs))
         return ends
 
     def send(
@@ -139,8 +141,7 @@ class Exchange:
         along = chunk_box(self.cut, tuple([int(one) for one in place]))
         spans = tuple([(i, start, stop) for i, (_, start, stop) in enumerate(wants)])
         pieces = work.pieces(lane, along, needs)
-        origin = tuple([bounds.start for bounds in along])
-        drafts.append(Draft(key, Send(pieces, work.first, origin, spans), needs))
+        drafts.append(Draft(key, Send(pieces, work.first, spans), needs))
 
 
 @dataclass(frozen=True, slots=True)

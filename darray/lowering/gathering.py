@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darray.blocks import Chunks, boundaries, chunk_box, largest
-from darray.expr.gathers import GRAIN, Gather, coarse
+from darray.expr import gathers
+from darray.expr.gathers import Gather, coarse
 from darray.expr.nodes import Generated, Memory, Stored
 from darray.expr.positions import piece_counts
 from darray.lowering.calls import Evaluate, Pieces
@@ -37,8 +38,11 @@ from darray.runtime.boxes import Box, box_shape, index_of, shift, whole
 
 __all__ = ["Gathering"]
 
-# A source of less than this share of the memory that tasks may hold is assembled in one array.
-ASSEMBLED_SHARE = 4
+# A source of at most this share of the memory that tasks may hold is assembled in one array, and
+# what an exchange holds at a time takes that share; so many times as much is assembled of a source
+# whose chunks would have to be held anyway.
+SHARE = 4
+HELD = 2
 
 # Parts of a source that one task reads for its chunk, where there is another way.
 FEW = 4
@@ -129,7 +133,7 @@ class Gathering:
         if source is not None:
             self.take(source)
             return
-        cut = self.source_cut(GRAIN)
+        cut = self.source_cut(gathers.GRAIN)
         touched = {at: piece_counts(one.flat(), cut)[0] for at, one in self.picked.items()}
         every = np.unique(np.concatenate(list(touched.values())))
         most = max(map(len, touched.values()))
@@ -141,10 +145,12 @@ class Gathering:
         grid = np.unravel_index(every, [len(sizes) for sizes in cut])
         region = tuple([(int(one.min()), int(one.max()) + 1) for one in grid])
         covered = math.prod([stop - start for start, stop in region])
-        room = limits.task_memory(settings.current()) // ASSEMBLED_SHARE
+        room = limits.task_memory(settings.current()) // SHARE
         spans = zip(cut, region, strict=True)
         nbytes = math.prod([sum(sizes[start:stop]) for sizes, (start, stop) in spans])
-        if nbytes * self.element <= room and covered <= 2 * len(every):
+        # Chunks that cannot be computed again would be held in an exchange, too.
+        limit = room if self.is_repeatable() else HELD * room
+        if nbytes * self.element <= limit and covered <= 2 * len(every):
             self.assemble(cut, region)
         else:
             exchange(self, room)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from darray.blocks import Chunks
-from darray.expr.positions import Positions, ordered
+from darray.blocks import Chunks, boundaries, chunk_count, grid_shape
+from darray.expr.positions import Positions, piece_numbers, stable_order
 from darray.lowering.calls import Pieces
 from darray.runtime.boxes import Box, index_of
 
@@ -202,16 +202,23 @@ class JoinParts:
 
 @dataclass(frozen=True, slots=True)
 class SortPositions:
-    """Order the positions of a chunk by the group of the source that they lie in."""
+    """Sort the positions of a chunk by the group of the source that they lie in."""
 
     picked: Picked
     groups: Chunks
 
-    def __call__(self) -> Positions:
-        """Where in the chunk each element belongs, and its position along each axis."""
+    def __call__(self) -> tuple[NDArray[Any], ...]:
+        """For each axis the positions, counted from the begin of their group."""
         positions = self.picked.flat()
-        order = ordered(positions, self.groups)
-        return (order, *[one[order] for one in positions])
+        numbers = piece_numbers(positions, self.groups)
+        order = stable_order(numbers, chunk_count(self.groups))
+        grid = np.unravel_index(numbers[order], grid_shape(self.groups))
+        found = []
+        for one, sizes, places in zip(positions, self.groups, grid, strict=True):
+            local = one[order] - np.asarray(boundaries(sizes))[places]
+            # They are held until all groups have been computed.
+            found.append(local.astype(np.int32) if max(sizes) < 2**31 else local)
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +231,6 @@ class Send:
 
     pieces: Pieces
     first: int
-    origin: tuple[int, ...]
     wants: tuple[tuple[int, int, int], ...]
 
     def __call__(self, *values: Any) -> tuple[NDArray[Any], ...]:
@@ -232,8 +238,8 @@ class Send:
         (source,) = self.pieces.compute(values)
         packets = []
         for value, start, stop in self.wants:
-            positions = tuple([one[start:stop] for one in values[value][1:]])
-            packets.append(taken(source, self.first, moved(positions, self.origin)))
+            positions = tuple([one[start:stop] for one in values[value]])
+            packets.append(taken(source, self.first, positions))
         return tuple(packets)
 
 
@@ -241,21 +247,24 @@ class Send:
 class Receive:
     """Put a chunk together from what the groups of the source sent.
 
-    The first value are the sorted positions, the others what was sent; ``packets`` holds for
-    each of them which item is meant, and which of the sorted positions it is for.
+    ``packets`` holds, for each value, which item of it is meant, and which of the sorted
+    positions it is for.
     """
 
     picked: Picked
+    groups: Chunks
     packets: tuple[tuple[int, int, int], ...]
 
-    def __call__(self, order: Positions, *sent: Any) -> NDArray[Any]:
+    def __call__(self, *sent: Any) -> NDArray[Any]:
         """The chunk."""
         first = self.picked.first
+        numbers = piece_numbers(self.picked.flat(), self.groups)
+        order = stable_order(numbers, chunk_count(self.groups))
         sample = sent[0][self.packets[0][0]]
-        shape = (*sample.shape[:first], order[0].size, *sample.shape[first + 1 :])
+        shape = (*sample.shape[:first], order.size, *sample.shape[first + 1 :])
         result = np.empty(shape, sample.dtype)
         for value, (item, start, stop) in zip(sent, self.packets, strict=True):
-            result[behind(first, order[0][start:stop])] = value[item]
+            result[behind(first, order[start:stop])] = value[item]
         return self.picked.shaped(result)
 
 
