@@ -171,7 +171,7 @@ class Conversions:
             )
         if self.dtype.kind not in "iuf":
             raise TypeError(f"round() has no meaning for a number of dtype {self.dtype}")
-        return round(self._scalar("int")) if ndigits is None else np.round(self, ndigits)
+        return round(self._scalar("int")[()]) if ndigits is None else np.round(self, ndigits)
 
     def __trunc__(self) -> int:
         return math.trunc(self._real())
@@ -193,7 +193,9 @@ class Conversions:
                 f"only 0-dimensional arrays can be converted to {name}, this one has shape "
                 f"{self.shape}"
             )
-        return self.collect()[()]
+        found = self.collect()
+        # A scalar is converted with a warning where an array without axes is refused.
+        return found[()] if self.is_scalar else found
 
     # A sequence
 

@@ -64,7 +64,7 @@ class Views:
 
     @real.setter
     def real(self: Any, value: Any) -> None:
-        self.real[...] = value
+        self.real[...] = value if hasattr(value, "dtype") else np.asarray(value)
 
     @property
     def imag(self: Any) -> Any:
@@ -79,7 +79,7 @@ class Views:
     def imag(self: Any, value: Any) -> None:
         if self.dtype.kind != "c":
             raise TypeError("array does not have imaginary part to set")
-        self.imag[...] = value
+        self.imag[...] = value if hasattr(value, "dtype") else np.asarray(value)
 
     def view(self: Any, dtype: Any = None, type: Any = None) -> Any:  # noqa: A002 - NumPy's name
         """View of the same elements, or of their bytes as another dtype of the same size.

@@ -69,7 +69,7 @@ def place(arr: Any, mask: Any, vals: Any) -> None:
         in_numpy(np.place, arr, mask, vals)
         return
     arr.check_writeable()
-    values = assigned(vals, arr.dtype)
+    values = _safely_assigned(vals, arr.dtype)
     arr.replace(flat_indexing.place(arr.expression, as_expression(mask), values))
 
 
@@ -89,7 +89,7 @@ def putmask(a: Any, mask: Any, values: Any) -> None:
         in_numpy(np.putmask, a, mask, values)
         return
     a.check_writeable()
-    given = assigned(values, a.dtype)
+    given = _safely_assigned(values, a.dtype)
     a.replace(flat_indexing.putmask(a.expression, as_expression(mask), given))
 
 
@@ -183,3 +183,13 @@ def put_along_axis(arr: Any, indices: Any, values: Any, axis: int | None) -> Non
     number = normalize_axis_index(axis, arr.ndim)
     key = along_axis(arr.shape, positions, number)
     arr.replace(advanced_indexing.write(arr.expression, key, given))
+
+
+def _safely_assigned(values: Any, dtype: np.dtype[Any]) -> Expression:
+    """`values` as elements of `dtype`, which arrays must be without loss, as NumPy has it here."""
+    given = getattr(values, "dtype", dtype)
+    if not np.can_cast(given, dtype, "safe"):
+        raise TypeError(
+            f"Cannot cast array data from {given!r} to {dtype!r} according to the rule 'safe'"
+        )
+    return assigned(values, dtype)

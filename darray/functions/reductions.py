@@ -11,6 +11,7 @@ from darray.dispatch import implements
 from darray.expr import building
 from darray.expr.nodes import Expression
 from darray.handle import DArray, argument_of, as_expression, write_results
+from darray.kernels.extrema import ArgExtremum
 from darray.kernels.mean_squares import MeanSquare
 from darray.kernels.reduction_table import REDUCTIONS, reduction_of
 from darray.kernels.reductions import NO_VALUE, Reduction
@@ -44,7 +45,14 @@ def reduced(
     if mean is not None:
         operand, reduction, mask = _about(operand, reduction, mean, mask)
     result = building.reduce(operand, reduction, axis, keep, mask)
-    return DArray.result_of(result) if out is None else write_results((result,), (out,))
+    if out is None:
+        return DArray.result_of(result)
+    if isinstance(reduction, ArgExtremum) and not np.can_cast(out.dtype, np.intp, "safe"):
+        raise TypeError(
+            f"Cannot cast array data from {out.dtype!r} to {np.dtype(np.intp)!r} according to "
+            "the rule 'safe'"
+        )
+    return write_results((result,), (out,))
 
 
 def _about(

@@ -216,10 +216,14 @@ def ravel(a: Any, order: str = "C") -> DArray:
     """
     array = handle_on(a)
     if (order or "C").upper() != "K":
-        return reshape(array, -1, order)
-    # The order of the elements in memory, if no axis ran backwards.
-    strides = array.layout().strides
-    return reshape(transpose(array, sorted(range(array.ndim), key=lambda i: -abs(strides[i]))), -1)
+        found = reshape(array, -1, order)
+    else:
+        # The order of the elements in memory, if no axis ran backwards.
+        strides = array.layout().strides
+        axes = sorted(range(array.ndim), key=lambda i: -abs(strides[i]))
+        found = reshape(transpose(array, axes), -1)
+    # Unlike a reshape, the result is contiguous.
+    return found if found.layout().flags.c_contiguous else found.copy()
 
 
 @implements(np.broadcast_to)

@@ -11,7 +11,7 @@ from darray.expr.nodes import Computed, Elementwise, Expression, Recut, View
 from darray.index_maps import IndexMap
 from darray.kernels.programs import Instruction, Operand, Program
 
-__all__ = ["Group", "Leaf", "fuse", "has_usable_chunks"]
+__all__ = ["Group", "Leaf", "as_it_is", "fuse", "has_usable_chunks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def has_usable_chunks(expression: Expression) -> bool:
 _FUSED = (Computed, Elementwise, View, Recut)
 
 # The same map object for arrays of one shape, which saves making it for every computation.
-_identity = lru_cache(maxsize=256)(IndexMap.identity)
+as_it_is = lru_cache(maxsize=256)(IndexMap.identity)
 
 
 # An expression that is wanted, seen through a map to the group's coordinates.
@@ -61,7 +61,7 @@ class _Fusing:
     """The state of one fusion; expressions are found again under the same map only."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        self.identity = _identity(shape)
+        self.identity = as_it_is(shape)
         # Maps that were composed, by value, so that equal maps are one object from here on.
         self.maps: dict[IndexMap, IndexMap] = {}
         self.found: dict[tuple[int, int], Operand] = {}

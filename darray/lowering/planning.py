@@ -39,7 +39,7 @@ from darray.lowering.calls import (
     Reducer,
     Write,
 )
-from darray.lowering.fusion import Group, Leaf, fuse, has_usable_chunks
+from darray.lowering.fusion import Group, Leaf, as_it_is, fuse, has_usable_chunks
 from darray.lowering.loads import Gather, Load, Read, Ready, Within, generate
 from darray.lowering.plans import Draft, Index, Kept, Need, Plan, Stage
 from darray.runtime import Task, limits, settings
@@ -371,7 +371,7 @@ class Planner:
             if id(margin) not in wholes:
                 node = leaf.expression
                 wholes[id(margin)] = self.gather(
-                    node, margin.hull, margin.wanted(node.chunks), leaf.index_map, needs
+                    node, margin.hull, margin.wanted(node.chunks), as_it_is(node.shape), needs
                 )
             part, source = margin.parts[place], margin.boxes[place]
             loads.append(Within(wholes[id(margin)], part, leaf.index_map, source))

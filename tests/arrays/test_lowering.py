@@ -219,3 +219,6 @@ def test_margins_of_a_stencil_are_gathered_once():
     summed = y[:-2, 1:-1] - y[2:, 1:-1].T.T + y[1:-1, :-2] * 2 + y[::-1][1:-1, 2:]
     expected = array[:-2, 1:-1] - array[2:, 1:-1] + array[1:-1, :-2] * 2 + array[::-1][1:-1, 2:]
     assert (summed.collect() == expected).all()
+    y[0] = array[0] = 7
+    turned = y[::-1, 1:] * y.T[:, :-1] - y[:, 1:]
+    assert (turned.collect() == array[::-1, 1:] * array.T[:, :-1] - array[:, 1:]).all()
