@@ -52,7 +52,11 @@ def call(
         if not isinstance(where, Expression):
             where = building.captured(np.asarray(where, dtype=bool))
     if not any(isinstance(one, Expression) for one in arguments):
-        arguments = (building.captured(np.asarray(arguments[0])), *arguments[1:])
+        # Not one of Python's numbers, if there is another: these adapt to the dtypes of the rest.
+        typed = [isinstance(one, np.generic) for one in arguments]
+        place = typed.index(True) if any(typed) else 0
+        made = building.captured(np.asarray(arguments[place]))
+        arguments = (*arguments[:place], made, *arguments[place + 1 :])
     return building.elementwise(ufunc, arguments, keywords, where, ufunc.nout)
 
 

@@ -187,7 +187,10 @@ def put_along_axis(arr: Any, indices: Any, values: Any, axis: int | None) -> Non
 
 def _safely_assigned(values: Any, dtype: np.dtype[Any]) -> Expression:
     """`values` as elements of `dtype`, which arrays must be without loss, as NumPy has it here."""
-    given = getattr(values, "dtype", dtype)
+    is_array = isinstance(values, np.ndarray) or (
+        isinstance(values, DArray) and not values.is_scalar
+    )
+    given = values.dtype if is_array else dtype
     if not np.can_cast(given, dtype, "safe"):
         raise TypeError(
             f"Cannot cast array data from {given!r} to {dtype!r} according to the rule 'safe'"
