@@ -312,10 +312,12 @@ def _peak(plan: Plan, threads: int, keepers: list[Expression]) -> int:
         for need in needs:
             consumers[need].append(place)
     missing = [len(needs) for needs in needed]
-    # What is kept is waited for to the end.
+    # What is kept is waited for to the end. So is all that the serial engine computes, which
+    # carries out a plan while it is handed over.
     stays = set(keepers)
     waited_for = [
-        len(one) + (draft.key[0] in stays) for one, draft in zip(consumers, drafts, strict=True)
+        len(one) + (_is_serial() or draft.key[0] in stays)
+        for one, draft in zip(consumers, drafts, strict=True)
     ]
     results = [_result_nbytes(draft, stage) for draft, stage in zip(drafts, stages, strict=True)]
     # Later stages go first, but for the engine that runs tasks as they come.
@@ -348,9 +350,12 @@ def _result_nbytes(draft: Draft, stage: Stage) -> int:
         return sum([partial_nbytes(member) for member, _ in node.members])
     if isinstance(draft.call, Combine) and not draft.call.is_last:
         return partial_nbytes(node)
-    if isinstance(node, Expression) and _is_place(index, grid_shape(node.chunks)):
+    if not isinstance(node, Expression):
+        return stage.memory
+    if _is_place(index, grid_shape(node.chunks)):
         return math.prod(box_shape(chunk_box(node.chunks, index))) * node.dtype.itemsize
-    return stage.memory
+    # Something on the way to a chunk.
+    return min(stage.memory, math.prod(largest(node.chunks)) * node.dtype.itemsize)
 
 
 def _is_place(index: Any, grid: tuple[int, ...]) -> bool:

@@ -132,6 +132,8 @@ def test_scipy_answers_where_the_result_is_no_denser(x, make):
         np.testing.assert_allclose(result.toarray(), PLAIN.mean() * SPARSE)
     np.testing.assert_array_equal(sparse @ x.T, SPARSE @ PLAIN.T)
     np.testing.assert_array_equal(x @ sparse.T, PLAIN @ SPARSE.T)
+    np.testing.assert_array_equal(sparse @ x[1], SPARSE @ PLAIN[1])
+    np.testing.assert_array_equal(x[:, 1] @ sparse, PLAIN[:, 1] @ SPARSE)
     np.testing.assert_array_equal(x.T @ sparse, PLAIN.T @ SPARSE)
 
 
