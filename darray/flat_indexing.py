@@ -22,6 +22,7 @@ from darray.runtime.boxes import Box, box_shape
 
 __all__ = [
     "at_flat",
+    "check_positions",
     "chosen",
     "diagonal",
     "diagonal_matrix",
@@ -48,16 +49,19 @@ def truth(operand: Expression) -> Expression:
     return building.astype(operand, np.dtype(bool))
 
 
+def check_positions(dtype: np.dtype[Any], mode: str) -> None:
+    """Raise what NumPy raises for positions of a dtype, and for a mode, that it does not know."""
+    np.take(np.zeros(1), np.zeros(0, dtype), mode=mode)  # type: ignore[call-overload]
+
+
 def positions_in(positions: NDArray[Any], length: int, mode: str) -> NDArray[np.intp]:
-    """Positions along an axis as `numpy.take` takes them, from 0.
+    """Positions along an axis as `numpy.take` takes them, from 0 where the mode is not "raise".
 
     Raises
     ------
-    TypeError, ValueError, IndexError
-        As `numpy.take` raises them.
+    IndexError
+        For any position in no elements at all.
     """
-    # NumPy itself says what it thinks of the dtype and of the mode.
-    np.take(np.zeros(1), np.zeros(0, positions.dtype), mode=mode)  # type: ignore[call-overload]
     exact = positions.astype(np.intp)
     if length == 0 and exact.size:
         raise IndexError("cannot do a non-empty take from an empty axes.")
@@ -112,6 +116,7 @@ def put(
 ) -> Expression:
     """Expression of `operand` after `numpy.put`."""
     size = math.prod(operand.shape)
+    check_positions(positions.dtype, mode)
     flat = positions_in(positions, size, mode).reshape(-1)
     if not math.prod(values.shape) or not flat.size:
         return operand

@@ -41,6 +41,13 @@ def positions_of(indices: Any) -> NDArray[Any]:
     return building.captured(np.asarray(indices)).array
 
 
+def taken_positions(indices: Any) -> NDArray[Any]:
+    """Positions as `numpy.take` and `numpy.put` take them: numbers of Python are cut off."""
+    if isinstance(indices, DArray | np.ndarray):
+        return positions_of(indices)
+    return np.array(indices, np.intp)
+
+
 def given_to(result: Expression, out: Any) -> Any:
     """A result, or `out` with the result in it."""
     return DArray.result_of(result) if out is None else write_results((result,), (out,))
@@ -48,6 +55,10 @@ def given_to(result: Expression, out: Any) -> Any:
 
 def taken(operand: Expression, positions: NDArray[Any], axis: int, mode: str) -> Expression:
     """Expression of `operand` at `positions` along one axis."""
+    if not all(operand.shape[:axis]):
+        # NumPy does not look at positions then.
+        shape = operand.shape[:axis] + positions.shape + operand.shape[axis + 1 :]
+        return building.captured(np.empty(shape, operand.dtype))
     exact = flat_indexing.positions_in(positions, operand.shape[axis], mode)
     place = exact if exact.ndim else int(exact)
     return advanced_indexing.read(operand, (*(slice(None),) * axis, place))
@@ -64,7 +75,8 @@ def take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "r
     array([ 9, 81])
     """
     operand = as_expression(a)
-    positions = positions_of(indices)
+    positions = taken_positions(indices)
+    flat_indexing.check_positions(positions.dtype, mode)
     if axis is not None:
         operand = flat_indexing.with_axes(operand)
         number = normalize_axis_index(axis, len(operand.shape))
@@ -201,12 +213,13 @@ def compress(condition: Any, a: Any, axis: Any = None, out: Any = None) -> Any:
         else:
             found = np.flatnonzero(advanced_indexing.held(mask))
             return given_to(flat_indexing.at_flat(operand, found), out)
+    operand = flat_indexing.with_axes(operand)
     number = normalize_axis_index(axis, len(operand.shape))
     (length,) = mask.shape
     lead = (slice(None),) * number
     if length > operand.shape[number]:
         found = np.flatnonzero(advanced_indexing.held(mask))
-        return given_to(advanced_indexing.read(operand, (*lead, found)), out)
+        return given_to(taken(operand, found, number, "raise"), out)
     if length < operand.shape[number]:
         operand = DArray.of(operand)[(*lead, slice(length))].expression
     return given_to(advanced_indexing.read(operand, (*lead, mask)), out)

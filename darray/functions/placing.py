@@ -12,7 +12,7 @@ from darray import advanced_indexing, flat_indexing
 from darray.dispatch import implements
 from darray.expr import building
 from darray.expr.nodes import Expression
-from darray.functions.indexing import along_axis, check_flat, positions_of
+from darray.functions.indexing import along_axis, check_flat, positions_of, taken_positions
 from darray.handle import DArray, as_expression, assigned
 
 __all__ = [
@@ -34,6 +34,15 @@ def in_numpy(function: Callable[..., Any], target: Any, *args: Any, **kwargs: An
     function(target, *values, **named)
 
 
+def check_safe(given: Any, dtype: np.dtype[Any]) -> None:
+    """Refuse an array that NumPy does not cast to `dtype` because that is not safe."""
+    is_array = isinstance(given, np.ndarray) or (isinstance(given, DArray) and not given.is_scalar)
+    if is_array and not np.can_cast(given.dtype, dtype, "safe"):
+        raise TypeError(
+            f"Cannot cast array data from {given.dtype!r} to {dtype!r} according to the rule 'safe'"
+        )
+
+
 @implements(np.put)
 def put(a: Any, ind: Any, v: Any, mode: str = "raise") -> None:
     """Write values at places in C order, as `numpy.put`.
@@ -50,7 +59,8 @@ def put(a: Any, ind: Any, v: Any, mode: str = "raise") -> None:
         in_numpy(np.put, a, ind, v, mode=mode)
         return
     a.check_writeable()
-    a.replace(flat_indexing.put(a.expression, positions_of(ind), assigned(v, a.dtype), mode))
+    check_safe(ind, np.dtype(np.intp))
+    a.replace(flat_indexing.put(a.expression, taken_positions(ind), assigned(v, a.dtype), mode))
 
 
 @implements(np.place)
@@ -69,7 +79,8 @@ def place(arr: Any, mask: Any, vals: Any) -> None:
         in_numpy(np.place, arr, mask, vals)
         return
     arr.check_writeable()
-    values = _safely_assigned(vals, arr.dtype)
+    check_safe(vals, arr.dtype)
+    values = assigned(vals, arr.dtype)
     arr.replace(flat_indexing.place(arr.expression, as_expression(mask), values))
 
 
@@ -89,7 +100,8 @@ def putmask(a: Any, mask: Any, values: Any) -> None:
         in_numpy(np.putmask, a, mask, values)
         return
     a.check_writeable()
-    given = _safely_assigned(values, a.dtype)
+    check_safe(values, a.dtype)
+    given = assigned(values, a.dtype)
     a.replace(flat_indexing.putmask(a.expression, as_expression(mask), given))
 
 
@@ -123,12 +135,8 @@ def copyto(dst: Any, src: Any, casting: Any = "same_kind", where: Any = True) ->
 
 def _mask(where: Any, shape: tuple[int, ...]) -> Expression:
     """``where=`` as a mask for an array of `shape`."""
+    check_safe(where, np.dtype(bool))
     mask = as_expression(where)
-    if not np.can_cast(mask.dtype, bool, "safe") and isinstance(where, DArray | np.ndarray):
-        raise TypeError(
-            f"Cannot cast array data from {mask.dtype!r} to dtype('bool') according to the rule "
-            "'safe'"
-        )
     try:
         return building.broadcast_to(flat_indexing.truth(mask), shape)
     except ValueError:
@@ -183,16 +191,3 @@ def put_along_axis(arr: Any, indices: Any, values: Any, axis: int | None) -> Non
     number = normalize_axis_index(axis, arr.ndim)
     key = along_axis(arr.shape, positions, number)
     arr.replace(advanced_indexing.write(arr.expression, key, given))
-
-
-def _safely_assigned(values: Any, dtype: np.dtype[Any]) -> Expression:
-    """`values` as elements of `dtype`, which arrays must be without loss, as NumPy has it here."""
-    is_array = isinstance(values, np.ndarray) or (
-        isinstance(values, DArray) and not values.is_scalar
-    )
-    given = values.dtype if is_array else dtype
-    if not np.can_cast(given, dtype, "safe"):
-        raise TypeError(
-            f"Cannot cast array data from {given!r} to {dtype!r} according to the rule 'safe'"
-        )
-    return assigned(values, dtype)
