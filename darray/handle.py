@@ -290,13 +290,9 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
         Examples
         --------
         >>> import darray as da
-        >>> print(da.arange(4).explain())
-        DArray (4,) int64, 32 B, 1 chunk: computed by the calling thread, without tasks
-        <BLANKLINE>
-        stage    tasks  chunk  a task holds  computes
-        collect      1  (4,)           64 B
-        <BLANKLINE>
-        ...
+        >>> plan = da.ones(4, blocks=2).sum().explain()
+        >>> print([(stage.name, stage.tasks) for stage in plan.stages])
+        [('sum', 2), ('sum of chunks', 1), ('collect', 1)]
         """
         return explain(self.expression)
 
