@@ -11,8 +11,10 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 from numpy.typing import NDArray
 
+from darray.advanced_indexing import held, read
 from darray.blocks import TARGET, BlocksLike, Shape, cut
 from darray.expr import building
+from darray.flat_indexing import at_flat
 from darray.handle import DArray
 from darray.random.drawing import Drawing, Drawn, Size, as_shape, generated, kept
 from darray.random.draws import Draws, Parameter, flat_positions
@@ -129,14 +131,10 @@ class Sampling(Drawing):
         *,
         blocks: BlocksLike = "auto",
     ) -> Drawn:
-        """Elements of an array in memory along `axis`, or integers below `a`.
+        """Elements of an array along `axis`, or integers below `a`.
 
-        Without replacement and with `p` all of them are drawn by one task.
-
-        Raises
-        ------
-        NotImplementedError
-            For a DArray `a`; draw from ``len(a)`` for the indices.
+        Without replacement and with `p` all of them are drawn by one task. Of a DArray the
+        indices are drawn now, and the elements are gathered when they are needed.
 
         Examples
         --------
@@ -148,12 +146,12 @@ class Sampling(Drawing):
         >>> set(rng.choice(["a", "b", "c"], size=100, p=[0.5, 0.5, 0.0]).tolist()) == {"a", "b"}
         True
         """
-        for one in (a, p):
-            if isinstance(one, DArray):
-                raise NotImplementedError(
-                    "choice() takes a population and probabilities in memory; for a DArray draw "
-                    "indices, rng.choice(len(x), ...), or collect it: np.asarray(x)"
-                )
+        if isinstance(p, DArray):
+            p = p.collect()
+        if isinstance(a, DArray):
+            if a.ndim:
+                return self._choice_of(a, size, replace, p, axis, shuffle, blocks)
+            a = int(a)
         values = a if np.ndim(a) == 0 else building.captured(np.asarray(a)).array
         shape = () if size is None else as_shape(size)
         is_empty = math.prod(shape) == 0
@@ -182,6 +180,22 @@ class Sampling(Drawing):
             return np.asarray(taken(()))[()]
         return make(taken, outer, values.dtype, blocks)
 
+    def _choice_of(
+        self,
+        array: DArray,
+        size: Size,
+        replace: bool,
+        p: Any,
+        axis: int,
+        shuffle: bool,
+        blocks: BlocksLike,
+    ) -> DArray:
+        """Elements of a DArray along `axis`."""
+        axis = normalize_axis_index(axis, array.ndim)
+        drawn = self.choice(array.shape[axis], size, replace, p, 0, shuffle)
+        positions = held(drawn.expression) if isinstance(drawn, DArray) else int(drawn)
+        return _gathered(array, axis, positions, blocks)
+
     def _indices(
         self,
         population: int,
@@ -204,15 +218,11 @@ class Sampling(Drawing):
         return _Weighted(sums, Draws(key, "random", (), (), shape, (), np.dtype(float)))
 
     def permutation(self, x: Any, axis: int = 0, *, blocks: BlocksLike = "auto") -> DArray:
-        """The integers below `x`, or an array in memory along `axis`, in random order.
+        """The integers below `x`, or an array along `axis`, in random order.
 
-        Parts of it are computed by themselves, on any worker. See `Permutation` for which
+        Parts of it are computed by themselves, on any worker; of a DArray the order is found
+        now, and the elements are gathered when they are needed. See `Permutation` for which
         permutations of more than 65,536 elements can come.
-
-        Raises
-        ------
-        NotImplementedError
-            For a DArray.
 
         Examples
         --------
@@ -222,10 +232,10 @@ class Sampling(Drawing):
         (0, 999999, 499999500000)
         """
         if isinstance(x, DArray):
-            raise NotImplementedError(
-                "permutation() of a DArray would move elements between all chunks, which is not "
-                "there yet; permute indices, rng.permutation(len(x)), or collect it: np.asarray(x)"
-            )
+            if x.ndim:
+                axis = normalize_axis_index(axis, x.ndim)
+                return _gathered(x, axis, self._order(x.shape[axis]), blocks)
+            x = int(x)
         if isinstance(x, int | np.integer):
             shape = (max(0, int(x)),)
             permutation = Permutation(self._bit_generator.next_key(), shape[0])
@@ -236,6 +246,12 @@ class Sampling(Drawing):
         permutation = Permutation(self._bit_generator.next_key(), length)
         taken = _Taken(array, axis, _Permuted(permutation, (length,)), 1)
         return generated(taken, array.shape, array.dtype, blocks)
+
+    def _order(self, length: int) -> NDArray[np.int64]:
+        """The integers below `length` in random order, as an array in memory."""
+        permutation = Permutation(self._bit_generator.next_key(), length)
+        drawn = _Permuted(permutation, (length,))
+        return held(generated(drawn, (length,), np.dtype(np.int64), "auto").expression)
 
     def permuted(
         self,
@@ -250,7 +266,7 @@ class Sampling(Drawing):
         Raises
         ------
         NotImplementedError
-            For a DArray without an axis, or of lines of many chunks.
+            For a DArray with an axis, of lines of many chunks.
 
         Examples
         --------
@@ -287,11 +303,10 @@ class Sampling(Drawing):
 
     def _permuted_flat(self, x: Any, blocks: BlocksLike) -> DArray:
         """All elements of `x` in random order."""
-        if isinstance(x, DArray):
-            raise NotImplementedError(
-                "permuted() of a DArray takes an axis, along which each line is put in random "
-                "order; for all elements collect it first: np.asarray(x)"
-            )
+        if isinstance(x, DArray) and x.ndim:
+            order = self._order(x.size).reshape(x.shape)
+            found = at_flat(x.expression, order)
+            return DArray.of(building.recut(found, x.chunks if blocks == "auto" else blocks))
         array = building.captured(np.asarray(x)).array
         if not array.ndim:
             raise TypeError("permuted(): an array without axes has no elements to order")
@@ -299,12 +314,9 @@ class Sampling(Drawing):
         return generated(_Raveled(array, permutation), array.shape, array.dtype, blocks)
 
     def shuffle(self, x: Any, axis: int = 0) -> None:
-        """Put a list or NumPy array in random order, in place and at once.
+        """Put a list or an array in random order along `axis`, in place.
 
-        Raises
-        ------
-        NotImplementedError
-            For a DArray.
+        Lists and NumPy arrays are shuffled at once; of a DArray the order is found now.
 
         Examples
         --------
@@ -313,10 +325,22 @@ class Sampling(Drawing):
         >>> da.random.default_rng(0).shuffle(deck)
         >>> sorted(deck) == list(range(10))
         True
+        >>> x = da.arange(10, blocks=5)
+        >>> da.random.default_rng(0).shuffle(x)
+        >>> sorted(x.tolist()) == list(range(10))
+        True
         """
         if isinstance(x, DArray):
-            raise NotImplementedError(
-                "shuffle() of a DArray would write to its elements, which is not there yet; make "
-                "a new array with rng.permutation(np.asarray(x)) or rng.permuted(x, axis=...)"
-            )
+            axis = normalize_axis_index(axis, x.ndim)
+            order = self._order(x.shape[axis])
+            x.replace(_gathered(x, axis, order, "auto").expression)
+            return
         self._stream().shuffle(x, axis)
+
+
+def _gathered(
+    array: DArray, axis: int, positions: NDArray[np.int64] | int, blocks: BlocksLike
+) -> DArray:
+    """The elements of `array` at positions along an axis, by default cut as it is."""
+    found = read(array.expression, (*(slice(None),) * axis, positions))
+    return DArray.result_of(found if blocks == "auto" else building.recut(found, blocks))

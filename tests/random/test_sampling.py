@@ -190,17 +190,45 @@ def test_shuffle_in_place(make):
     assert sorted(x) == list(range(100)) != list(x)
 
 
+CALLS = {
+    "permutation": lambda rng, x: rng.permutation(x, axis=1),
+    "permutation of one axis": lambda rng, x: rng.permutation(x[:, 0]),
+    "choice": lambda rng, x: rng.choice(x, size=(5, 2), axis=1),
+    "choice without replacement": lambda rng, x: rng.choice(x, 7, replace=False, axis=-1),
+    "choice by probabilities": lambda rng, x: rng.choice(x, 3, p=[0.5, 0.0, 0.5]),
+    "choice of one": lambda rng, x: rng.choice(x[0]),
+    "choice of one line": lambda rng, x: rng.choice(x, axis=1),
+    "permuted": lambda rng, x: rng.permuted(x),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_darrays_are_put_in_the_order_that_arrays_are(name):
+    plain = np.arange(60).reshape(3, 20) * 2
+    x = da.distribute(plain, da.Blocks(2, 6)) + 0
+    with running(engine="threads", threads=2):
+        found = CALLS[name](default_rng(3), x)
+        assert isinstance(found, da.DArray)
+        expected = np.asarray(CALLS[name](default_rng(3), plain))
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found.collect(), expected)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_shuffling_a_darray_in_place(axis):
+    plain = np.arange(60).reshape(6, 10)
+    x = da.distribute(plain, da.Blocks(2, 4))
+    view = x[1:]
+    assert default_rng(1).shuffle(x, axis) is None
+    np.testing.assert_array_equal(x.collect(), default_rng(1).permutation(plain, axis).collect())
+    assert x.chunks == ((2, 2, 2), (4, 4, 2))
+    np.testing.assert_array_equal(view.collect(), x.collect()[1:])
+    with pytest.raises(np.exceptions.AxisError):
+        default_rng(1).shuffle(x, 2)
+
+
 def test_what_darrays_cannot_do_yet_says_what_to_use():
     rng = default_rng(0)
-    x = da.arange(10)
-    with pytest.raises(NotImplementedError, match=r"rng.permutation\(len\(x\)\)"):
-        rng.permutation(x)
-    with pytest.raises(NotImplementedError, match="permutation"):
-        rng.shuffle(x)
-    with pytest.raises(NotImplementedError, match=r"rng.choice\(len\(x\)"):
-        rng.choice(x)
-    with pytest.raises(NotImplementedError, match="axis"):
-        rng.permuted(x)
     with pytest.raises(NotImplementedError, match="rechunk"):
         rng.permuted(da.zeros(10**6, blocks=10**5), axis=0)
     with pytest.raises(NotImplementedError, match="collect"):
