@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from numpy.typing import NDArray
 
 from darray.expr import building
-from darray.expr.nodes import Expression, Memory
+from darray.expr.nodes import Expression, Memory, Recut
 from darray.lowering import computing
 from darray.lowering.computing import DEEPEST, started
 from darray.view_steps import Step, written
 
-__all__ = ["Cell"]
+__all__ = ["Cell", "is_fleeting"]
 
 
 class Cell:
@@ -46,3 +47,46 @@ class Cell:
             target = step.of(target)
         target[...] = found
         self.expression = building.shared(self.shared, before.chunks)
+
+
+def is_fleeting(array: Any) -> bool:
+    """Whether nobody can ask for the values of an array again once the caller returns.
+
+    So it is with ``(a @ b).collect()``: only the call holds the array, and nothing else what it
+    is made of. CPython tells by its counts of references; False where it does not.
+
+    Parameters
+    ----------
+    array
+        The caller's argument.
+    """
+    count = sys.getrefcount
+    if count(array) > _HELD_BY_CALL or count(array._cell) > 2:
+        return False
+    # Each is held by what it is a part of, and while it is counted.
+    if count(array._cell.expression) > 2:
+        return False
+    node = array._cell.expression
+    return not isinstance(node, Recut) or count(node.operand) == 2
+
+
+class _Probe:
+    """Tells how many references there are to the argument of a function."""
+
+    def counted(self) -> int:
+        return _counted(self)
+
+
+def _counted(array: Any) -> int:
+    count = sys.getrefcount
+    return count(array)
+
+
+def _held_by_call() -> int:
+    """References to an argument that only the call holds; 0 if a variable adds none."""
+    probe = _Probe()
+    alone = _Probe().counted()
+    return alone if probe.counted() > alone else 0
+
+
+_HELD_BY_CALL = _held_by_call()

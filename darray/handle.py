@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from darray import advanced_indexing, foreign_operands
 from darray.block_grid import BlocksView
 from darray.blocks import Blocks, BlocksLike, Chunks, blocks_of
-from darray.cell import Cell
+from darray.cell import Cell, is_fleeting
 from darray.conversions import Conversions
 from darray.dispatch import FUNCTIONS
 from darray.expr import building, scans, ufuncs
@@ -282,7 +282,8 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
         >>> (da.arange(4, blocks=2) * 2).collect()
         array([0, 2, 4, 6])
         """
-        return computing.compute([self.expression])[0]
+        keeps = not is_fleeting(self)
+        return computing.compute([self.expression], keeps=keeps)[0]
 
     def explain(self) -> Explanation:
         """What computing the array would do: stages, tasks, bytes; nothing is computed.
@@ -551,7 +552,7 @@ def write_results(
         fitting.append(result)
     taken = [i for i, target in enumerate(out) if isinstance(target, np.ndarray)]
     # Not straight into the targets, which the results may be read from.
-    values = computing.compute([fitting[i] for i in taken]) if taken else []
+    values = computing.compute([fitting[i] for i in taken], keeps=False) if taken else []
     for i, array in zip(taken, values, strict=True):
         out[i][...] = array
     written: list[Any] = []

@@ -55,12 +55,15 @@ class Expression:
     is_coarse : bool
         Whether it is computed in chunks that may be larger than those of the array that is
         made of it, but are not large.
+    goes_straight : bool
+        Whether its chunks can be computed in their places in an array.
     weight : int
         What a step adds to the depth.
     """
 
     is_dear: ClassVar[bool] = False
     is_coarse: ClassVar[bool] = False
+    goes_straight: ClassVar[bool] = False
     weight: ClassVar[int] = 1
 
     shape: Shape

@@ -44,6 +44,8 @@ class Contract(Expression):
     """
 
     is_dear: ClassVar[bool] = True
+    is_coarse: ClassVar[bool] = True
+    goes_straight: ClassVar[bool] = True
     # Each is a pass of its own over all that is pending below it.
     weight: ClassVar[int] = 16
 

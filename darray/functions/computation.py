@@ -6,6 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from darray.cell import is_fleeting
 from darray.handle import DArray, as_expression
 from darray.lowering import computing
 
@@ -35,7 +36,8 @@ def collect(array: Any) -> NDArray[Any]:
     >>> da.collect(da.ones(2) + 1)
     array([2., 2.])
     """
-    return compute(array)[0]
+    keeps = not isinstance(array, DArray) or not is_fleeting(array)
+    return computing.compute([as_expression(array)], keeps=keeps)[0]
 
 
 def map_blocks(function: Any, array: Any, *others: Any, **keywords: Any) -> DArray:

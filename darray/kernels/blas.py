@@ -113,9 +113,9 @@ def raised_errors() -> tuple[str, ...]:
 def add_product(c: NDArray[Any], a: NDArray[Any], b: NDArray[Any], adds: bool) -> None:
     """Do ``c += a @ b``, or without `adds` ``c[...] = a @ b``, with the interpreter let go.
 
-    The arrays are matrices of one dtype for which `has_gemm` holds, without empty axes; `c` is
-    C-contiguous and shares no memory with the others. These may lie in memory by rows or by
-    columns, with gaps between them; what lies otherwise is copied first.
+    The arrays are matrices of one dtype for which `has_gemm` holds, without empty axes; `c`
+    lies in memory by rows and shares none with the others. These may lie by rows or by columns,
+    with gaps between them; what lies otherwise is copied first.
 
     Examples
     --------
@@ -134,7 +134,8 @@ def add_product(c: NDArray[Any], a: NDArray[Any], b: NDArray[Any], adds: bool) -
     a, a_flag, a_step = _laid_out(a)
     b, b_flag, b_step = _laid_out(b)
     (m, k), n = a.shape, b.shape[1]
-    sizes = [ctypes.c_int(size) for size in (n, m, k, b_step, a_step, c.shape[1])]
+    c_step = c.strides[0] // c.itemsize if m > 1 else n
+    sizes = [ctypes.c_int(size) for size in (n, m, k, b_step, a_step, c_step)]
     n_at, m_at, k_at, b_at, a_at, c_at = map(ctypes.addressof, sizes)
     scale, before = ctypes.addressof(one), ctypes.addressof(one if adds else zero)
     # BLAS counts by columns, where rows are what columns are here: c.T = b.T @ a.T.

@@ -21,19 +21,33 @@ __all__ = ["Accumulator", "Contraction", "calls_gemm"]
 LARGE = 2**18
 
 
+@dataclass(frozen=True, slots=True)
 class Accumulator:
     """An array that the tasks of a chain add to, one after another.
 
-    Tasks hand arrays on read-only; inside this they stay writable. Nobody else has it.
+    Tasks hand arrays on read-only; inside this they stay writable. Nobody else has it, or
+    where ``is_placed`` it is a part of the caller's array.
     """
 
-    __slots__ = ("array",)
+    array: NDArray[Any]
+    is_placed: bool
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.array: NDArray[Any] = np.empty(shape, dtype)
+    @classmethod
+    def at(
+        cls, place: NDArray[Any] | None, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> Accumulator:
+        """One in the caller's array, if there is a `place`, or of its own."""
+        if place is not None:
+            return cls(place, True)
+        return cls(np.empty(shape, dtype), False)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds, the caller's not counted."""
+        return 0 if self.is_placed else self.array.nbytes
 
 
-register_measure(Accumulator, lambda accumulator: int(accumulator.array.nbytes))
+register_measure(Accumulator, lambda accumulator: int(accumulator.nbytes))
 
 
 def calls_gemm(dtype: np.dtype[Any], rows: int, columns: int, depth: int) -> bool:
@@ -56,6 +70,8 @@ class Contraction:
     ----------
     batch, inner : int
         How many axes are batch axes, and are summed over.
+    dtype : numpy.dtype
+        That of the result.
     name : str
         The function that floating-point errors are said to be of.
     errors, ledger, origin
@@ -64,6 +80,7 @@ class Contraction:
 
     batch: int
     inner: int
+    dtype: np.dtype[Any]
     name: str
     errors: ErrorState
     ledger: Ledger
@@ -110,9 +127,12 @@ class Contraction:
         with recording(self.errors, self.ledger, self.origin, self.name):
             np.add(total, other, out=total)
 
-    def finished(self, total: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """The result, rounded to `dtype`."""
-        if total.dtype == dtype:
+    def result(self, accumulator: Accumulator) -> NDArray[Any] | None:
+        """The sums, rounded to the dtype of the result; None where they are in their place."""
+        total = accumulator.array
+        if accumulator.is_placed:
+            return None
+        if total.dtype == self.dtype:
             return total
         with recording(self.errors, self.ledger, self.origin, self.name):
-            return total.astype(dtype)
+            return total.astype(self.dtype)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darray.blocks import chunk_box, chunk_count, grid_shape
-from darray.expr.nodes import Computed, Expression, Memory
+from darray.expr.nodes import Computed, Expression, Memory, Recut
 from darray.io.formats import Target
 from darray.kernels import cpu
 from darray.kernels.programs import Program
@@ -55,9 +55,11 @@ SMALL_CHUNK = 2**16
 
 
 def compute(
-    nodes: Sequence[Expression], outs: Sequence[NDArray[Any]] | None = None
+    nodes: Sequence[Expression], outs: Sequence[NDArray[Any]] | None = None, keeps: bool = True
 ) -> list[NDArray[Any]]:
     """Values of expressions as fresh arrays, computed together; also written into `outs`.
+
+    Without `keeps` nobody will ask for the values of these expressions again.
 
     Raises
     ------
@@ -79,7 +81,7 @@ def compute(
             if isinstance(node, Memory):
                 out[...] = node.array
             else:
-                planner.fill(node, out)
+                planner.fill(node, out, keeps and _can_stay(node))
         plan = planner.run()
     _run(planner, plan)
     return results
@@ -360,6 +362,15 @@ def _worth_keeping(planner: Planner) -> list[Any]:
         return dear
     room = limits.task_memory(settings.current())
     return [node for node, nbytes in zip(dear, sizes, strict=True) if KEPT_SHARE * nbytes < room]
+
+
+def _can_stay(node: Expression) -> bool:
+    """Whether the chunks of `node`, if it could go without, are small enough to be kept."""
+    base = node.operand if isinstance(node, Recut) else node
+    nbytes = math.prod(node.shape) * node.dtype.itemsize
+    if not base.goes_straight or nbytes <= SMALL_CHUNK:
+        return True
+    return KEPT_SHARE * nbytes < limits.task_memory(settings.current())
 
 
 def _complete(nodes: list[Any], planner: Planner) -> list[Expression]:

@@ -21,9 +21,9 @@ from darray.lowering.fusion import Group, Leaf, fuse, is_fused
 from darray.lowering.planning import Planner, plans
 from darray.lowering.plans import Draft, Index, Key, Need, Stage
 from darray.runtime import limits, settings
-from darray.runtime.boxes import Box, box_shape
+from darray.runtime.boxes import Box, box_shape, index_of
 
-__all__ = ["AddProducts", "JoinSums"]
+__all__ = ["AddProducts", "Done", "JoinSums"]
 
 _ONE = slice(0, 1, 1)
 
@@ -35,36 +35,35 @@ _AS_IT_IS = Program.assemble([], [(0, None)])
 class AddProducts:
     """Add the products of some panels to a tile; one link of a chain.
 
-    The first link makes the accumulator, the others are given it as their first value. The
-    last link of a tile's only chain gives the tile.
+    The first link makes the accumulator, or has a `place` for it in the caller's array; the
+    others are given it as their first value. The last link of a tile's only chain gives what
+    its accumulator gives.
     """
 
     panels: tuple[tuple[Pieces, Pieces], ...]
     contraction: Contraction
     shape: tuple[int, ...]
-    result: Any
     is_first: bool
     is_last: bool
     is_alone: bool
+    place: NDArray[Any] | None = None
 
-    def __call__(self, *values: Any) -> Accumulator | NDArray[Any]:
+    def __call__(self, *values: Any) -> Accumulator | NDArray[Any] | None:
         """The accumulator with the products added, or the tile."""
         contraction = self.contraction
         mode = "add"
         if self.is_first:
             mode = "only" if self.is_alone else "first"
-        accumulator = None if self.is_first else values[0]
+        accumulator: Accumulator | None = None if self.is_first else values[0]
         for left, right in self.panels:
             (a,) = left.compute(values)
             (b,) = right.compute(values)
             if accumulator is None:
-                accumulator = Accumulator(self.shape, a.dtype)
+                accumulator = Accumulator.at(self.place, self.shape, a.dtype)
             contraction.add(accumulator.array, a, b, mode)
             mode = "add"
         assert accumulator is not None
-        if not self.is_last:
-            return accumulator  # type: ignore[no-any-return]
-        return contraction.finished(accumulator.array, self.result)
+        return contraction.result(accumulator) if self.is_last else accumulator
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +71,35 @@ class JoinSums:
     """Add what a chain gives to what those before it gave; the last of a tile gives the tile."""
 
     contraction: Contraction
-    result: Any
     is_last: bool
 
-    def __call__(self, total: Accumulator, other: Accumulator) -> Accumulator | NDArray[Any]:
+    def __call__(self, total: Accumulator, other: Accumulator) -> Accumulator | NDArray[Any] | None:
         """The sum of both, in the first accumulator, or the tile."""
         self.contraction.join(total.array, other.array)
-        return self.contraction.finished(total.array, self.result) if self.is_last else total
+        return self.contraction.result(total) if self.is_last else total
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """End a computation when a tile is in its place."""
+
+    def __call__(self, *values: Any) -> None:
+        """Do nothing."""
 
 
 @plans(Contract)
 def contract(planner: Planner, node: Contract, indices: list[Index]) -> None:
     """Plan tiles of a product: chains of links, each of which adds some panels."""
-    _Contracting(planner, node).plan(indices)
+    place = planner.places.pop(node, None)
+    contracting = _Contracting(planner, node)
+    if place is not None:
+        if not indices and contracting.fits(place):
+            contracting.plan([index for index, _ in iterate_boxes(node.chunks)], place)
+            return
+        # Others need it, too.
+        planner.fill(node, place)
+        indices = list(planner.wanted[node])
+    contracting.plan(indices)
 
 
 class _Contracting:
@@ -102,53 +117,88 @@ class _Contracting:
         self.n = math.prod(tile[self.middle :])
         self.k = math.prod(largest(node.panels))
         self.contraction = Contraction(
-            *(node.batch, len(node.panels), node.name),
+            *(node.batch, len(node.panels), node.dtype, node.name),
             *(node.errors, planner.plan.ledger, node.serial),
         )
         self.by_columns = math.prod(node.left.shape) < math.prod(node.right.shape)
         self.groups = self.sources()
 
-    def plan(self, indices: list[Index]) -> None:
-        """Add the stages; links further along a chain come first, to finish what is begun."""
+    def fits(self, place: NDArray[Any]) -> bool:
+        """Whether the tiles of `place` can be added to where they lie."""
+        axes = (self.middle - self.node.batch, len(self.node.shape) - self.middle)
+        return place.dtype == self.node.left.dtype and max(axes) <= 1
+
+    def plan(self, indices: list[Index], place: NDArray[Any] | None = None) -> None:
+        """Add the stages; links further along a chain come first, to finish what is begun.
+
+        With `place` the tiles are left there, and kept nowhere else.
+        """
         node = self.node
         depth = math.prod([sum(sizes) for sizes in node.panels])
         links = links_of(tile_cost(self.batch, self.m, self.n, depth), len(self.boxes))
         runs = [_runs(run, -(-links // node.chains)) for run in _runs(self.boxes, node.chains)]
-        is_alone = len(self.boxes) == 1
         # SciPy is imported here, not by the first task, if it is needed.
-        is_gemm = not is_alone and calls_gemm(node.left.dtype, self.m, self.n, self.k)
+        is_gemm = len(self.boxes) > 1 and calls_gemm(node.left.dtype, self.m, self.n, self.k)
         nbytes = self.nbytes(is_gemm)
-        stages = [self.stage(nbytes)]
-        stages += [self.stage(nbytes - self.tile_nbytes) for _ in range(1, max(map(len, runs)))]
+        links_nbytes = [nbytes] + [nbytes - self.tile_nbytes] * (max(map(len, runs)) - 1)
+        stages = [self.stage(one) for one in links_nbytes]
         # What joins chains lets go of more than it makes, so it must never wait for memory.
         joins = [self.stage(1) for _ in runs[1:]]
+        ended = None if place is None else self.stage(1, math.inf)
+        number = next(self.planner.arrivals)
         for index in self.ordered(indices):
-            box = chunk_box(node.chunks, index)
-            ends: list[Need] = []
-            for number, chain in enumerate(runs):
-                key: Key | None = None
-                for step, boxes in enumerate(chain):
-                    gives_tile = not joins and step == len(chain) - 1
-                    needs: list[Need] = [] if key is None else [key]
-                    panels = tuple([self.panel(box, summed, needs) for summed in boxes])
-                    call = AddProducts(
-                        *(panels, self.contraction, box_shape(box), node.dtype),
-                        *(key is None, gives_tile, is_alone),
-                    )
-                    key = (node, index if gives_tile else (index, number, step))
-                    stages[step].drafts.append(Draft(key, call, needs))
-                if key is not None:
-                    ends.append(key)
-            for number, joins_two in enumerate(joins, 1):
-                is_last = number == len(joins)
-                join = JoinSums(self.contraction, node.dtype, is_last)
-                key = (node, index if is_last else (index, number))
-                joins_two.drafts.append(Draft(key, join, [ends[0], ends[number]]))
-                ends[0] = key
+            ends = [self.chain(index, run, i, stages, place) for i, run in enumerate(runs)]
+            end = self.joined(index, ends, joins)
+            if ended is not None:
+                ended.drafts.append(Draft((number, index), Done(), [end]))
 
-    def stage(self, nbytes: int) -> Stage:
+    def chain(
+        self,
+        index: Index,
+        run: list[list[Box]],
+        number: int,
+        stages: list[Stage],
+        place: NDArray[Any] | None,
+    ) -> Need:
+        """Add the links of one chain of a tile, stage by stage; the key of the last."""
+        node = self.node
+        box = chunk_box(node.chunks, index)
+        # Of several chains only the first adds up in the caller's array.
+        own = None if place is None or number else place[index_of(box)]
+        key: Key = (node, index)
+        for step, boxes in enumerate(run):
+            is_first, is_last = step == 0, step == len(run) - 1 and node.chains == 1
+            needs: list[Need] = [] if is_first else [key]
+            panels = tuple([self.panel(box, summed, needs) for summed in boxes])
+            call = AddProducts(
+                panels,
+                self.contraction,
+                box_shape(box),
+                is_first=is_first,
+                is_last=is_last,
+                is_alone=len(self.boxes) == 1,
+                place=own if is_first else None,
+            )
+            key = (node, index if is_last else (index, number, step))
+            stages[step].drafts.append(Draft(key, call, needs))
+        return key
+
+    def joined(self, index: Index, ends: list[Need], joins: list[Stage]) -> Need:
+        """Add what joins the chains of a tile, one after another; the key of the last."""
+        end = ends[0]
+        for number, stage in enumerate(joins, 1):
+            is_last = number == len(joins)
+            key = (self.node, index if is_last else (index, number))
+            call = JoinSums(self.contraction, is_last)
+            stage.drafts.append(Draft(key, call, [end, ends[number]]))
+            end = key
+        return end
+
+    def stage(self, nbytes: int, serial: float | None = None) -> Stage:
         """Add a stage whose tasks hold `nbytes` bytes."""
-        stage = Stage(self.node.name, self.node.serial, 1, lambda: 1, max(0, nbytes - 1))
+        serial = self.node.serial if serial is None else serial
+        name = "collect" if serial == math.inf else self.node.name
+        stage = Stage(name, serial, 1, lambda: 1, max(0, nbytes - 1))
         self.planner.plan.stages.append(stage)
         return stage
 

@@ -108,6 +108,8 @@ class Planner:
         self.current: Any = None
         # Bytes of chunks that wait for their turn in products.
         self.waiting = 0
+        # Arrays in which expressions are computed straight away, none of them kept.
+        self.places: dict[Expression, NDArray[Any]] = {}
         # Whether tasks read the memory of an array that its owner may change.
         self.reads_shared = False
         # The chunks that writes touch: their places along each axis.
@@ -157,11 +159,15 @@ class Planner:
 
     # One kind of expression each
 
-    def fill(self, node: Expression, out: NDArray[Any] | Target) -> None:
-        """Ask that `out` be filled with `node`."""
+    def fill(self, node: Expression, out: NDArray[Any] | Target, keeps: bool = True) -> None:
+        """Ask that `out` be filled with `node`, whose chunks may stay with it if `keeps`."""
         if isinstance(node, Recut) and node.operand.is_coarse and isinstance(out, np.ndarray):
             # Its own chunks are many more, and are copied from these.
             node = node.operand
+        if isinstance(out, np.ndarray) and not keeps and self.goes_straight(node):
+            self.places[node] = out
+            self.want(node, node.serial, ())
+            return
         group = fuse([node], node.shape)
         if isinstance(out, np.ndarray):
             stage = self.stage("collect", math.inf, group, node)
@@ -178,6 +184,10 @@ class Planner:
                 Fill(pieces, out, box) if isinstance(out, np.ndarray) else Write(pieces, out, box)
             )
             stage.drafts.append(Draft((name, index), call, needs))
+
+    def goes_straight(self, node: Expression) -> bool:
+        """Whether `node` can be computed in its place in an array that is filled with it."""
+        return node.goes_straight and node not in self.places and not has_usable_chunks(node)
 
     def evaluate(self, node: Expression, indices: list[Index]) -> None:
         """Plan chunks of an expression that one program computes."""

@@ -166,3 +166,62 @@ def test_operands_that_do_not_fit_are_computed_as_often_as_they_are_used(limited
 def test_chunks_that_do_not_fit_are_computed_panel_by_panel(limited):
     x = Counted().array((20, 1_000_000), (20, 1_000_000)) + 1
     np.testing.assert_array_equal((x @ np.ones(1_000_000)).collect(), np.full(20, 3e6))
+
+
+@pytest.mark.usefixtures("engine", "small_tiles")
+@pytest.mark.parametrize("dtype", ["f8", "f2", "i8", "c8"])
+def test_products_go_straight_into_the_result_where_nobody_can_ask_again(dtype):
+    rng = np.random.default_rng(3)
+    a, b = rng.integers(0, 4, (2, 9, 11)).astype(dtype)
+    x, y = da.distribute(a, da.Blocks(4, 3)), da.distribute(b.T, da.Blocks(5, 2))
+    for call in (
+        lambda p, q: p @ q,
+        lambda p, q: p[0] @ q,
+        lambda p, q: p @ q[:, 1],
+        lambda p, q: np.dot(p[0], q[:, 1]),
+        lambda p, q: np.vecdot(p, q.T),
+        lambda p, q: np.tensordot(p.reshape(9, 11, 1), q, ([1], [0])),
+        lambda p, q: p[:1].reshape(1, 1, 11) @ q.reshape(1, 11, 9),
+    ):
+        held = call(x, y)
+        kept = held.collect()
+        np.testing.assert_array_equal(kept, call(a, b.T))
+        for straight in (call(x, y).collect(), da.collect(call(x, y))):
+            assert straight.flags.writeable
+            assert straight.flags.c_contiguous
+            assert (straight.tobytes(), straight.shape) == (kept.tobytes(), kept.shape)
+        out = np.empty(held.shape, dtype)
+        if out.ndim == 2:
+            np.testing.assert_array_equal(np.matmul(x, y, out=out), kept)
+
+
+@pytest.mark.usefixtures("engine")
+def test_what_a_handle_reaches_stays():
+    counted = Counted()
+    x = counted.array((8, 8), (4, 4))
+
+    def calls(array):
+        counted.calls.clear()
+        array.collect()
+        return len(counted.calls)
+
+    held = x @ x
+    assert calls(held) > 0
+    assert calls(held) == calls(held.T) == calls(held + 1) == calls(held.rechunk(3)) == 0
+    view = (x @ x)[1:]
+    assert calls(view) > 0
+    assert calls(view) == calls(view[1:]) == 0
+    pending = (x @ x) + 1
+    assert calls(pending) > 0
+    assert calls(pending * 2) == 0
+    assert calls(x @ x) == calls(x @ x) > 0
+
+
+@pytest.mark.usefixtures("engine", "small_tiles")
+def test_a_product_that_is_wanted_twice_at_once():
+    a = np.arange(35.0).reshape(5, 7) % 4
+    x = da.distribute(a, 3)
+    first, second, total = da.compute(x @ x.T, (gram := x @ x.T), gram.sum())
+    np.testing.assert_array_equal(first, a @ a.T)
+    np.testing.assert_array_equal(second, a @ a.T)
+    assert total == (a @ a.T).sum()
