@@ -180,11 +180,17 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
         if not self._writeable:
             raise ValueError("assignment destination is read-only: assign to a copy, x.copy()")
 
+    def shows_same(self, other: DArray) -> bool:
+        """Whether both are the same view of the same array."""
+        return self._cell is other._cell and self._steps == other._steps
+
     def __setitem__(self, key: Any, value: Any) -> None:
         self.check_writeable()
         if is_basic(key) or self.names_fields(key):
             target = self.selected(key)
-            target.replace(building.fitted(assigned(value, target.dtype), target.shape))
+            # Python ends `x[key] += 1` with an assignment of what was changed already to itself.
+            if not (isinstance(value, DArray) and value.shows_same(target)):
+                target.replace(building.fitted(assigned(value, target.dtype), target.shape))
             return
         values = assigned(value, self.dtype)
         self.replace(advanced_indexing.write(self.expression, parts_of(key), values))
