@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from darray.expr import building
 from darray.expr.nodes import Expression, Memory, Recut
 from darray.lowering import computing
+from darray.lowering.advancing import note
 from darray.lowering.computing import DEEPEST, started
 from darray.view_steps import Step, written
 
@@ -25,7 +26,7 @@ class Cell:
         The caller's array of which this one is a view, as `wrap` makes it.
     """
 
-    __slots__ = ("expression", "shared")
+    __slots__ = ("__weakref__", "expression", "shared")
 
     def __init__(self, expression: Expression, shared: NDArray[Any] | None = None) -> None:
         self.expression = expression if expression.depth <= DEEPEST else started(expression)
@@ -35,7 +36,10 @@ class Cell:
         """Let the view after `steps` show `values` from now on."""
         if self.shared is None:
             expression = written(self.expression, steps, values)
-            self.expression = expression if expression.depth <= DEEPEST else started(expression)
+            self.expression = expression
+            note(self)
+            if expression.depth > DEEPEST:
+                self.expression = started(expression)
             return
         found = computing.compute([values])[0]
         before = self.expression

@@ -77,8 +77,9 @@ class Expression:
         """Find the depth."""
         depth = -self.weight
         for operand in self.operands:
-            if operand.depth > depth:
-                depth = 0 if operand.kept is not None else operand.depth
+            found = 0 if operand.kept is not None else operand.depth
+            if found > depth:
+                depth = found
         object.__setattr__(self, "depth", depth + self.weight)
 
     @property

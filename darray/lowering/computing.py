@@ -19,7 +19,9 @@ from darray.kernels import cpu
 from darray.kernels.programs import Program
 from darray.kernels.warnings_ledger import Ledger
 from darray.lowering import (
+    advancing,
     collector,
+    keeping,
     registered,  # noqa: F401 - what plans each kind of expression
 )
 from darray.lowering.fusion import fuse, has_usable_chunks
@@ -47,6 +49,9 @@ __all__ = [
 # What a computation leaves with an expression takes less than this share of the memory.
 KEPT_SHARE = 4
 
+# All that computations leave with expressions takes no more than this share.
+KEPT_IN_ALL = 2
+
 # A chain of pending steps that is longer than this is started by itself.
 DEEPEST = 256
 
@@ -72,6 +77,7 @@ def compute(
         result = compute_at_once(nodes[0])
         if result is not None:
             return [result]
+    advance(nodes, collects=True)
     planner = Planner()
     results = []
     with collector.paused():
@@ -149,6 +155,7 @@ def persist(nodes: Sequence[Expression]) -> list[Expression]:
 
     These let go of what they are computed from as soon as all chunks are there.
     """
+    advance(nodes)
     planner = Planner()
     with collector.paused():
         for node in nodes:
@@ -165,31 +172,67 @@ def persist(nodes: Sequence[Expression]) -> list[Expression]:
     return [_going_on(node) for node in nodes]
 
 
+def advance(
+    nodes: Sequence[Expression], through_parts: bool = False, collects: bool = False
+) -> None:
+    """Start those arrays, changed by statements, that take steps which `nodes` take too.
+
+    Which, says `advancing.sharing`. Nothing is started that would not fit, with the others,
+    into what may be kept unasked.
+    """
+    arrays = advancing.sharing(nodes, through_parts, collects)
+    if not arrays or _is_within_a_task():
+        return
+    before = [array.expression for array in arrays]
+    fitting = _fitting(before)
+    started_now = dict(zip(fitting, _start(fitting), strict=True)) if fitting else {}
+    for array, node in zip(arrays, before, strict=True):
+        if node in started_now and array.expression is node:
+            array.expression = started_now[node]
+
+
 def started(node: Expression) -> Expression:
-    """`node`, or where it is deep and fits in memory, its computation, which is started.
+    """`node`, or where it is too deep and fits in memory, its computation, which is started.
 
     Programs that build one step on another would otherwise compute, and hold, all of them at
-    the end. Waits for what was started before, so that no more than two such computations of
-    a chain are held.
+    the end.
     """
-    room = limits.task_memory(settings.current())
-    if (
-        node.depth <= DEEPEST
-        or KEPT_SHARE * math.prod(node.shape) * node.dtype.itemsize > room
-        or _is_within_a_task()
-    ):
+    if KEPT_SHARE * nbytes_of(node) > limits.task_memory(settings.current()) or _is_within_a_task():
         return node
+    # First what changes, since other results are computed from the same.
+    advance([node], through_parts=True)
+    if node.kept is None:
+        advancing.measure_depth(node)
+        if node.depth <= DEEPEST:
+            return node
+        return _start([node])[0]
+    return _going_on(node)
+
+
+def _start(nodes: Sequence[Expression]) -> list[Expression]:
+    """Start the computation of `nodes`, together; the expressions to go on with.
+
+    Waits for what was started before, so that no more than two such computations of a chain
+    are held.
+    """
     planner = Planner()
     with collector.paused():
-        planner.want_all(node)
+        for node in nodes:
+            planner.want_all(node)
         plan = planner.run()
     for kept in planner.kept_used.values():
         earlier = [one for one in kept.chunks.values() if isinstance(one, Task)]
         current_engine().wait(earlier, None)
-    carry_out(plan, _complete([node, *_worth_keeping(planner)], planner), wait=False)
-    if planner.reads_shared:
-        current_engine().wait(chunk_tasks(node), None)
-    return _going_on(node)
+    carry_out(plan, _complete([*nodes, *_worth_keeping(planner)], planner), wait=False)
+    for node in nodes:
+        if planner.reads_shared:
+            current_engine().wait(chunk_tasks(node), None)
+    return [_going_on(node) for node in nodes]
+
+
+def nbytes_of(node: Expression) -> int:
+    """Bytes of all elements of an expression."""
+    return math.prod(node.shape) * node.dtype.itemsize
 
 
 def _is_within_a_task() -> bool:
@@ -356,12 +399,24 @@ def keepers(planner: Planner) -> list[Expression]:
 
 def _worth_keeping(planner: Planner) -> list[Any]:
     """Expressions of a plan that are dear to compute again, and small enough to be kept."""
-    dear = [node for node in planner.wanted if isinstance(node, Expression) and node.is_dear]
-    sizes = [math.prod(node.shape) * node.dtype.itemsize for node in dear]
+    return _fitting(
+        [node for node in planner.wanted if isinstance(node, Expression) and node.is_dear]
+    )
+
+
+def _fitting(nodes: list[Expression]) -> list[Expression]:
+    """Those of `nodes` that are small enough to be kept unasked, with what is kept already."""
+    sizes = [nbytes_of(node) for node in nodes]
     if max(sizes, default=0) <= SMALL_CHUNK:
-        return dear
+        return nodes
     room = limits.task_memory(settings.current())
-    return [node for node, nbytes in zip(dear, sizes, strict=True) if KEPT_SHARE * nbytes < room]
+    left = room // KEPT_IN_ALL - keeping.held()
+    fitting = []
+    for node, nbytes in zip(nodes, sizes, strict=True):
+        if nbytes <= SMALL_CHUNK or (KEPT_SHARE * nbytes < room and nbytes <= left):
+            fitting.append(node)
+            left -= nbytes
+    return fitting
 
 
 def _can_stay(node: Expression) -> bool:
@@ -382,4 +437,6 @@ def _keep(node: Expression, plan: Plan, values: Mapping[Key, Any]) -> None:
     chunks: dict[Index, Any] = {
         index: values[node, index] for index in np.ndindex(*grid_shape(node.chunks))
     }
-    object.__setattr__(node, "kept", Kept(chunks, tuple(plan.ledgers)))
+    kept = Kept(chunks, tuple(plan.ledgers))
+    object.__setattr__(node, "kept", kept)
+    keeping.count(kept, nbytes_of(node))

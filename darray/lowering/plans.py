@@ -23,7 +23,7 @@ Key: TypeAlias = tuple[Any, Any]
 Need: TypeAlias = Key | Task[Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Kept:
     """Chunks that a computation left with an expression: tasks, or arrays computed at once.
 
