@@ -56,6 +56,9 @@ WRITES = {
     "flattened": "x.flatten()[0] = 1",
     "reshaped rows": "y = x[1:3].reshape(3, 4).T; y[1] += 100; y.reshape(12)[0] = 1",
     "real": "x.real[0] = 3; x.real = x + 1",
+    "copyto": "np.copyto(x, 5); np.copyto(x[1:, ::2], x[:-1, 1::2])",
+    "copyto more axes": "np.copyto(x[2], np.ones((1, 1, 6)))",
+    "copyto where": "np.copyto(x, x[::-1], where=x > 9); np.copyto(x, 1, where=[1, 0, 0, 1, 0, 0])",
 }
 
 
@@ -145,6 +148,12 @@ REFUSED = {
     "no imaginary part": ("x.imag = 1", TypeError, "imaginary"),
     "no such field": ("x['name'] = 1", IndexError, "valid indices"),
     "fill with many": ("x.fill([1, 2])", ValueError, "sequence"),
+    "copyto casts": ("np.copyto(n, x[0])", TypeError, "same_kind"),
+    "copyto overflows": ("np.copyto(n, 300)", OverflowError, "300"),
+    "copyto shape": ("np.copyto(x, [1, 2])", ValueError, "could not broadcast"),
+    "copyto mask": ("np.copyto(x, 1, where=[True, False])", ValueError, "could not broadcast"),
+    "copyto into a list": ("np.copyto([1], x)", TypeError, "not list"),
+    "copyto read-only": ("np.copyto(np.broadcast_to(x[0], (4, 6)), x)", ValueError, "read-only"),
     "view of another size": ("x.view('f4')", NotImplementedError, "map_blocks"),
     "view as a class": ("x.view(type=np.ndarray)", TypeError, "another type"),
     "flags": ("x.setflags(align=True)", ValueError, "write="),
@@ -173,6 +182,13 @@ def test_a_diagonal_follows_its_array_and_cannot_be_written_to():
         diagonal[0] = 1
     with pytest.raises(ValueError, match="read-only"):
         diagonal += 1
+
+
+def test_copyto_an_array_of_numpy():
+    theirs, x = matrices()
+    array = np.zeros((4, 6))
+    np.copyto(array, x, where=x > 10)
+    assert same_arrays(array, np.where(theirs > 10, theirs, 0))
 
 
 def test_flags():
