@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from darray.blocks import chunk_box, chunk_count, grid_shape, largest
+from darray.blocks import chunk_count, largest
 from darray.expr.nodes import Expression, Memory
 from darray.kernels.table import kernel_for
 from darray.lowering import collector, computing
-from darray.lowering.calls import Combine, Fill, Pieces, Write
-from darray.lowering.planning import Bundle, Planner, partial_nbytes
-from darray.lowering.plans import Draft, Key, Plan, Stage
+from darray.lowering.calls import Combine, Pieces
+from darray.lowering.planning import Planner
+from darray.lowering.plans import Draft, Plan, Stage
+from darray.lowering.rehearsal import Rehearsal
 from darray.runtime import Task, limits, settings
-from darray.runtime.boxes import box_shape
 from darray.runtime.consumers.progress import bytes_text
 
 __all__ = ["Explanation", "StageSummary", "explain", "pending_tasks"]
@@ -73,8 +72,8 @@ class Explanation:
         Tasks that run at a time.
     peak_nbytes : int
         The most that is held at a time by tasks that run, as each declares it, and by results
-        that wait for tasks that need them or are kept: found by playing the plan through with
-        tasks that all take the same time. The result itself is not part of it.
+        that wait for tasks that need them or are kept: found by playing the plan through, see
+        `darray.lowering.rehearsal`. The result itself is not part of it.
     limit_nbytes : int
         What the memory limit leaves for tasks.
     libraries : tuple of str
@@ -205,7 +204,7 @@ def explain(node: Expression) -> Explanation:
         sum([_kept_nbytes(chunk) for chunk in kept]),
         sum([math.prod(one.shape) * one.dtype.itemsize for one in keepers]),
         threads,
-        _peak(plan, threads, keepers),
+        Rehearsal(plan, keepers, _is_serial()).peak(threads),
         room,
         _libraries(plan),
     )
@@ -291,76 +290,3 @@ def _libraries(plan: Plan) -> tuple[str, ...]:
                 package = str(getattr(code, "__module__", None) or "numpy").partition(".")[0]
                 found[_LIBRARIES.get(package, package)] = None
     return tuple(found)
-
-
-# Playing a plan through
-
-
-def _peak(plan: Plan, threads: int, keepers: list[Expression]) -> int:
-    """The most bytes that tasks of a plan, and results that wait or are kept, hold at a time."""
-    drafts = list(plan.drafts())
-    stages = [stage for stage in plan.stages for _ in stage.drafts]
-    memory = {id(stage): stage.memory for stage in plan.stages}
-    ranks = {id(stage): rank for rank, stage in enumerate(plan.stages)}
-    places: dict[Key, int] = {draft.key: place for place, draft in enumerate(drafts)}
-    needed: list[list[int]] = [
-        [places[need] for need in dict.fromkeys(draft.needs) if not isinstance(need, Task)]
-        for draft in drafts
-    ]
-    consumers: list[list[int]] = [[] for _ in drafts]
-    for place, needs in enumerate(needed):
-        for need in needs:
-            consumers[need].append(place)
-    missing = [len(needs) for needs in needed]
-    # What is kept is waited for to the end. So is all that the serial engine computes, which
-    # carries out a plan while it is handed over.
-    stays = set(keepers)
-    waited_for = [
-        len(one) + (_is_serial() or draft.key[0] in stays)
-        for one, draft in zip(consumers, drafts, strict=True)
-    ]
-    results = [_result_nbytes(draft, stage) for draft, stage in zip(drafts, stages, strict=True)]
-    # Later stages go first, but for the engine that runs tasks as they come.
-    urgency = [0 if _is_serial() else -ranks[id(stage)] for stage in stages]
-    ready = [(urgency[place], place) for place, count in enumerate(missing) if not count]
-    heapq.heapify(ready)
-    held = peak = 0
-    while ready:
-        running = [heapq.heappop(ready)[1] for _ in range(min(threads, len(ready)))]
-        peak = max(peak, held + sum([memory[id(stages[place])] for place in running]))
-        for place in running:
-            held += results[place] if waited_for[place] else 0
-            for need in needed[place]:
-                waited_for[need] -= 1
-                held -= 0 if waited_for[need] else results[need]
-            for consumer in consumers[place]:
-                missing[consumer] -= 1
-                if not missing[consumer]:
-                    heapq.heappush(ready, (urgency[consumer], consumer))
-        peak = max(peak, held)
-    return peak
-
-
-def _result_nbytes(draft: Draft, stage: Stage) -> int:
-    """Bytes of what a task gives."""
-    node, index = draft.key
-    if isinstance(draft.call, Fill | Write):
-        return 0
-    if isinstance(node, Bundle):
-        return sum([partial_nbytes(member) for member, _ in node.members])
-    if isinstance(draft.call, Combine) and not draft.call.is_last:
-        return partial_nbytes(node)
-    if not isinstance(node, Expression):
-        return stage.memory
-    if _is_place(index, grid_shape(node.chunks)):
-        return math.prod(box_shape(chunk_box(node.chunks, index))) * node.dtype.itemsize
-    # Something on the way to a chunk.
-    return min(stage.memory, math.prod(largest(node.chunks)) * node.dtype.itemsize)
-
-
-def _is_place(index: Any, grid: tuple[int, ...]) -> bool:
-    return (
-        isinstance(index, tuple)
-        and len(index) == len(grid)
-        and all(isinstance(at, int) and at < size for at, size in zip(index, grid, strict=True))
-    )

@@ -1,6 +1,7 @@
 """What `explain` says a computation will do is what it does."""
 
 import gc
+import threading
 import tracemalloc
 import weakref
 
@@ -10,9 +11,10 @@ import pytest
 import darray as da
 from darray.runtime import TaskEnded
 from darray.runtime.budget import Budget
+from darray.runtime.engines.threads import ThreadsEngine
 
-# Tasks do not all take the same time, as they do where a plan is played through: more of their
-# results may wait at a time than was predicted, by this factor at the most for what is run here.
+# Tasks do not take the times that they take where a plan is played through: more of their results
+# may wait at a time than was predicted, by this factor at the most for what is run here.
 SLACK = 1.25
 
 
@@ -46,8 +48,27 @@ def seen(monkeypatch):
     return most
 
 
-def noted(shape, blocks):
-    return da.from_function(lambda *places: sum(places) * 1.0, shape, blocks=blocks)
+@pytest.fixture
+def handed_over(monkeypatch):
+    """An event that tasks wait for: the caller has handed all of them over, and holds none."""
+    event = threading.Event()
+    wait = ThreadsEngine.wait
+
+    def waiting(self, *arguments):
+        event.set()
+        return wait(self, *arguments)
+
+    monkeypatch.setattr(ThreadsEngine, "wait", waiting)
+    event.set()
+    return event
+
+
+def noted(shape, blocks, ready=None):
+    def value(*places):
+        assert ready is None or ready.wait(60)
+        return sum(places) * 1.0
+
+    return da.from_function(value, shape, blocks=blocks)
 
 
 def stencil(x):
@@ -89,9 +110,11 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.usefixtures("engine")
-def test_tasks_and_reserved_memory_are_predicted(name, seen):
-    lazy = PROGRAMS[name](noted((400, 400), (100, 80)))
+def test_tasks_and_reserved_memory_are_predicted(name, seen, handed_over):
+    lazy = PROGRAMS[name](noted((400, 400), (100, 80), handed_over))
     plan = lazy.explain()
+    if plan.threads > 1 and plan.tasks:
+        handed_over.clear()
     ran = []
     with da.subscribe(ran.append):
         lazy.collect()
@@ -108,10 +131,12 @@ def test_tasks_and_reserved_memory_are_predicted(name, seen):
 
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.usefixtures("engine")
-def test_memory_that_is_really_used_stays_below_what_is_predicted(name):
-    lazy = PROGRAMS[name](noted((800, 800), (200, 200)))
+def test_memory_that_is_really_used_stays_below_what_is_predicted(name, handed_over):
+    lazy = PROGRAMS[name](noted((800, 800), (200, 200), handed_over))
     plan = lazy.explain()
     gc.collect()
+    if plan.threads > 1 and plan.tasks:
+        handed_over.clear()
     tracemalloc.start()
     try:
         result = lazy.collect()
