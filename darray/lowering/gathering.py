@@ -226,7 +226,8 @@ class Gathering:
         largest_part = math.prod(largest(kept)) * self.element
         elements = largest_part // max(1, node.dtype.itemsize)
         filling = self.stage("gather: assemble", 0.2, elements, largest_part, reads=True)
-        joining = self.stage("gather: join", 0.5, 1, 0, reads=False)
+        # A join hands on what the parts hold, so it must never wait for memory.
+        joining = self.stage("gather: join", 0.5, 0, 1, reads=False)
         most = math.prod(map(max, self.along))
         taking = self.stage("gather", 1.0, 0, most * (self.element + 16), reads=False)
         grid = list(itertools.product(*(range(len(sizes)) for sizes in kept)))

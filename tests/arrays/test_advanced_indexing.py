@@ -188,6 +188,19 @@ def test_keys_are_captured_by_value():
     assert z.collect().tolist() == [0]
 
 
+def test_memory_that_is_shared_is_read_as_it_was():
+    plain = np.arange(6)
+    x = da.wrap(plain, da.Blocks(2))
+    positions = da.wrap(np.array([5, 0]), da.Blocks(1))
+    mask = da.wrap(np.arange(6) > 3, da.Blocks(4))
+    y, z, w = x[[5, 1]], x[mask], (x + 0)[positions]
+    x[[5, 4, 0]] = 70
+    mask[...] = True
+    positions[...] = 1
+    assert plain.tolist() == [70, 1, 2, 3, 70, 70]
+    assert [one.collect().tolist() for one in (y, z, w)] == [[5, 1], [4, 5], [5, 0]]
+
+
 def test_errors_of_positions_that_are_computed_are_raised_at_once():
     x = da.arange(6, blocks=2)
     with pytest.raises(IndexError, match="index 6 is out of bounds for axis 0 with size 6"):
