@@ -49,6 +49,19 @@ def turning(s: Scribe) -> str:
     return f"{s.new()} = {text.format(name, order, *axes)}"
 
 
+def splitting(s: Scribe) -> str:
+    """Split an array, or take one of its rows."""
+    name = s.x(lambda array: array.ndim)
+    array = s.values[name]
+    axis = s.number(0, array.ndim - 1)
+    texts = [f"np.array_split({name}, {s.pick((2, 3))}, axis={axis})[{s.pick((0, -1))}]"]
+    if array.ndim > 1:
+        texts += [f"np.rot90({name})", f"np.fliplr({name})"]
+        if len(array):
+            texts.append(f"list({name})[{s.number(-len(array), len(array) - 1)}]")
+    return f"{s.new()} = {s.pick(texts)}"
+
+
 def stretching(s: Scribe) -> str:
     """Add axes of length 1 or leave them out, or broadcast, which is not to be written to."""
     name = s.x(lambda array: array.ndim < 4)

@@ -2,7 +2,7 @@
 
 A program is text that a NumPy user could have written: ``x1 = x0[::2]``, ``x1 += n0``. The names
 x0, x1, ... are DArrays in the one world and NumPy arrays in the other; n0, n1, ... are NumPy
-arrays in both, each world with its own.
+arrays in both, each world with its own, and w0, w1, ... are such whose memory DArrays share.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ _NUMPY = SimpleNamespace(
     distribute=lambda array, blocks: np.array(array, order="C"),
     rechunk=lambda array, blocks: np.array(array, order="C"),
     persist=lambda array: None,
+    wrap=lambda array, blocks: array[...],
     compute=lambda *arrays: tuple([np.array(one) for one in arrays]),
     **{
         function.__name__: _in_memory(function)
@@ -63,6 +64,7 @@ _DARRAY = SimpleNamespace(
     rechunk=da.rechunk,
     persist=lambda array: array.persist(),
     compute=da.compute,
+    wrap=da.wrap,
     zeros=da.zeros,
     ones=da.ones,
     full=da.full,
@@ -93,7 +95,8 @@ class World:
         except Exception as error:
             return error
         finally:
-            self.names.pop("_", None)
+            for name in ("_", "row"):
+                self.names.pop(name, None)
         return None
 
     def value(self, text: str) -> Any:

@@ -29,7 +29,12 @@ def _assignment(s: Scribe, name: str, key: str) -> str:
     if not isinstance(target, np.ndarray):
         # What NumPy raises for an array that is assigned to one element depends on the dtype.
         return f"{name}[{key}] = {s.scalar(s.values[name].dtype)}"
-    return f"{name}[{key}] = {s.source(target)}"
+    # By masks NumPy assigns one element after the other.
+    parts = s.value(f"np.s_[{key.rstrip(',')},]")
+    masks = any(getattr(part, "dtype", None) == bool for part in parts)
+    array = s.values[name]
+    source = s.source(target, lambda value: not (masks and np.may_share_memory(value, array)))
+    return f"{name}[{key}] = {source}"
 
 
 def filling(s: Scribe) -> str:
@@ -60,8 +65,12 @@ def updating_parts(s: Scribe) -> str:
 
 def protecting(s: Scribe) -> str:
     """Say whether an array may be written to."""
-    text = s.pick(("{}.flags.writeable = False", "{}.setflags(write=True)"))
-    return text.format(s.x()) if s.rarely() else f"{s.new()} = {s.x()}.view()"
+    strange = any("diagonal" in line or "broadcast" in line for line in s.program.lines)
+    if not s.rarely():
+        return f"{s.new()} = {s.x()}.view()"
+    # NumPy would let itself be told that elements which are seen twice may be written to.
+    text = "{}.flags.writeable = False" if strange or s.coin() else "{}.setflags(write=True)"
+    return text.format(s.x())
 
 
 def repeating(s: Scribe) -> str:
@@ -74,6 +83,14 @@ def repeating(s: Scribe) -> str:
     if array.ndim:
         steps += ["{0}[...] = {0}[::-1]", "{0}[1:] = {0}[:-1]", "{0}[:1] = {0}[-1:]"]
     return f"for _ in range({s.pick((3, 300))}): {s.pick(steps).format(name)}"
+
+
+def stepping(s: Scribe) -> str:
+    """Change an array row by row."""
+    name = s.x(lambda array: array.ndim > 1)
+    step = "row ^= True" if s.values[name].dtype == bool else "row += 1"
+    part = s.pick((name, f"{name}[::-1]", f"{name}.T"))
+    return f"for row in {part}: {s.pick((step, 'row[...] = row[::-1]'))}"
 
 
 def _update(s: Scribe, target: str, array: Any) -> str:
@@ -172,9 +189,9 @@ def copying(s: Scribe) -> str:
     source = s.source(array, lambda value: casts_well(value, array.dtype))
     if target[0] != "x" and source[0] != "x":
         source = s.x(lambda value: casts_well(value, array.dtype))
-    if _same_elements(s.value(source), array):
-        # NumPy copies nothing then, and checks nothing.
-        source += ".copy()"
+    if _is_same(s.value(source), array):
+        # NumPy checks nothing else where an array is copied to itself.
+        source = s.scalar(array.dtype)
     text = f"np.copyto({target}, {source}"
     if s.coin():
         text += f", where={s.mask(array.shape, array)}"
@@ -182,11 +199,10 @@ def copying(s: Scribe) -> str:
     return text + (", casting='unsafe')" if unsafe and s.coin() else ")")
 
 
-def _same_elements(a: Any, b: Any) -> bool:
-    """Whether two values are the same view of the same memory."""
-    if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
-        return False
-    return a.__array_interface__["data"] == b.__array_interface__["data"]
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two arrays show the same elements in the same order."""
+    first, second = np.asarray(one), np.asarray(other)
+    return first.ctypes.data == second.ctypes.data and first.strides == second.strides
 
 
 def putting(s: Scribe) -> str:
