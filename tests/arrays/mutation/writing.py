@@ -12,6 +12,7 @@ from tests.arrays.mutation.making import OPERATORS, is_defined, reduction
 BINARY = ("add", "multiply", "subtract", "maximum", "floor_divide", "less", "true_divide")
 UNARY = ("negative", "square", "invert", "logical_not", "sign", "positive", "isfinite")
 
+
 def assigning(s: Scribe) -> str:
     """Assign to part of an array by a basic key."""
     name = s.x()
