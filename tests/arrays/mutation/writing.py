@@ -32,7 +32,7 @@ def _assignment(s: Scribe, name: str, key: str) -> str:
         return f"{name}[{key}] = {s.scalar(s.values[name].dtype)}"
     # By masks NumPy assigns one element after the other.
     parts = s.value(f"np.s_[{key.rstrip(',')},]")
-    masks = any(getattr(part, "dtype", None) == bool for part in parts)
+    masks = any(getattr(getattr(part, "dtype", None), "kind", "") == "b" for part in parts)
     array = s.values[name]
     source = s.source(target, lambda value: not (masks and np.may_share_memory(value, array)))
     return f"{name}[{key}] = {source}"
