@@ -15,11 +15,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from darray.blocks import Chunks, boundaries, chunk_box, largest
+from darray.blocks import Chunks, boundaries, chunk_box, chunk_count, largest
 from darray.expr import gathers
 from darray.expr.gathers import Gather, coarse
 from darray.expr.nodes import Generated, Memory, Stored
-from darray.expr.positions import piece_counts
+from darray.expr.positions import piece_counts, piece_numbers, stable_order
 from darray.lowering.calls import Evaluate, Pieces
 from darray.lowering.exchanging import exchange
 from darray.lowering.fusion import fuse
@@ -43,6 +43,9 @@ __all__ = ["Gathering"]
 # whose chunks would have to be held anyway.
 SHARE = 4
 HELD = 2
+
+# Where so many times more elements lie between those that are wanted, no array is assembled.
+SPARSE = 8
 
 # Parts of a source that one task reads for its chunk, where there is another way.
 FEW = 4
@@ -134,23 +137,27 @@ class Gathering:
             self.take(source)
             return
         cut = self.source_cut(gathers.GRAIN)
-        touched = {at: piece_counts(one.flat(), cut)[0] for at, one in self.picked.items()}
-        every = np.unique(np.concatenate(list(touched.values())))
-        most = max(map(len, touched.values()))
-        pairs = sum(map(len, touched.values()))
-        # Computing parts of the source more than once is to be paid for, reading chunks is not.
-        if most <= FEW and (self.is_loaded() or pairs <= 2 * len(every)):
-            self.fetch(cut, touched)
-            return
+        touched = [piece_counts(one.flat(), cut)[0] for one in self.picked.values()]
+        every = np.unique(np.concatenate(touched))
         grid = np.unravel_index(every, [len(sizes) for sizes in cut])
         region = tuple([(int(one.min()), int(one.max()) + 1) for one in grid])
-        covered = math.prod([stop - start for start, stop in region])
-        room = limits.task_memory(settings.current()) // SHARE
         spans = zip(cut, region, strict=True)
-        nbytes = math.prod([sum(sizes[start:stop]) for sizes, (start, stop) in spans])
+        elements = math.prod([sum(sizes[start:stop]) for sizes, (start, stop) in spans])
+        wanted = sum(math.prod(one.shape) for one in self.picked.values())
+        pieces = math.prod([stop - start for start, stop in region])
+        is_sparse = SPARSE * wanted < elements or pieces > 2 * len(every)
+        # Computing parts of the source more than once is to be paid for, reading chunks is not.
+        is_cheap = self.is_loaded() or sum(map(len, touched)) <= 2 * len(every)
+        if is_sparse and self.is_there():
+            self.fetch(self.node.operand.chunks[self.first : self.last])
+            return
+        if is_cheap and max(map(len, touched)) <= FEW:
+            self.fetch(cut)
+            return
+        room = limits.task_memory(settings.current()) // SHARE
         # Chunks that cannot be computed again would be held in an exchange, too.
         limit = room if self.is_repeatable() else HELD * room
-        if nbytes * self.element <= limit and covered <= 2 * len(every):
+        if elements * self.element <= limit and not is_sparse:
             self.assemble(cut, region)
         else:
             exchange(self, room)
@@ -166,6 +173,13 @@ class Gathering:
         return not self.group.program.instructions and not any(
             isinstance(leaf.expression, Generated | Stored) and leaf.expression.kept is None
             for leaf in leaves
+        )
+
+    def is_there(self) -> bool:
+        """Whether all chunks of the source are in memory, or are being computed, as they are."""
+        return not self.group.program.instructions and all(
+            leaf.expression.kept is not None or isinstance(leaf.expression, Memory)
+            for leaf in self.group.leaves
         )
 
     def is_repeatable(self) -> bool:
@@ -193,27 +207,26 @@ class Gathering:
         """Plan to take each chunk from an array in memory."""
         most = math.prod(map(max, self.along))
         stage = self.stage("gather", 1.0, 0, most * (self.element + 16), reads=False)
-        nowhere = (0,) * len(self.node.positions)
+        along = whole(source.shape[self.first : self.last])
         for lane, places in self.lanes.items():
-            box = self.box(lane, whole(source.shape[self.first : self.last]))
-            part = source[index_of(box)]
+            part = source[index_of(self.box(lane, along))]
             for at in places:
-                call = Take(self.picked[at], nowhere, part)
+                call = Take(self.picked[at], along, part)
                 stage.drafts.append(Draft((self.node, self.index(lane, at)), call, []))
 
-    def fetch(self, cut: Chunks, touched: dict[Index, NDArray[np.intp]]) -> None:
-        """Plan tasks that each read the few parts of the source that their chunk lies in."""
-        parts = {at: _bounds(self.picked[at], cut, numbers) for at, numbers in touched.items()}
-        sizes = [math.prod(box_shape(one)) for boxes in parts.values() for one in boxes]
+    def fetch(self, cut: Chunks) -> None:
+        """Plan tasks that each read the parts of the source that their chunk lies in."""
+        parts = {at: bounds_of(picked, cut) for at, picked in self.picked.items()}
+        sizes = [math.prod(box_shape(one)) for boxes in parts.values() for _, one in boxes]
         around = self.element // max(1, self.node.dtype.itemsize)
         most = math.prod(map(max, self.along))
-        fixed = most * (self.element + 24)
+        fixed = most * (self.element + 40)
         stage = self.stage("gather", 1.0, max(sizes) * around, fixed, reads=True)
         for lane, places in self.lanes.items():
             for at in places:
                 needs: list[Need] = []
-                read = tuple([(self.pieces(lane, one, needs), one) for one in parts[at]])
-                call = Fetch(self.picked[at], read)
+                read = [(number, self.pieces(lane, one, needs), one) for number, one in parts[at]]
+                call = Fetch(self.picked[at], cut, tuple(read))
                 stage.drafts.append(Draft((self.node, self.index(lane, at)), call, needs))
 
     def assemble(self, cut: Chunks, region: tuple[tuple[int, int], ...]) -> None:
@@ -223,6 +236,7 @@ class Gathering:
         kept = tuple([sizes[part] for sizes, part in zip(cut, span, strict=True)])
         cuts = zip(cut, region, strict=True)
         origin = tuple([boundaries(sizes)[start] for sizes, (start, _) in cuts])
+        inside = shift(whole([sum(sizes) for sizes in kept]), origin)
         largest_part = math.prod(largest(kept)) * self.element
         elements = largest_part // max(1, node.dtype.itemsize)
         filling = self.stage("gather: assemble", 0.2, elements, largest_part, reads=True)
@@ -251,7 +265,7 @@ class Gathering:
                 joining.drafts.append(Draft((self, (lane, "all")), joined, filled))
                 filled = [(self, (lane, "all"))]
             for at in places:
-                take = Take(self.picked[at], origin, None)
+                take = Take(self.picked[at], inside, None)
                 taking.drafts.append(Draft((node, self.index(lane, at)), take, filled))
 
     def within(self, shape: tuple[int, ...], along: Box) -> Box:
@@ -259,21 +273,20 @@ class Gathering:
         return whole(shape[: self.first]) + along + whole(shape[self.last :])
 
 
-def _bounds(picked: Picked, cut: Chunks, numbers: NDArray[np.intp]) -> list[Box]:
-    """The smallest box around the positions in each of the pieces of the source numbered."""
+def bounds_of(picked: Picked, cut: Chunks) -> list[tuple[int, Box]]:
+    """The pieces that positions lie in, by number, and the smallest box around those in each."""
     positions = picked.flat()
-    grid = [len(sizes) for sizes in cut]
-    boxes: list[Box] = []
-    for number in numbers:
-        inside = positions
-        if len(numbers) > 1:
-            piece = chunk_box(cut, tuple([int(one) for one in np.unravel_index(number, grid)]))
-            mask = np.ones(positions[0].size, bool)
-            for one, bounds in zip(positions, piece, strict=True):
-                mask &= (one >= bounds.start) & (one < bounds.stop)
-            inside = tuple([one[mask] for one in positions])
-        boxes.append(tuple([slice(int(one.min()), int(one.max()) + 1, 1) for one in inside]))
-    return boxes
+    numbers = piece_numbers(positions, cut)
+    order = stable_order(numbers, chunk_count(cut))
+    numbers = numbers[order]
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+    bounds = []
+    for one in positions:
+        along = one[order]
+        least = np.minimum.reduceat(along, starts).tolist()
+        most = np.maximum.reduceat(along, starts).tolist()
+        bounds.append([slice(a, b + 1, 1) for a, b in zip(least, most, strict=True)])
+    return list(zip(numbers[starts].tolist(), zip(*bounds, strict=True), strict=True))
 
 
 def _nothing() -> int:

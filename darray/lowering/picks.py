@@ -81,62 +81,62 @@ class Picked:
 class Take:
     """Pick a chunk out of an array: one that is there, or the value of a task.
 
-    ``origin`` is the place of the array's first element.
+    ``box`` is where the array lies along the axes of the positions.
     """
 
     picked: Picked
-    origin: tuple[int, ...]
+    box: Box
     source: NDArray[Any] | None
 
     def __call__(self, *values: Any) -> NDArray[Any]:
         """The chunk."""
         source = values[0] if self.source is None else self.source
-        positions = moved(self.picked.flat(), self.origin)
+        positions = moved(self.picked.flat(), self.box)
         return self.picked.shaped(taken(source, self.picked.first, positions))
 
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Pick a chunk out of a few parts of an array, which are computed here, one by one.
+    """Pick a chunk out of parts of an array, which are computed here, one by one.
 
-    ``parts`` are the pieces of each, and where along the axes that is.
+    ``parts`` holds for each the number of its piece in ``cut``, what computes it, and where it
+    lies along the axes of the positions.
     """
 
     picked: Picked
-    parts: tuple[tuple[Pieces, Box], ...]
+    cut: Chunks
+    parts: tuple[tuple[int, Pieces, Box], ...]
 
     def __call__(self, *values: Any) -> NDArray[Any]:
         """The chunk."""
         picked = self.picked
         first, positions = picked.first, picked.flat()
         if len(self.parts) == 1:
-            pieces, box = self.parts[0]
+            _, pieces, box = self.parts[0]
             (part,) = pieces.compute(values)
-            origin = tuple([one.start for one in box])
-            return picked.shaped(taken(part, first, moved(positions, origin)))
+            return picked.shaped(taken(part, first, moved(positions, box)))
+        numbers = piece_numbers(positions, self.cut)
+        order = stable_order(numbers, chunk_count(self.cut))
+        ends = np.searchsorted(numbers[order], [number for number, _, _ in self.parts], "right")
         result: NDArray[Any] | None = None
-        for pieces, box in self.parts:
+        start = 0
+        for (_, pieces, box), end in zip(self.parts, ends.tolist(), strict=True):
             (part,) = pieces.compute(values)
             if result is None:
                 rest = part.shape[first + len(positions) :]
-                result = np.empty((*part.shape[:first], positions[0].size, *rest), part.dtype)
-            inside = np.ones(positions[0].size, bool)
-            for one, bounds in zip(positions, box, strict=True):
-                inside &= (one >= bounds.start) & (one < bounds.stop)
-            places = np.flatnonzero(inside)
-            local = tuple(
-                [one[places] - bounds.start for one, bounds in zip(positions, box, strict=True)]
-            )
+                result = np.empty((*part.shape[:first], order.size, *rest), part.dtype)
+            places = order[start:end]
+            local = moved(tuple([one[places] for one in positions]), box)
             result[behind(first, places)] = taken(part, first, local)
+            start = end
         assert result is not None
         return picked.shaped(result)
 
 
-def moved(positions: Positions, origin: tuple[int, ...]) -> Positions:
-    """Positions counted from `origin`."""
-    return tuple(
-        [one - start if start else one for one, start in zip(positions, origin, strict=True)]
-    )
+def moved(positions: Positions, box: Box) -> Positions:
+    """Positions counted from the begin of a box."""
+    pairs = zip(positions, box, strict=True)
+    return tuple([one - part.start if part.start else one for one, part in pairs])
 
 
 class Assembly:
@@ -315,11 +315,11 @@ class DepositChunk:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What is written along some axes of a chunk: a slice, or positions counted from `origin`."""
+    """What is written along some axes: a slice of the chunk, or positions that lie in `box`."""
 
     axes: tuple[int, ...]
     where: slice | Positions
-    origin: tuple[int, ...]
+    box: Box
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +349,7 @@ class ScatterChunk:
         for number, one in enumerate(self.written):
             where: Any = one.where
             if not isinstance(where, slice):
-                where = moved(where, one.origin)
+                where = moved(where, one.box)
             elif is_simple:
                 found[one.axes[0]] = where
                 continue

@@ -91,5 +91,7 @@ def _inside(node: Scatter, slot: Slot, index: Index, box: Box) -> tuple[Written,
         number = number * len(node.chunks[axis]) + index[axis]
     first, last = int(slot.starts[number]), int(slot.starts[number + 1])
     positions = tuple([one[first:last] for one in slot.positions])
-    origin = tuple([box[axis].start for axis in slot.axes])
-    return Written(slot.axes, positions, origin), slice(first, last, 1)
+    return (
+        Written(slot.axes, positions, tuple([box[axis] for axis in slot.axes])),
+        slice(first, last, 1),
+    )

@@ -25,8 +25,8 @@ from tests.arrays.drawing import pairs
 #: What a plan has a stage of, and the constants that lead to it.
 WAYS = {
     "gather": {"FEW": 10**9},
-    "gather: assemble": {"FEW": 0},
-    "gather: send": {"FEW": 0, "SHARE": 2**60},
+    "gather: assemble": {"FEW": 0, "SPARSE": 2**60},
+    "gather: send": {"FEW": 0, "SPARSE": 2**60, "SHARE": 2**60},
 }
 
 
@@ -154,6 +154,14 @@ def test_sparse_positions_do_not_assemble_the_array(monkeypatch):
     order = np.random.default_rng(0).integers(0, 10**5, 40)
     assert (x * 2)[order].collect().tolist() == (order * 2).tolist()
     assert len(source.boxes) <= 40
+
+
+@pytest.mark.usefixtures("threads")
+def test_few_elements_are_picked_out_of_the_chunks_that_are_there():
+    x = (da.arange(10**6, blocks=1000) * 2).persist()
+    order = np.random.default_rng(0).integers(0, 10**6, 500)
+    assert stages_of(x[order]) == ["gather"]
+    assert same_arrays(x[order].collect(), order * 2)
 
 
 @pytest.fixture
