@@ -87,7 +87,7 @@ class Unchanged:
 @plans(Assign)
 def plan_assignment(planner: Planner, node: Assign, indices: list[Index]) -> None:
     """Plan chunks of an array in which a part is assigned to."""
-    group = fuse([node.values], node.values.shape)
+    group = fuse([node.values], node.values.shape, planner.keeping)
     target = building.view(node, node.index_map)
     # The chunk is there as it was and as it becomes.
     chunk_nbytes = math.prod(largest(node.chunks)) * max(1, node.dtype.itemsize)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -60,8 +60,12 @@ _Seen: TypeAlias = tuple[Expression, IndexMap]
 class _Fusing:
     """The state of one fusion; expressions are found again under the same map only."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], apart: Collection[Expression], whole: Expression | None
+    ) -> None:
         self.identity = as_it_is(shape)
+        self.apart = apart
+        self.whole = whole
         # Maps that were composed, by value, so that equal maps are one object from here on.
         self.maps: dict[IndexMap, IndexMap] = {}
         self.found: dict[tuple[int, int], Operand] = {}
@@ -106,7 +110,7 @@ class _Fusing:
                 continue
             if operands is not None:
                 found[key] = self.place(node, operands)
-            elif is_fused(node):
+            elif is_fused(node) and (node is self.whole or node not in self.apart):
                 operands = self.operands(node, at)
                 pending.append((node, at, operands))
                 for seen in operands:
@@ -143,9 +147,17 @@ class _Fusing:
         return (-len(self.instructions), None)
 
 
-def fuse(outputs: Sequence[Expression], shape: tuple[int, ...]) -> Group:
-    """Fuse what computes `outputs`, all of `shape` or broadcast to it, into one program."""
-    fusing = _Fusing(shape)
+def fuse(
+    outputs: Sequence[Expression],
+    shape: tuple[int, ...],
+    apart: Collection[Expression] = (),
+    whole: Expression | None = None,
+) -> Group:
+    """Fuse what computes `outputs`, all of `shape` or broadcast to it, into one program.
+
+    What is in `apart` is computed elsewhere, chunk by chunk, and read; all but `whole`.
+    """
+    fusing = _Fusing(shape, apart, whole)
     results = []
     for output in outputs:
         at = fusing.identity

@@ -168,7 +168,7 @@ class Planner:
             self.places[node] = out
             self.want(node, node.serial, ())
             return
-        group = fuse([node], node.shape)
+        group = fuse([node], node.shape, self.keeping)
         if isinstance(out, np.ndarray):
             stage = self.stage("collect", math.inf, group, node)
         else:
@@ -191,7 +191,7 @@ class Planner:
 
     def evaluate(self, node: Expression, indices: list[Index]) -> None:
         """Plan chunks of an expression that one program computes."""
-        group = fuse([node], node.shape)
+        group = fuse([node], node.shape, self.keeping, node)
         stage = self.stage("elementwise", node.serial, group, node)
         for index in indices:
             pieces, needs = self.pieces(group, chunk_box(node.chunks, index))
@@ -209,7 +209,7 @@ class Planner:
             number = next((i for i, end in enumerate(ends) if start < end), 0)
             part = node.parts[number]
             if number not in found:
-                group = fuse([part], part.shape)
+                group = fuse([part], part.shape, self.keeping)
                 found[number] = (group, self.stage("concatenate", node.serial, group, node))
             group, stage = found[number]
             offsets = [0] * len(box)
@@ -221,7 +221,7 @@ class Planner:
     def map_blocks(self, node: MapBlocks, indices: list[Index]) -> None:
         """Plan calls of a user's function on whole blocks."""
         first = node.arrays[0]
-        group = fuse(node.arrays, first.shape)
+        group = fuse(node.arrays, first.shape, self.keeping)
         name = getattr(node.function, "__name__", "map_blocks")
         stage = self.stage(name, node.serial, group, first)
         for index in indices:
@@ -247,7 +247,7 @@ class Planner:
         """Plan the pass over an array's chunks and the joining of the partial results."""
         operand = bundle.operand
         outputs = [operand] if bundle.where is None else [operand, bundle.where]
-        group = fuse(outputs, operand.shape)
+        group = fuse(outputs, operand.shape, self.keeping)
         reducers = tuple(
             [Reducer(one.reduction, one.axes, one.errors, one.serial) for one, _ in bundle.members]
         )

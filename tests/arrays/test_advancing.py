@@ -49,6 +49,22 @@ def test_a_loop_that_asks_for_a_number_in_each_round_computes_each_round_once():
     assert same_arrays(y.collect(), plain_y)
 
 
+def test_arrays_computed_together_read_each_other():
+    calls = []
+
+    def counted(value):
+        calls.append(value)
+        return value + 1
+
+    x, y = da.zeros(10, blocks=5), da.zeros(10, blocks=5)
+    for number in range(1, 4):
+        x[...] = np.frompyfunc(counted, 1, 1)(x).astype(float)
+        y += x
+        y *= np.max(x)
+        assert float(y.sum()) > 0
+        assert len(calls) == 10 * number
+
+
 def test_tasks_of_rounds_do_not_grow():
     x = da.zeros((60, 40), blocks=(20, 40))
     inner = x[1:-1, 1:-1]
