@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.arrays.mutation.drawing import Scribe, casts_well, is_exact
+from tests.arrays.mutation.drawing import Scribe, casts_well, fits, is_exact
 
 UNARY = ("-{}", "np.square({})", "~{}", "abs({})", "np.sign({})", "np.isfinite({})")
 UNARY += ("np.logical_not({})", "np.conjugate({})", "+{}", "np.trunc({})")
@@ -39,6 +39,26 @@ def creating(s: Scribe) -> str:
 def remembering(s: Scribe) -> str:
     """Make an array of NumPy's, for DArrays to be combined with."""
     return f"{s.new('n')} = {s.literal(s.shape())}"
+
+
+def capturing(s: Scribe) -> str:
+    """Combine an array with one of NumPy's, which changes right afterwards."""
+    captured = s.names("n")
+    if not captured:
+        return f"{s.new('n')} = {s.literal(s.shape())}"
+    other = s.pick(captured)
+    array = s.values[other]
+    name = s.x(lambda value: fits(array, value) and casts_well(array, value.dtype))
+    new = s.new()
+    texts = [
+        f"{new} = {name} + {other}",
+        f"{new} = np.where({other} > 1, {name}, 2)",
+        f"{new} = da.distribute({other}, {s.blocks(array.shape)})",
+    ]
+    if fits(array, s.values[name]) and casts_well(array, s.values[name].dtype):
+        texts += [f"{name}[...] = {other}", f"{name} += {other}"]
+    change = s.pick((f"{other}[...] = 7", f"{other} *= 3"))
+    return f"{s.pick(texts)}; {change}"
 
 
 def wrapping(s: Scribe) -> str:

@@ -22,7 +22,7 @@ __all__ = ["Difference", "Program", "reduced", "run"]
 
 # How lines are made simpler, as long as they stay lines and still show the difference.
 _SIMPLER = (
-    (r"range\(\d+\)", "range(2)"),
+    (r" in range\(\d+\)", " in range(2)"),
     (r"\.astype\([^()]*\)", ""),
     (r" [*%-] \d+(?=[ )])", ""),
     (r"^(x\d+ = )-(x\d+)$", r"\1\2.copy()"),

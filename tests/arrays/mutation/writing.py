@@ -34,8 +34,19 @@ def _assignment(s: Scribe, name: str, key: str) -> str:
     parts = s.value(f"np.s_[{key.rstrip(',')},]")
     masks = any(getattr(getattr(part, "dtype", None), "kind", "") == "b" for part in parts)
     array = s.values[name]
-    source = s.source(target, lambda value: not (masks and np.may_share_memory(value, array)))
-    return f"{name}[{key}] = {source}"
+
+    def suits(value: Any) -> bool:
+        return _assigns_as_copied(value, target) and not (
+            masks and np.may_share_memory(value, array)
+        )
+
+    return f"{name}[{key}] = {s.source(target, suits)}"
+
+
+def _assigns_as_copied(value: Any, target: Any) -> bool:
+    """Whether NumPy assigns as if it had copied `value` first; not to numbers from their parts."""
+    alike = np.asarray(value).dtype == target.dtype
+    return alike or not np.may_share_memory(value, target)
 
 
 def filling(s: Scribe) -> str:
@@ -164,7 +175,8 @@ def reducing_into(s: Scribe) -> str:
     call = reduction(s)
     result = np.asarray(0 if s.value(call) is None else s.value(call))
     name = call.split(".")[0]
-    casting = "equiv" if ".mean" in call else "same_kind"
+    # NumPy lets the dtype of the output say in which one sums, products and means are computed.
+    casting = "equiv" if call.split(".")[1][:4] in ("sum(", "prod", "mean") else "same_kind"
 
     def suits(value: Any) -> bool:
         return (
@@ -187,7 +199,7 @@ def copying(s: Scribe) -> str:
     if not isinstance(array, np.ndarray):
         target = s.x()
         array = s.values[target]
-    source = s.source(array, lambda value: casts_well(value, array.dtype))
+    source = s.source(array, lambda value: _assigns_as_copied(value, array))
     if target[0] != "x" and source[0] != "x":
         source = s.x(lambda value: casts_well(value, array.dtype))
     if _is_same(s.value(source), array):
