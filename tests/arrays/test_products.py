@@ -270,7 +270,11 @@ def test_values_that_are_no_numbers(data, errors, dtype):
         # A product with an infinite part is NaN or not as the library's loop has it.
         made = [np.where(np.isinf(one), np.nan, one).astype(dtype) for one in made]
     lazy = [data.draw(lazily(one, operations=False)) for one in made]
-    agree(np.matmul, lazy, made, errors, warns=not any(np.isnan(one).any() for one in made))
+    # Sums that are infinite may raise the flag too, as the loop of the library has it.
+    with np.errstate(all="ignore"):
+        has_nan = np.isnan(made[0] @ made[1]).any()
+    is_new = has_nan and not any(np.isnan(one).any() for one in made)
+    agree(np.matmul, lazy, made, errors, warns=is_new)
 
 
 @given(st.data(), st.sampled_from("efdgFDG"))
