@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from darray import advanced_indexing, foreign_operands
+from darray import advanced_indexing, foreign_operands, index_keys
 from darray.block_grid import BlocksView
 from darray.blocks import Blocks, BlocksLike, Chunks, blocks_of
 from darray.cell import Cell, is_fleeting
@@ -51,14 +52,14 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
 
     __slots__ = (
         "_cell",
+        "_dtype",
         "_owner",
         "_persisted",
         "_seen_now",
+        "_shape",
         "_steps",
         "_writeable",
-        "dtype",
         "is_scalar",
-        "shape",
     )
 
     __hash__ = None  # type: ignore[assignment]
@@ -66,13 +67,11 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
     # Above those of pandas, whose objects otherwise take a DArray for a list.
     __pandas_priority__ = 5000
 
-    #: Length of each axis.
-    shape: tuple[int, ...]
-    #: Type of the elements.
-    dtype: np.dtype[Any]
     #: Whether NumPy has a scalar here, which never changes.
     is_scalar: bool
 
+    _shape: tuple[int, ...]
+    _dtype: np.dtype[Any]
     _cell: Cell
     _steps: tuple[Step, ...]
     # What this is a view of; None for the array itself.
@@ -101,8 +100,8 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
         handle._seen_now = None
         handle._writeable = True
         handle.is_scalar = False
-        handle.shape = expression.shape
-        handle.dtype = expression.dtype
+        handle._shape = expression.shape
+        handle._dtype = expression.dtype
         return handle
 
     @classmethod
@@ -143,8 +142,8 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
         handle._seen_now = None
         handle._writeable = self._writeable
         handle.is_scalar = False
-        handle.shape = shape
-        handle.dtype = dtype
+        handle._shape = shape
+        handle._dtype = dtype
         return handle
 
     @property
@@ -186,6 +185,7 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.check_writeable()
+        key = index_keys.in_arrays(key, DArray)
         if is_basic(key) or self.names_fields(key):
             target = self.selected(key)
             # Python ends `x[key] += 1` with an assignment of what was changed already to itself.
@@ -215,6 +215,16 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
         self[...] = value
 
     # What it is
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements."""
+        return self._dtype
 
     @property
     def ndim(self) -> int:
@@ -271,8 +281,11 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
         if operand is NotImplemented:
             return NotImplemented
         kind = operand.dtype if isinstance(operand, Expression) else np.asarray(operand).dtype
-        sample, another = np.empty((0,), self.dtype), np.empty((0,), kind)
-        _ = sample == another if ufunc is np.equal else sample != another
+        compare = operator.eq if ufunc is np.equal else operator.ne
+        if self.dtype.names is not None and kind.names is not None:
+            # Records are compared by NumPy's operators alone.
+            return DArray.result_of(building.elementwise(compare, [self.expression, operand])[0])
+        _ = compare(np.empty((0,), self.dtype), np.empty((0,), kind))
         shape = np.broadcast_shapes(self.shape, np.shape(operand))
         answer = building.captured(np.array(ufunc is np.not_equal))
         return DArray.of(building.broadcast_to(answer, shape))
@@ -336,10 +349,13 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
     # Looking at it
 
     def __getitem__(self, key: Any) -> DArray:
+        key = index_keys.in_arrays(key, DArray)
         if not (is_basic(key) or self.names_fields(key)):
             return DArray.of(advanced_indexing.read(self.expression, parts_of(key)))
         found: DArray = self.selected(key)
-        if found.shape or any(part is ... for part in (key if isinstance(key, tuple) else (key,))):
+        parts = key if isinstance(key, tuple) else (key,)
+        if found.shape or found.dtype.names or any(part is ... for part in parts):
+            # One record of a structured array can be written to, as no other scalar can.
             return found
         return DArray.result_of(found.expression)
 
@@ -463,7 +479,8 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
         code = FUNCTIONS.get(function)
         if code is not None:
             return code(*args, **kwargs)
-        name = getattr(function, "__name__", repr(function))
+        module = getattr(function, "__module__", "numpy").removeprefix("numpy").lstrip(".")
+        name = ".".join(filter(None, [module, getattr(function, "__name__", repr(function))]))
         raise NotImplementedError(
             f"darray has no np.{name} that works chunk by chunk; where the array fits in memory "
             f"use np.{name}(np.asarray(x), ...)"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from darray.blocks import Shape
 
-__all__ = ["Selection", "normal_positions", "selection"]
+__all__ = ["Selection", "in_arrays", "normal_positions", "selection"]
 
 _NO_INDEX = (
     "only integers, slices (`:`), ellipsis (`...`), numpy.newaxis (`None`) "
@@ -236,3 +236,23 @@ def _checked(
         ),
         broadcast,
     )
+
+
+def in_arrays(key: Any, known: type) -> Any:
+    """`key` with the arrays in it that are neither NumPy's nor of the class `known` as NumPy's.
+
+    Examples
+    --------
+    >>> in_arrays((slice(2), memoryview(b"ab")), list)[0]
+    slice(None, 2, None)
+    """
+    parts = key if isinstance(key, tuple) else (key,)
+    if not any(_is_foreign(one, known) for one in parts):
+        return key
+    found = tuple([np.asarray(one) if _is_foreign(one, known) else one for one in parts])
+    return found if isinstance(key, tuple) else found[0]
+
+
+def _is_foreign(part: Any, known: type) -> bool:
+    is_array = hasattr(type(part), "__array__")
+    return is_array and not isinstance(part, (np.ndarray, np.generic, known))

@@ -119,6 +119,11 @@ class File:
                 return self.deserialize(opened)
         return self._known_format().load(self.path)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError(f"{self!r} is read to become an array: leave copy=False out")
+        return np.asarray(self.load(), dtype)
+
     def _opened(self) -> Chunked:
         if self.deserialize is not None:
             raise TypeError(

@@ -316,3 +316,51 @@ def test_views_of_a_persisted_view_read_its_chunks():
     assert len(calls) == count
     y[...] = 3
     assert z.collect().tolist() == [3] * 5
+
+
+def test_records_are_compared_by_field():
+    theirs, ours = pair(RECORDS, da.Blocks(2))
+    assert (ours == ours).collect().tolist() == [True] * 3
+    assert (ours != ours).collect().tolist() == [False] * 3
+    assert (ours == theirs[1]).collect().tolist() == [False, True, False]
+    assert (ours == ours[1]).collect().tolist() == [False, True, False]
+    assert bool(ours[0] == theirs[0])
+    for x in (theirs, ours):
+        x[1]["n"] = 44
+    assert ours.collect().tolist() == theirs.tolist()
+
+
+def test_shape_and_dtype_cannot_be_set():
+    x = da.zeros((2, 2))
+    with pytest.raises(AttributeError):
+        x.shape = (4,)
+    with pytest.raises(AttributeError):
+        x.dtype = "i8"
+
+
+def test_masks_of_pandas():
+    pandas = pytest.importorskip("pandas")
+    theirs, ours = matrices()
+    rows, columns = pandas.Series([1, 0, 1, 1]) > 0, pandas.Series(range(6)) > 2
+    assert same_arrays(ours[rows].collect(), theirs[rows])
+    assert same_arrays(ours[:, columns].collect(), theirs[:, columns])
+    large = pandas.DataFrame(theirs.copy()) > 7
+    for x in (theirs, ours):
+        x[rows] = 0
+        x[large] = 5
+    assert same_arrays(ours.collect(), theirs)
+
+
+def test_a_file_is_an_array_to_numpy(tmp_path):
+    theirs, x = matrices()
+    file = da.tofile(x, tmp_path / "x.npy")
+    assert same_arrays((x + file).collect(), theirs * 2)
+    assert np.sum(file) == theirs.sum()
+    x[...] = file
+    x += file
+    assert same_arrays(x.collect(), theirs * 2)
+
+
+def test_what_is_missing_is_called_by_its_full_name():
+    with pytest.raises(NotImplementedError, match=r"np\.linalg\.norm"):
+        np.linalg.norm(da.zeros(3))
