@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, TypeAlias
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.blocks import Chunks, Shape, boundaries, chunk_count
@@ -216,8 +216,7 @@ def counted(mask: Expression, pieces: MaskCut) -> tuple[Expression, list[int]]:
     return mask, computing.compute([counts])[0].reshape(-1).tolist()
 
 
-@dataclass(frozen=True, slots=True)
-class Beginning:
+class Beginning(Struct, frozen=True):
     """Boxes of which every element is the place in C order of the box's first one."""
 
     shape: Shape
@@ -228,8 +227,7 @@ class Beginning:
         return np.broadcast_to(np.intp(first), box_shape(box))
 
 
-@dataclass(frozen=True, slots=True)
-class Counting:
+class Counting(Struct, frozen=True):
     """Counts of true elements in those of the `fine` pieces of a mask that a block has."""
 
     fine: Chunks

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, pairwise, product
 from operator import index as as_integer
 from typing import Any, SupportsIndex, TypeAlias
+
+from msgspec import Struct
 
 from darray.runtime.boxes import Box
 
@@ -51,7 +52,6 @@ _KEPT_AXES = 32
 _ACCEPTED = "give a size of at least 1, -1 for the whole axis, or a tuple of sizes of pieces"
 
 
-@dataclass(frozen=True, slots=True, init=False, repr=False)
 class Blocks:
     """How to cut an array: for each axis a block size, -1, or a tuple of sizes.
 
@@ -72,19 +72,28 @@ class Blocks:
     ((4, 4, 2), (3, 5))
     """
 
-    sizes: tuple[int | tuple[int, ...], ...]
+    __slots__ = ("_sizes",)
 
     def __init__(self, *sizes: int | Sequence[int]) -> None:
-        normal = tuple(_checked_size(size, axis) for axis, size in enumerate(sizes))
-        object.__setattr__(self, "sizes", normal)
+        self._sizes = tuple(_checked_size(size, axis) for axis, size in enumerate(sizes))
+
+    @property
+    def sizes(self) -> tuple[int | tuple[int, ...], ...]:
+        """The size given for each axis."""
+        return self._sizes
+
+    def __eq__(self, other: object) -> bool:
+        return self._sizes == other._sizes if isinstance(other, Blocks) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((Blocks, self._sizes))
 
     def __repr__(self) -> str:
         """Return the call that makes these blocks."""
         return f"Blocks({', '.join(map(repr, self.sizes))})"
 
 
-@dataclass(frozen=True, slots=True)
-class AutoBlocks:
+class AutoBlocks(Struct, frozen=True):
     """Cut an array into runs of rows of at most `nbytes` bytes; ``"auto"`` is ``AutoBlocks()``.
 
     Trailing axes stay whole while a piece of them fits, the first axis that does not is cut into

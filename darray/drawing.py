@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from html import escape
 from itertools import accumulate
+
+from msgspec import Struct
 
 from darray.blocks import Chunks, chunk_count, grid_shape, largest
 from darray.expr.nodes import (
@@ -45,8 +46,7 @@ _LETTER = 6.5
 Point = tuple[float, float]
 
 
-@dataclass(frozen=True, slots=True)
-class _Face:
+class _Face(Struct, frozen=True):
     """A parallelogram with a grid of cuts: from `corner` along `across` and `down`.
 
     ``columns`` and ``rows`` are the cuts, as shares of these sides; ``shade`` is how dark the

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.lib.array_utils import normalize_axis_index
 from numpy.typing import NDArray
 
@@ -183,8 +183,7 @@ def chosen(mask: Expression, values: Expression, operand: Expression) -> Express
     return building.recut(building.astype(result, operand.dtype), operand.chunks)
 
 
-@dataclass(frozen=True, slots=True)
-class Tiles:
+class Tiles(Struct, frozen=True):
     """Boxes of an array of `shape` that holds `values` again and again, in C order."""
 
     values: NDArray[Any]
@@ -207,8 +206,7 @@ def coordinates(box: Box, axis: int) -> NDArray[np.intp]:
     return np.broadcast_to(line.reshape((-1,) + (1,) * (len(shape) - 1 - axis)), shape)
 
 
-@dataclass(frozen=True, slots=True)
-class Coordinate:
+class Coordinate(Struct, frozen=True):
     """Boxes of an array whose elements are their own places along an axis."""
 
     axis: int
@@ -218,8 +216,7 @@ class Coordinate:
         return coordinates(box, self.axis)
 
 
-@dataclass(frozen=True, slots=True)
-class OnDiagonal:
+class OnDiagonal(Struct, frozen=True):
     """Boxes of a matrix of which the elements `offset` to the right of the diagonal are true."""
 
     offset: int

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from operator import index as as_integer
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.blocks import Shape
@@ -22,8 +22,7 @@ _NO_INDEX = (
 _NO_INDEX_ARRAY = "arrays used as indices must be of integer (or boolean) type"
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(Struct, frozen=True):
     """What a key selects: a view by its basic parts, and elements of the view by the others.
 
     Attributes

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from operator import index as as_integer
 from typing import Any, NamedTuple, Protocol, Self
+
+from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from darray.blocks import Chunks, Shape, boundaries
 from darray.runtime.boxes import Box
@@ -53,8 +55,7 @@ class Arrangeable(Protocol):
         """Return the view with the axes in another order."""
 
 
-@dataclass(frozen=True, slots=True)
-class IndexMap:
+class IndexMap(Struct, frozen=True):
     """A view of an array of `source_shape` that basic indices, transposes and broadcasts give.
 
     `axes` has an entry for each output axis, `fixed` the (source axis, index) of each axis that an
@@ -79,8 +80,8 @@ class IndexMap:
 
     # What `arrange` does, found once: the transposition that puts the fixed axes first and the
     # others in output order, then the index that removes, reverses and adds; None if it is idle.
-    _transposition: tuple[int, ...] | None = field(init=False, repr=False, compare=False)
-    _indexer: tuple[Any, ...] | None = field(init=False, repr=False, compare=False)
+    _transposition: tuple[int, ...] | None = None
+    _indexer: tuple[Any, ...] | None = None
 
     def __post_init__(self) -> None:
         """Check that the axes are complete, and find how pieces are arranged."""
@@ -100,8 +101,11 @@ class IndexMap:
         idle = all(item is _WHOLE for item in indexer)
         if not self.axes:
             indexer.append(...)  # an array of no axes, where NumPy would give a scalar
-        object.__setattr__(self, "_transposition", None if order == in_place else tuple(order))
-        object.__setattr__(self, "_indexer", None if idle else tuple(indexer))
+        force_setattr(self, "_transposition", None if order == in_place else tuple(order))
+        force_setattr(self, "_indexer", None if idle else tuple(indexer))
+
+    def __hash__(self) -> int:
+        return hash((self.source_shape, self.axes, self.fixed))
 
     @classmethod
     def identity(cls, shape: Shape) -> Self:

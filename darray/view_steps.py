@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray import flat_indexing
@@ -41,8 +41,7 @@ class Step(Protocol):
         """The same view of a NumPy array."""
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(Struct, frozen=True):
     """Elements that basic indices, transposes and broadcasts select."""
 
     index_map: IndexMap
@@ -63,8 +62,7 @@ class Selection:
         return view if view.shape == index_map.shape else np.broadcast_to(view, index_map.shape)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """A part of every element: what `name` of a NumPy array gives, with `argument`.
 
     ``real``, ``imag``, ``field`` with the name or names of fields, and ``view`` with a dtype of
@@ -93,8 +91,7 @@ class Part:
         return view
 
 
-@dataclass(frozen=True, slots=True)
-class Reshaping:
+class Reshaping(Struct, frozen=True):
     """The elements as another shape, in an order in which NumPy need not copy them."""
 
     before: tuple[int, ...]
@@ -115,8 +112,7 @@ class Reshaping:
         return np.reshape(array, self.shape, self.order, copy=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Diagonal:
+class Diagonal(Struct, frozen=True):
     """A diagonal along the last axis, which is to be looked at only."""
 
     offset: int

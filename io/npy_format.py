@@ -7,11 +7,11 @@ import math
 import os
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from io import BufferedReader
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
@@ -30,8 +30,7 @@ _LONGEST_HEADER = 10_000
 _Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class NpyArray:
+class NpyArray(Struct, frozen=True):
     """The array in an .npy file, of which boxes are read by any number of threads at once.
 
     Each read opens the file anew, so nothing stays open and the object pickles. ``chunks`` cuts
@@ -52,7 +51,7 @@ class NpyArray:
     dtype: np.dtype[Any]
     order: Order
     chunks: tuple[tuple[int, ...], ...]
-    header: bytes = field(repr=False)
+    header: bytes
 
     def read(self, box: Box) -> NDArray[Any]:
         """Return the elements of `box` as a fresh, writable, C-contiguous array."""
@@ -80,8 +79,7 @@ class NpyArray:
             read_contiguous(file, len(self.header), self.shape, self.order, box, out)
 
 
-@dataclass(frozen=True, slots=True)
-class NpyFormat:
+class NpyFormat(Struct, frozen=True):
     """Arrays in .npy files on a local disk, of any dtype without Python objects.
 
     Examples

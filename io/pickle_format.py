@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
 from typing import Any, BinaryIO
+
+from msgspec import Struct
 
 from darray.io.formats import Chunked
 
 __all__ = ["FORMAT", "PickleFormat"]
 
 
-@dataclass(frozen=True, slots=True)
-class PickleFormat:
+class PickleFormat(Struct, frozen=True):
     """Python objects in .pkl and .pickle files.
 
     Loading a pickle runs what its author wrote, so only the suffix or ``format="pickle"`` says

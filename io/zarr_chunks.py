@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import sys
 import zlib
-from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.io.contiguous import Order, read_contiguous
@@ -29,8 +29,7 @@ _CODECS = ("blosc", "gzip", "lz4", "zlib", "zstd")
 _KINDS = "biufcmMSU"
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkFiles:
+class ChunkFiles(Struct, frozen=True):
     """The files of a local array, one a chunk, each plain or compressed with one codec.
 
     ``codec`` is the codec's name in numcodecs, None for plain files; ``prefix`` and

@@ -6,11 +6,11 @@ import json
 import math
 import os
 import zipfile
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.io.contiguous import pieces
@@ -128,8 +128,7 @@ class ZarrArray:
             self._metadata = current
 
 
-@dataclass(frozen=True, slots=True)
-class ZarrFormat:
+class ZarrFormat(Struct, frozen=True):
     """Arrays in Zarr stores: local folders, local zip files, and URLs that fsspec knows.
 
     An array in a group is named by its path: ``store.zarr/temperature``.
@@ -222,8 +221,7 @@ class ZarrFormat:
 FORMAT = ZarrFormat()
 
 
-@dataclass(frozen=True, slots=True)
-class _Metadata:
+class _Metadata(Struct, frozen=True):
     """The metadata of a local array as stored, less its attributes, and the file's identity."""
 
     document: dict[str, Any]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
 from typing import Any, Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from darray.runtime.scopes import Scope
 
@@ -23,8 +25,7 @@ class TaskGroup(Protocol):
         """Leave out `task`, which was not submitted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """How a task is to be run. Immutable, shared by all tasks that were given the same.
 
     Attributes

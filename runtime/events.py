@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from msgspec import Struct
 
 from darray.runtime.errors import Failure
 from darray.runtime.processor import Processor
@@ -26,8 +27,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class TaskBegan:
+class TaskBegan(Struct, frozen=True):
     """A processor began to run a task. Times are `time.perf_counter_ns` readings."""
 
     task: int
@@ -36,8 +36,7 @@ class TaskBegan:
     time: int
 
 
-@dataclass(frozen=True, slots=True)
-class TaskEnded:
+class TaskEnded(Struct, frozen=True):
     """A task's function returned."""
 
     task: int
@@ -47,8 +46,7 @@ class TaskEnded:
     time: int
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFailed:
+class TaskFailed(Struct, frozen=True):
     """A task's function raised `exception`."""
 
     task: int
@@ -59,8 +57,7 @@ class TaskFailed:
     exception: BaseException
 
 
-@dataclass(frozen=True, slots=True)
-class TasksPlanned:
+class TasksPlanned(Struct, frozen=True):
     """A computation of `tasks` tasks, which read `nbytes` bytes of input, was handed over."""
 
     name: str
@@ -68,8 +65,7 @@ class TasksPlanned:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class ValueMoved:
+class ValueMoved(Struct, frozen=True):
     """A value of `nbytes` bytes was brought from one place (a space, a file) to another."""
 
     nbytes: int

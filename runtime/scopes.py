@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from darray.runtime.processor import Processor
 
@@ -21,8 +22,7 @@ KEYS: dict[str, Callable[[Processor], Hashable]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(Struct, frozen=True):
     """A set of processors: the union of `terms`, each a conjunction of allowed values.
 
     ``a & b`` is the intersection, ``a | b`` the union, ``a <= b`` tells whether every

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 __all__ = ["Settings", "current", "environment", "parse_bytes", "update"]
 
@@ -49,8 +51,7 @@ def parse_bytes(text: int | str) -> int:
     return size
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """One configuration; `None` means that the default is worked out from the machine."""
 
     engine: str = "threads"
@@ -61,7 +62,7 @@ class Settings:
 
 def checked(changes: dict[str, Any]) -> dict[str, Any]:
     """`changes` with every value checked and brought to its type."""
-    known = set(Settings.__dataclass_fields__)
+    known = set(Settings.__struct_fields__)
     for name in changes:
         if name not in known:
             raise TypeError(
@@ -82,7 +83,7 @@ def environment() -> Settings:
     """The settings that the variables ``DARRAY_ENGINE``, ``DARRAY_THREADS``, … ask for."""
     found = {
         name: os.environ[f"DARRAY_{name.upper()}"]
-        for name in Settings.__dataclass_fields__
+        for name in Settings.__struct_fields__
         if os.environ.get(f"DARRAY_{name.upper()}")
     }
     return Settings(**checked(found))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 __all__ = ["FIGURES", "Bins", "Findings"]
@@ -14,16 +14,14 @@ __all__ = ["FIGURES", "Bins", "Findings"]
 FIGURES = ("count", "nans", "min", "max", "mean", "std")
 
 
-@dataclass(frozen=True, slots=True)
-class Bins:
+class Bins(Struct, frozen=True):
     """A histogram: ``counts[k]`` values lie between ``edges[k]`` and ``edges[k + 1]``."""
 
     counts: NDArray[np.int64]
     edges: NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Findings:
+class Findings(Struct, frozen=True):
     """The figures of one array.
 
     Attributes

@@ -7,12 +7,12 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.command.findings import Findings
@@ -33,8 +33,7 @@ _SIZE = (11.0, 4.5)
 _ELONGATED = 4
 
 
-@dataclass(frozen=True, slots=True)
-class PlotFile:
+class PlotFile(Struct, frozen=True):
     """A file that was found to be writable, and the format that its name asks for."""
 
     file: BinaryIO

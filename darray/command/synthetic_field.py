@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.runtime.boxes import Box
@@ -22,8 +22,7 @@ _MISSING = ((3, 7), (1, 5), (2, 3))
 _LARGEST_NUMERATOR = 2**24
 
 
-@dataclass(frozen=True, slots=True)
-class ExactFigures:
+class ExactFigures(Struct, frozen=True):
     """The statistics of a field: `mean` and `variance` are exact, of the `count` valid values."""
 
     count: int
@@ -34,8 +33,7 @@ class ExactFigures:
     variance: Fraction
 
 
-@dataclass(frozen=True, slots=True)
-class SyntheticField:
+class SyntheticField(Struct, frozen=True):
     """``(t + 8 i + 16 j) / 64`` in float32, of three axes, with NaNs in a regular pattern.
 
     NaN is where ``t % 7 == 3`` and ``i % 5 == 1`` and ``j % 3 == 2``. The statistics are those of
@@ -135,8 +133,7 @@ class SyntheticField:
         return largest - min(_SLOPES) if missing else largest
 
 
-@dataclass(frozen=True, slots=True)
-class _Progression:
+class _Progression(Struct, frozen=True):
     """The integers ``start + step * k`` for k under `count`."""
 
     start: int

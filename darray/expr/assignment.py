@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
 
 from darray.blocks import boundaries
 from darray.expr import building
@@ -14,8 +13,7 @@ from darray.runtime.boxes import whole
 __all__ = ["Assign", "assign", "written_chunks"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Assign(Expression):
+class Assign(Expression, frozen=True, eq=False):
     """`operand` with `values` for the elements that `index_map` shows, in the cut of `operand`.
 
     ``values`` has the shape of the view and the dtype of `operand`; ``index_map`` shows no

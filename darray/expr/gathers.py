@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
@@ -46,8 +45,7 @@ MOST = 8 * TARGET
 WEIGHT = 16
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Gather(Expression):
+class Gather(Expression, frozen=True, eq=False):
     """Elements of an array at positions along some axes that follow one another.
 
     Attributes
@@ -80,8 +78,7 @@ class Gather(Expression):
         return self.shape[self.first : self.first + dimensions]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Extract(Expression):
+class Extract(Expression, frozen=True, eq=False):
     """Elements of an array where a mask is true, along one axis, in C order.
 
     Attributes
@@ -108,8 +105,7 @@ class Extract(Expression):
         return (self.operand, self.mask)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Deposit(Expression):
+class Deposit(Expression, frozen=True, eq=False):
     """An array with other elements where a mask is true, taken from an array in C order.
 
     Attributes
@@ -147,8 +143,7 @@ class Window(NamedTuple):
 Slot: TypeAlias = Window | Group
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scatter(Expression):
+class Scatter(Expression, frozen=True, eq=False):
     """An array with other elements at positions; of those written twice the last one stays.
 
     Attributes

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
+from msgspec import Struct, field
+from msgspec.structs import force_setattr
 from numpy.typing import NDArray
 
 from darray.blocks import Chunks, Shape
@@ -34,8 +35,15 @@ __all__ = [
 _serial = itertools.count()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Expression:
+class _State(Struct, frozen=True, eq=False, kw_only=True):
+    """What every expression has besides what it says of its array; it is never given."""
+
+    serial: int = field(default_factory=_serial.__next__)
+    kept: Any = None
+    depth: int = 0
+
+
+class Expression(_State, frozen=True, eq=False):
     """An array as it is to be computed: shape, dtype, cut, and what it is made of.
 
     Expressions never change and are compared by identity, so that any number of handles
@@ -69,9 +77,6 @@ class Expression:
     shape: Shape
     dtype: np.dtype[Any]
     chunks: Chunks
-    serial: int = field(init=False, default_factory=_serial.__next__)
-    kept: Any = field(init=False, default=None)
-    depth: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         """Find the depth."""
@@ -80,7 +85,7 @@ class Expression:
             found = 0 if operand.kept is not None else operand.depth
             if found > depth:
                 depth = found
-        object.__setattr__(self, "depth", depth + self.weight)
+        force_setattr(self, "depth", depth + self.weight)
 
     @property
     def operands(self) -> tuple[Expression, ...]:
@@ -88,8 +93,7 @@ class Expression:
         return ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Memory(Expression):
+class Memory(Expression, frozen=True, eq=False):
     """An array in memory, captured by value or read-only, so that it stays as it is.
 
     Where ``is_shared`` the memory is a caller's.
@@ -99,15 +103,13 @@ class Memory(Expression):
     is_shared: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Stored(Expression):
+class Stored(Expression, frozen=True, eq=False):
     """An array in a file or store, read box by box."""
 
     source: Chunked
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Generated(Expression):
+class Generated(Expression, frozen=True, eq=False):
     """An array whose elements follow from their place: ``function(box)`` gives a box of it.
 
     The boxes asked for have step 1.
@@ -120,8 +122,7 @@ class Generated(Expression):
 ElementOperand: TypeAlias = Expression | Any
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Elementwise(Expression):
+class Elementwise(Expression, frozen=True, eq=False):
     """A function of elements: ``function(*arguments, **parameters)``, broadcast.
 
     Attributes
@@ -150,8 +151,7 @@ class Elementwise(Expression):
         return found if self.where is None else (*found, self.where)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class View(Expression):
+class View(Expression, frozen=True, eq=False):
     """The elements of an array that basic indices, transposes and broadcasts select."""
 
     operand: Expression
@@ -163,8 +163,7 @@ class View(Expression):
         return (self.operand,)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Recut(Expression):
+class Recut(Expression, frozen=True, eq=False):
     """The same array in another cut."""
 
     operand: Expression
@@ -175,8 +174,7 @@ class Recut(Expression):
         return (self.operand,)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Computed(Expression):
+class Computed(Expression, frozen=True, eq=False):
     """The same array, for which a computation was started: its chunks are in ``kept``.
 
     ``operand`` is what they are computed from. It is let go, and None from then on, when all
@@ -192,8 +190,7 @@ class Computed(Expression):
         return () if self.operand is None else (self.operand,)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Concatenate(Expression):
+class Concatenate(Expression, frozen=True, eq=False):
     """Arrays one after another along an axis; all have the dtype of the result."""
 
     parts: tuple[Expression, ...]
@@ -205,8 +202,7 @@ class Concatenate(Expression):
         return self.parts
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Reduce(Expression):
+class Reduce(Expression, frozen=True, eq=False):
     """A reduction over some axes, which stay in the result with length 1."""
 
     is_dear: ClassVar[bool] = True
@@ -225,8 +221,7 @@ class Reduce(Expression):
         return (self.operand,) if self.where is None else (self.operand, self.where)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class MapBlocks(Expression):
+class MapBlocks(Expression, frozen=True, eq=False):
     """A function of whole chunks: ``function(*blocks)``, once for each place in the grid."""
 
     is_dear: ClassVar[bool] = True

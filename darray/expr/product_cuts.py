@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+
+from msgspec import Struct
 
 from darray.blocks import Chunks, boundaries, common_cut
 
@@ -41,8 +42,7 @@ ENOUGH = 0.75
 _Axes = tuple[tuple[int, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ProductCut:
+class ProductCut(Struct, frozen=True):
     """How a product is computed; follows from the operands' chunks alone.
 
     Attributes

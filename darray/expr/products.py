@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,8 +22,7 @@ __all__ = ["Contract", "call", "contract", "outer_operands", "sampled"]
 _CONJUGATING = ("vecdot", "vecmat")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Contract(Expression):
+class Contract(Expression, frozen=True, eq=False):
     """Sums of products: ``result[batch, rows, columns] = sum(left * right)`` over inner axes.
 
     The axes of `left` are (batch, rows, inner), those of `right` (batch, inner, columns), and

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -28,8 +27,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Reshape(Expression):
+class Reshape(Expression, frozen=True, eq=False):
     """The elements of an array, read in C order, as another shape.
 
     Neither shape has axes of length 1 or 0. In each group of axes (`axis_groups`) every chunk is

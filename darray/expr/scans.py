@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,8 +33,7 @@ _ASSOCIATIVE: dict[np.ufunc, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scan(Expression):
+class Scan(Expression, frozen=True, eq=False):
     """``ufunc.accumulate(operand, axis)``, whose operand has the dtype and cut of the result."""
 
     is_dear: ClassVar[bool] = True

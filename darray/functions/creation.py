@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from operator import index as as_integer
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from darray.blocks import TARGET, Blocks, BlocksLike, Chunks, cut
@@ -94,8 +94,7 @@ def wrap(array: NDArray[Any], blocks: BlocksLike = "auto") -> DArray:
     return DArray.sharing(array, chunks)
 
 
-@dataclass(frozen=True, slots=True)
-class _Filled:
+class _Filled(Struct, frozen=True):
     """Boxes of one value."""
 
     value: Any
@@ -242,8 +241,7 @@ def empty_like(
     return zeros_like(a, dtype, shape=shape)
 
 
-@dataclass(frozen=True, slots=True)
-class _Range:
+class _Range(Struct, frozen=True):
     """``first + i * (second - first)``, computed as `numpy.arange` does from its first two."""
 
     first: Any
@@ -309,8 +307,7 @@ def arange(
     return _generated(_Range(head[0], head[1], kind), (length,), kind, blocks)
 
 
-@dataclass(frozen=True, slots=True)
-class _Times:
+class _Times(Struct, frozen=True):
     """Integers in a range as dates or durations."""
 
     numbers: _Range
@@ -340,8 +337,7 @@ def _times(start: Any, stop: Any, step: Any, dtype: Any, blocks: BlocksLike) -> 
     return _generated(_Times(numbered, kind), numbers.shape, kind, blocks)
 
 
-@dataclass(frozen=True, slots=True)
-class _Spaced:
+class _Spaced(Struct, frozen=True):
     """Elements of `numpy.linspace`, computed as it does: in the dtype of `delta`."""
 
     start: Any
@@ -410,8 +406,7 @@ def linspace(
     return (values, step) if retstep else values
 
 
-@dataclass(frozen=True, slots=True)
-class _Diagonal:
+class _Diagonal(Struct, frozen=True):
     """Boxes of ones on diagonal `k` and zeros elsewhere."""
 
     k: int
@@ -447,8 +442,7 @@ def eye(
     return _generated(_Diagonal(as_integer(k), kind), shape, kind, blocks)
 
 
-@dataclass(frozen=True, slots=True)
-class _OfPlace:
+class _OfPlace(Struct, frozen=True):
     """A user's function of the coordinates."""
 
     function: Callable[..., Any]

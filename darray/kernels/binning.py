@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import frexp
 from typing import Any, TypeAlias
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.kernels.reduction_tiles import TILE, in_memory_order, strips
@@ -26,8 +26,7 @@ _SCALABLE = 1000
 _PRECISION = 53
 
 
-@dataclass(frozen=True, slots=True)
-class Histogram:
+class Histogram(Struct, frozen=True):
     """Counts in at most `bins` bins whose edges are multiples of a power of two.
 
     A chunk's bins are as narrow as its range allows.  Merging makes the bins of both as wide as

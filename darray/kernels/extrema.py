@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.kernels.reductions import Partial, UfuncReduction, Warn, nan_mask
@@ -18,8 +18,7 @@ __all__ = ["ArgExtremum", "NanExtremum"]
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class ArgExtremum:
+class ArgExtremum(Struct, frozen=True):
     """`argmin`, `argmax`, `nanargmin`, `nanargmax`: the index of the first extreme in C order.
 
     The index is the one along the reduced axis, or the flat index in C order over the reduced
@@ -126,8 +125,7 @@ class ArgExtremum:
         return partial[1]
 
 
-@dataclass(frozen=True, slots=True)
-class NanExtremum:
+class NanExtremum(Struct, frozen=True):
     """`nanmin` and `nanmax`: `np.fmin` or `np.fmax`, with a warning where all is NaN.
 
     Examples

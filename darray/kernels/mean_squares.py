@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,7 @@ from darray.kernels.reductions import Partial, Warn
 __all__ = ["MeanSquare"]
 
 
-@dataclass(frozen=True, slots=True)
-class MeanSquare(Mean):
+class MeanSquare(Mean, frozen=True):
     """What `np.var` and `np.std` make of squared distances from the mean.
 
     Parameters

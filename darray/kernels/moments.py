@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.kernels.reduction_tiles import TILE, in_memory_order, strips
@@ -38,8 +38,7 @@ def _witness(chunk: Array) -> Array:
     return np.zeros((1,) * chunk.ndim, chunk.dtype)
 
 
-@dataclass(frozen=True, slots=True)
-class Mean:
+class Mean(Struct, frozen=True):
     """`np.mean` and, with `skip_nan`, `np.nanmean`.
 
     Examples
@@ -158,8 +157,7 @@ def _distance(a: Array, b: Array) -> Array:
     return distance
 
 
-@dataclass(frozen=True, slots=True)
-class Variance:
+class Variance(Struct, frozen=True):
     """`np.var`, `np.std`, `np.nanvar`, `np.nanstd`.
 
     A chunk is walked twice: for its means, and in tiles for the deviations from them.  Within a

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.kernels import blas
@@ -21,8 +21,7 @@ __all__ = ["Accumulator", "Contraction", "calls_gemm"]
 LARGE = 2**18
 
 
-@dataclass(frozen=True, slots=True)
-class Accumulator:
+class Accumulator(Struct, frozen=True):
     """An array that the tasks of a chain add to, one after another.
 
     Tasks hand arrays on read-only; inside this they stay writable. Nobody else has it, or
@@ -62,8 +61,7 @@ def calls_gemm(dtype: np.dtype[Any], rows: int, columns: int, depth: int) -> boo
     return is_large and blas.has_gemm(dtype)
 
 
-@dataclass(frozen=True, slots=True)
-class Contraction:
+class Contraction(Struct, frozen=True):
     """Which sums of products are meant, of chunks with the axes of `expr.products.Contract`.
 
     Attributes

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from msgspec import Struct
 
 __all__ = ["ErrorState", "Instruction", "Operand", "Program"]
 
@@ -18,8 +18,7 @@ ErrorState: TypeAlias = tuple[str, str, str, str, Any]
 Operand: TypeAlias = tuple[int | None, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Instruction:
+class Instruction(Struct, frozen=True):
     """One call: ``function(*operands, **parameters)``, whose result is the next register.
 
     Attributes
@@ -46,8 +45,7 @@ class Instruction:
     dtype: np.dtype[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(Struct, frozen=True):
     """Instructions over registers: register r >= 0 is input r, register ~i the result of call i.
 
     Invariants

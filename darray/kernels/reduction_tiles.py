@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby, product
 from math import prod
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.runtime.boxes import Box
@@ -25,8 +25,7 @@ TILE = 1 << 18
 _STRIP = 8192
 
 
-@dataclass(frozen=True, slots=True)
-class Walk:
+class Walk(Struct, frozen=True):
     """An array with its axes in memory order, and neighbours that are reduced alike made one.
 
     Parameters

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import force_setattr
 from numpy.typing import NDArray
 
 from darray.runtime.boxes import Box, whole
@@ -219,8 +220,7 @@ def _require_reorderable(ufunc: np.ufunc) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class UfuncReduction:
+class UfuncReduction(Struct, frozen=True):
     """`ufunc.reduce` for a ufunc that NumPy lets reduce over several axes.
 
     Parameters
@@ -255,9 +255,9 @@ class UfuncReduction:
         """Refuse a ufunc that cannot be reduced in parts, and fill the name in."""
         _require_reorderable(self.ufunc)
         if isinstance(self.initial, np.ndarray) and self.initial.ndim == 0:
-            object.__setattr__(self, "initial", self.initial[()])  # a scalar can be hashed
+            force_setattr(self, "initial", self.initial[()])  # a scalar can be hashed
         if not self.name:
-            object.__setattr__(self, "name", self.ufunc.__name__)
+            force_setattr(self, "name", self.ufunc.__name__)
 
     @property
     def needs_values(self) -> bool:
@@ -337,8 +337,7 @@ def without_imaginary(chunk: Array, dtype: np.dtype[Any] | None) -> Array:
     return chunk.real if to_real else chunk
 
 
-@dataclass(frozen=True, slots=True)
-class NanFilled:
+class NanFilled(Struct, frozen=True):
     """A ufunc reduction with every NaN replaced by `fill`: `nansum` and `nanprod`.
 
     Examples
@@ -389,8 +388,7 @@ class NanFilled:
         return self.reduction.finish(partial, warn)
 
 
-@dataclass(frozen=True, slots=True)
-class CountNonzero:
+class CountNonzero(Struct, frozen=True):
     """`np.count_nonzero`.
 
     Examples

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.kernels.moments import Moments, merge_moments
@@ -27,8 +27,7 @@ _ILL_CONDITIONED = 256.0
 _ROW = 2048
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(Struct, frozen=True):
     """What `darray describe` prints: count, nans, min, max, mean and population std.
 
     The result is a structured array with these fields.  NaNs are counted and left out of all

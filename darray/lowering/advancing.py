@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
+from msgspec.structs import force_setattr
+
 from darray.expr.nodes import Expression, View
 
 __all__ = ["Changing", "measure_depth", "note", "sharing"]
@@ -81,7 +83,7 @@ def measure_depth(node: Expression) -> None:
         one, is_next = pending.pop()
         if is_next:
             depth = max(0 if below.kept is not None else below.depth for below in one.operands)
-            object.__setattr__(one, "depth", depth + one.weight)
+            force_setattr(one, "depth", depth + one.weight)
         elif id(one) not in seen and _is_pending(one):
             seen.add(id(one))
             pending.append((one, True))

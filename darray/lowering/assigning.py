@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from darray.blocks import chunk_box, largest
@@ -23,8 +24,7 @@ from darray.runtime.boxes import Box, box_shape, index_of
 __all__ = ["AssignPart", "Unchanged"]
 
 
-@dataclass(frozen=True, slots=True)
-class AssignPart:
+class AssignPart(Struct, frozen=True):
     """Put new values into a part of a chunk.
 
     Attributes
@@ -73,8 +73,7 @@ class AssignPart:
         return np.array(np.broadcast_to(before, self.shape), self.dtype, order="C")
 
 
-@dataclass(frozen=True, slots=True)
-class Unchanged:
+class Unchanged(Struct, frozen=True):
     """Hand on a chunk that no write touches."""
 
     chunk: NDArray[Any] | None = None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.io.formats import Target
@@ -22,8 +22,7 @@ from darray.runtime.devices.host import freeze
 __all__ = ["Combine", "Evaluate", "Fill", "MapBlock", "PartialReduce", "Reducer", "Write"]
 
 
-@dataclass(frozen=True, slots=True)
-class Pieces:
+class Pieces(Struct, frozen=True):
     """A program and what its inputs come from; the part that all calls share.
 
     ``shape`` is the chunk's; results that broadcasting has not filled are brought to it.
@@ -57,8 +56,7 @@ class Pieces:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluate:
+class Evaluate(Struct, frozen=True):
     """Compute a chunk and keep it."""
 
     pieces: Pieces
@@ -70,8 +68,7 @@ class Evaluate:
         return result if result.base is None else result.copy()
 
 
-@dataclass(frozen=True, slots=True)
-class Fill:
+class Fill(Struct, frozen=True):
     """Compute a chunk into its place in an array."""
 
     pieces: Pieces
@@ -84,8 +81,7 @@ class Fill:
         self.out[index_of(self.box)] = result
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(Struct, frozen=True):
     """Compute a chunk into its place in a store."""
 
     pieces: Pieces
@@ -104,8 +100,7 @@ class Write:
             events.publish(moved)
 
 
-@dataclass(frozen=True, slots=True)
-class Reducer:
+class Reducer(Struct, frozen=True):
     """One reduction of an array: over which axes, answering errors how."""
 
     reduction: Reduction
@@ -119,8 +114,7 @@ class Reducer:
             return np.asarray(self.reduction.finish(partial, ledger.warn(self.origin)))
 
 
-@dataclass(frozen=True, slots=True)
-class PartialReduce:
+class PartialReduce(Struct, frozen=True):
     """Compute a chunk and reduce it, by one or several reductions.
 
     With ``is_whole`` the chunk is all that its one reduction sees, and the result is final.
@@ -150,8 +144,7 @@ class PartialReduce:
         return tuple(partials)
 
 
-@dataclass(frozen=True, slots=True)
-class Combine:
+class Combine(Struct, frozen=True):
     """Join partial results; the last join of an array finishes it.
 
     ``picks`` says, for values that hold partials of several reductions, which is meant.
@@ -172,8 +165,7 @@ class Combine:
         return reducer.finish(joined, self.ledger) if self.is_last else joined
 
 
-@dataclass(frozen=True, slots=True)
-class MapBlock:
+class MapBlock(Struct, frozen=True):
     """Call a user's function on the blocks at one place of the grid."""
 
     pieces: Pieces

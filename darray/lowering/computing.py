@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+from msgspec.structs import force_setattr, replace
 from numpy.typing import NDArray
 
 from darray.blocks import chunk_box, chunk_count, grid_shape
@@ -244,8 +244,8 @@ def _going_on(node: Expression) -> Expression:
     if node.kept is None or isinstance(node, Computed):
         return node
     computed = Computed(node.shape, node.dtype, node.chunks, node)
-    object.__setattr__(computed, "kept", node.kept)
-    object.__setattr__(computed, "depth", 0)
+    force_setattr(computed, "kept", node.kept)
+    force_setattr(computed, "depth", 0)
     tasks = chunk_tasks(node)
     _LettingGo(computed, len(tasks)).watch(tasks)
     return computed
@@ -263,7 +263,7 @@ class _LettingGo:
     def watch(self, tasks: list[Task[Any]]) -> None:
         """Be told of the end of each of `tasks`."""
         if not tasks:
-            object.__setattr__(self._node, "operand", None)
+            force_setattr(self._node, "operand", None)
         for task in tasks:
             current_engine().watch(task, self._finished)
 
@@ -275,7 +275,7 @@ class _LettingGo:
             self._count -= 1
             is_last = self._count == 0
         if is_last:
-            object.__setattr__(self._node, "operand", None)
+            force_setattr(self._node, "operand", None)
 
 
 def chunk_tasks(node: Expression) -> list[Task[Any]]:
@@ -299,8 +299,8 @@ def keep_values(node: Memory) -> None:
     """Let `node` hold a copy of the caller's array, which is about to change."""
     array = node.array.copy()
     array.flags.writeable = False
-    object.__setattr__(node, "array", array)
-    object.__setattr__(node, "is_shared", False)
+    force_setattr(node, "array", array)
+    force_setattr(node, "is_shared", False)
 
 
 def carry_out(plan: Plan, keepers: list[Expression], wait: bool = True) -> None:
@@ -438,5 +438,5 @@ def _keep(node: Expression, plan: Plan, values: Mapping[Key, Any]) -> None:
         index: values[node, index] for index in np.ndindex(*grid_shape(node.chunks))
     }
     kept = Kept(chunks, tuple(plan.ledgers))
-    object.__setattr__(node, "kept", kept)
+    force_setattr(node, "kept", kept)
     keeping.count(kept, nbytes_of(node))

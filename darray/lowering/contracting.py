@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.blocks import Chunks, chunk_box, iterate_boxes, largest
@@ -31,8 +31,7 @@ _ONE = slice(0, 1, 1)
 _AS_IT_IS = Program.assemble([], [(0, None)])
 
 
-@dataclass(frozen=True, slots=True)
-class AddProducts:
+class AddProducts(Struct, frozen=True):
     """Add the products of some panels to a tile; one link of a chain.
 
     The first link makes the accumulator, or has a `place` for it in the caller's array; the
@@ -66,8 +65,7 @@ class AddProducts:
         return contraction.result(accumulator) if self.is_last else accumulator
 
 
-@dataclass(frozen=True, slots=True)
-class JoinSums:
+class JoinSums(Struct, frozen=True):
     """Add what a chain gives to what those before it gave; the last of a tile gives the tile."""
 
     contraction: Contraction
@@ -79,8 +77,7 @@ class JoinSums:
         return self.contraction.result(total) if self.is_last else total
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True):
     """End a computation when a tile is in its place."""
 
     def __call__(self, *values: Any) -> None:

@@ -9,10 +9,10 @@ together. A source that would have to be held to be computed again is exchanged 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec import Struct
 
 from darray.blocks import chunk_box, largest
 from darray.expr import gathers
@@ -30,16 +30,14 @@ GROUPS = 64
 GROUP_SHARE = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True):
     """What marks the end of a round; it holds nothing of what it comes after."""
 
     def __call__(self, *values: Any) -> None:
         """Do nothing."""
 
 
-@dataclass(slots=True)
-class Round:
+class Round(Struct):
     """Chunks of a lane that are put together at a time."""
 
     lane: Lane
@@ -144,8 +142,7 @@ class Exchange:
         drafts.append(Draft(key, Send(pieces, work.first, spans), needs))
 
 
-@dataclass(frozen=True, slots=True)
-class _After:
+class _After(Struct, frozen=True):
     """A call that is made once something else is done."""
 
     call: Any

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from darray.blocks import chunk_count, largest
 from darray.expr.nodes import Expression, Memory
@@ -28,8 +28,7 @@ SOON_PLANNED = 2000
 _LIBRARIES = {"darray": "NumPy", "numpy": "NumPy", "scipy": "SciPy", "numba": "Numba"}
 
 
-@dataclass(frozen=True, slots=True)
-class StageSummary:
+class StageSummary(Struct, frozen=True):
     """Tasks of one kind.
 
     Attributes
@@ -49,8 +48,7 @@ class StageSummary:
     functions: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Explanation:
+class Explanation(Struct, frozen=True):
     """What computing an array will do; as text, a table of it.
 
     Attributes

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from darray.expr.nodes import Computed, Elementwise, Expression, Recut, View
 from darray.index_maps import IndexMap
@@ -14,8 +16,7 @@ from darray.kernels.programs import Instruction, Operand, Program
 __all__ = ["Group", "Leaf", "as_it_is", "fuse", "has_usable_chunks"]
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(Struct, frozen=True):
     """An input of a group: an expression that it does not compute, seen through a map.
 
     ``index_map`` leads from the coordinates of the group's results to the expression's.
@@ -25,8 +26,7 @@ class Leaf:
     index_map: IndexMap
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """A program over the pieces of ``leaves``, input by input."""
 
     program: Program
@@ -43,7 +43,7 @@ def is_fused(expression: Expression) -> bool:
 def has_usable_chunks(expression: Expression) -> bool:
     """Whether chunks are kept with `expression`; those that failed or were cancelled go."""
     if expression.kept is not None and not expression.kept.is_usable():
-        object.__setattr__(expression, "kept", None)
+        force_setattr(expression, "kept", None)
     return expression.kept is not None
 
 

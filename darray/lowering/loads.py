@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any, Protocol
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.index_maps import IndexMap
@@ -25,8 +25,7 @@ class Load(Protocol):
         """The piece, given the values of the tasks that the chunk's task needs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(Struct, frozen=True):
     """A piece of an array in memory."""
 
     piece: NDArray[Any]
@@ -36,8 +35,7 @@ class Ready:
         return self.piece
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(Struct, frozen=True):
     """A box of a stored array."""
 
     source: Chunked
@@ -58,8 +56,7 @@ class Read:
         return self.index_map.arrange(piece, self.box)  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True, slots=True)
-class Generate:
+class Generate(Struct, frozen=True):
     """A box of an array whose elements follow from their place."""
 
     function: Callable[[Box], NDArray[Any]]
@@ -75,8 +72,7 @@ class Generate:
         return self.index_map.arrange(piece, self.box)  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True, slots=True)
-class Gather:
+class Gather(Struct, frozen=True):
     """A box of an array whose chunks are the values of tasks, or there already.
 
     ``pieces`` holds (position, part, place in the box): the position is that among the values,
@@ -105,8 +101,7 @@ class Gather:
         return self.index_map.arrange(whole, self.box)  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True, slots=True)
-class Within:
+class Within(Struct, frozen=True):
     """A box of what another load brings, which several share."""
 
     whole: Gather

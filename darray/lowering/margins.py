@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from darray.blocks import Chunks, overlapping
 from darray.lowering.fusion import Leaf
@@ -17,8 +18,7 @@ __all__ = ["Margin", "together"]
 MOST = 1.5
 
 
-@dataclass(eq=False, slots=True)
-class Margin:
+class Margin(Struct, eq=False):
     """Boxes of one array, by the place of the leaf that shows each, and what has all in it.
 
     Attributes

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.blocks import Chunks, boundaries, chunk_count, grid_shape
@@ -52,8 +52,7 @@ def taken(source: NDArray[Any], first: int, positions: Positions) -> NDArray[Any
     return np.ascontiguousarray(source[behind(first, *positions)])
 
 
-@dataclass(frozen=True, slots=True)
-class Picked:
+class Picked(Struct, frozen=True):
     """The positions of one chunk of a gather, for each axis, in shapes that broadcast.
 
     ``shape`` is what they broadcast to.
@@ -77,8 +76,7 @@ class Picked:
         return chunk.reshape(before + self.shape + after)
 
 
-@dataclass(frozen=True, slots=True)
-class Take:
+class Take(Struct, frozen=True):
     """Pick a chunk out of an array: one that is there, or the value of a task.
 
     ``box`` is where the array lies along the axes of the positions.
@@ -95,8 +93,7 @@ class Take:
         return self.picked.shaped(taken(source, self.picked.first, positions))
 
 
-@dataclass(frozen=True, slots=True)
-class Fetch:
+class Fetch(Struct, frozen=True):
     """Pick a chunk out of parts of an array, which are computed here, one by one.
 
     ``parts`` holds for each the number of its piece in ``cut``, what computes it, and where it
@@ -165,8 +162,7 @@ class Assembly:
             return found
 
 
-@dataclass(frozen=True, slots=True)
-class FillPart:
+class FillPart(Struct, frozen=True):
     """Compute a chunk into its place in an assembly; the value is that part of it."""
 
     pieces: Pieces
@@ -181,8 +177,7 @@ class FillPart:
         return part
 
 
-@dataclass(frozen=True, slots=True)
-class JoinParts:
+class JoinParts(Struct, frozen=True):
     """Give the array that parts were filled of, without a copy where they share memory."""
 
     boxes: tuple[Box, ...]
@@ -200,8 +195,7 @@ class JoinParts:
         return whole
 
 
-@dataclass(frozen=True, slots=True)
-class SortPositions:
+class SortPositions(Struct, frozen=True):
     """Sort the positions of a chunk by the group of the source that they lie in."""
 
     picked: Picked
@@ -221,8 +215,7 @@ class SortPositions:
         return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """Compute a group of the source and pick out of it what each of several chunks wants.
 
     ``wants`` holds, for each chunk, where among the values its sorted positions are, and
@@ -243,8 +236,7 @@ class Send:
         return tuple(packets)
 
 
-@dataclass(frozen=True, slots=True)
-class Receive:
+class Receive(Struct, frozen=True):
     """Put a chunk together from what the groups of the source sent.
 
     ``packets`` holds, for each value, which item of it is meant, and which of the sorted
@@ -268,8 +260,7 @@ class Receive:
         return self.picked.shaped(result)
 
 
-@dataclass(frozen=True, slots=True)
-class ExtractChunk:
+class ExtractChunk(Struct, frozen=True):
     """Compute a chunk and a mask, and pick the elements where the mask is true."""
 
     pieces: Pieces
@@ -291,8 +282,7 @@ class ExtractChunk:
         return result
 
 
-@dataclass(frozen=True, slots=True)
-class DepositChunk:
+class DepositChunk(Struct, frozen=True):
     """Compute a chunk and a mask, and put values where the mask is true."""
 
     pieces: Pieces
@@ -313,8 +303,7 @@ class DepositChunk:
         return result
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """What is written along some axes: a slice of the chunk, or positions that lie in `box`."""
 
     axes: tuple[int, ...]
@@ -322,8 +311,7 @@ class Written:
     box: Box
 
 
-@dataclass(frozen=True, slots=True)
-class ScatterChunk:
+class ScatterChunk(Struct, frozen=True):
     """Compute a chunk and put values in it, which have one axis for each of `written`."""
 
     pieces: Pieces

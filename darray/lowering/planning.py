@@ -6,12 +6,12 @@ import heapq
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from operator import contains
 from typing import Any
 
 import numpy as np
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from darray.blocks import Chunks, chunk_box, grid_shape, iterate_boxes, largest, overlapping
@@ -79,8 +79,7 @@ THIN = 4
 READS_TOLERATED = 2
 
 
-@dataclass(eq=False, slots=True)
-class Bundle:
+class Bundle(Struct, eq=False):
     """Reductions of one array under one mask: they share the pass over its chunks."""
 
     operand: Expression

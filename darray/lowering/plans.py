@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from darray.kernels.warnings_ledger import Ledger
@@ -23,8 +23,7 @@ Key: TypeAlias = tuple[Any, Any]
 Need: TypeAlias = Key | Task[Any]
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class Kept:
+class Kept(Struct, frozen=True, eq=False, weakref=True):
     """Chunks that a computation left with an expression: tasks, or arrays computed at once.
 
     ``ledgers`` have what is to be warned of when they are collected.
@@ -41,8 +40,7 @@ class Kept:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True):
     """A task to be: its call takes the values of `needs`."""
 
     key: Key
@@ -50,8 +48,7 @@ class Draft:
     needs: list[Need]
 
 
-@dataclass(eq=False, slots=True)
-class Stage:
+class Stage(Struct, eq=False):
     """Tasks of one kind.
 
     Attributes
@@ -79,8 +76,7 @@ class Stage:
         return self.elements * self.bytes_per_element() + self.fixed
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(Struct):
     """All that computes some expressions.
 
     Attributes

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.blocks import Shape, chunk_box, largest
@@ -22,8 +22,7 @@ from darray.runtime.boxes import Box, box_shape, index_of
 __all__ = ["Rearrange"]
 
 
-@dataclass(frozen=True, slots=True)
-class Rearrange:
+class Rearrange(Struct, frozen=True):
     """Put boxes of an array together, in C order, as a chunk of another shape.
 
     Attributes

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.blocks import chunk_box
@@ -30,8 +30,7 @@ class _Accumulating(recording):
         super().write(line.partition(" encountered in ")[0] + " encountered in accumulate")
 
 
-@dataclass(frozen=True, slots=True)
-class Scanner:
+class Scanner(Struct, frozen=True):
     """One scan of an array: of what, along which axis, answering errors how."""
 
     ufunc: np.ufunc
@@ -109,8 +108,7 @@ class Scanner:
         return chunk[(*self._before(), slice(-1, None))]
 
 
-@dataclass(frozen=True, slots=True)
-class ScanFirst:
+class ScanFirst(Struct, frozen=True):
     """Scan the first chunk of a line."""
 
     pieces: Pieces
@@ -122,8 +120,7 @@ class ScanFirst:
         return self.scanner.scan(chunk, self.pieces.ledger)
 
 
-@dataclass(frozen=True, slots=True)
-class ScanAfter:
+class ScanAfter(Struct, frozen=True):
     """Scan a chunk after the one before it, whose scan is the last of the values."""
 
     pieces: Pieces
@@ -135,8 +132,7 @@ class ScanAfter:
         return self.scanner.scan_after(values[-1], chunk, self.pieces.ledger)
 
 
-@dataclass(frozen=True, slots=True)
-class ScanAlone:
+class ScanAlone(Struct, frozen=True):
     """Scan a chunk by itself, to be joined to the one before it."""
 
     pieces: Pieces
@@ -148,8 +144,7 @@ class ScanAlone:
         return self.scanner.scan_alone(chunk)
 
 
-@dataclass(frozen=True, slots=True)
-class Join:
+class Join(Struct, frozen=True):
     """Put a chunk that was scanned by itself behind the one before it."""
 
     scanner: Scanner

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from darray.blocks import Shape
@@ -17,8 +18,7 @@ from darray.runtime.boxes import Box, box_shape, index_of
 __all__ = ["BlockDraws", "Draws", "Parameter", "Place", "flat_positions"]
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(Struct, frozen=True):
     """A parameter of a distribution: one for all draws, or an array of them.
 
     Attributes
@@ -55,8 +55,7 @@ class Parameter:
         return value[tuple(index)]
 
 
-@dataclass(frozen=True, slots=True)
-class Draws:
+class Draws(Struct, frozen=True):
     """Draws from a distribution, as a function of the box that is wanted.
 
     Attributes
@@ -125,8 +124,7 @@ class Draws:
 _FILLING = frozenset({"random", "standard_exponential", "standard_gamma", "standard_normal"})
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """The indices along one axis, for each element of a box."""
 
     axis: int
@@ -141,8 +139,7 @@ class Place:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class BlockDraws:
+class BlockDraws(Struct, frozen=True):
     """Draws whose parameters are arrays in chunks, block by block; blocks are whole tiles.
 
     Attributes

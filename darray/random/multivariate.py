@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -19,8 +18,7 @@ from darray.random.tiles import Tile
 __all__ = ["MultivariateDistributions"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Gaussian(Draws):
+class _Gaussian(Draws, frozen=True):
     """Draws of normal vectors, given their mean and a factor of their covariance."""
 
     def draw(self, generator: np.random.Generator, start: Shape, shape: Shape) -> NDArray[Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.random.streams import Key, Stream
@@ -24,8 +24,7 @@ ROUNDS = 10
 PIECE = 2**13
 
 
-@dataclass(frozen=True, slots=True)
-class Permutation:
+class Permutation(Struct, frozen=True):
     """A random permutation of ``range(length)``, as a function of the places wanted.
 
     Up to 65,536 elements it is drawn by NumPy, all permutations being equally likely. Longer

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.lib.array_utils import normalize_axis_index
 from numpy.typing import NDArray
 
@@ -27,8 +27,7 @@ __all__ = ["Sampling"]
 _Indices = Callable[[Box], NDArray[np.int64]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Permuted:
+class _Permuted(Struct, frozen=True):
     """The first elements of a permutation, in an array of some shape."""
 
     permutation: Permutation
@@ -39,8 +38,7 @@ class _Permuted:
         return self.permutation(flat_positions(self.shape, box))
 
 
-@dataclass(frozen=True, slots=True)
-class _Weighted:
+class _Weighted(Struct, frozen=True):
     """Indices of given probabilities: the places of even draws among their running sums."""
 
     sums: NDArray[Any]
@@ -51,8 +49,7 @@ class _Weighted:
         return self.sums.searchsorted(self.even(box), side="right").astype(np.int64, copy=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Distinct:
+class _Distinct(Struct, frozen=True):
     """Indices of given probabilities, none of them twice, drawn as a whole."""
 
     key: Key
@@ -77,8 +74,7 @@ class _Distinct:
         return np.asarray(drawn[index_of(box)])
 
 
-@dataclass(frozen=True, slots=True)
-class _Taken:
+class _Taken(Struct, frozen=True):
     """What an array in memory has, along an axis, at indices."""
 
     array: NDArray[Any]
@@ -107,8 +103,7 @@ class _Raveled:
         return np.asarray(self.array.reshape(-1)[places])
 
 
-@dataclass(frozen=True, slots=True)
-class _Lanes(Draws):
+class _Lanes(Draws, frozen=True):
     """Arrays along the last axis, each in a random order of its own."""
 
     def draw(self, generator: np.random.Generator, start: Shape, shape: Shape) -> NDArray[Any]:

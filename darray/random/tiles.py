@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+
+from msgspec import Struct
 
 from darray.blocks import Chunks, Shape, cut
 from darray.runtime.boxes import Box
@@ -22,8 +23,7 @@ ELEMENTS = 2**14
 WIDTH = 2**8
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(Struct, frozen=True):
     """A tile that has elements of a box.
 
     Attributes

@@ -8,9 +8,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol, TextIO
+
+from msgspec import Struct
 
 from darray.runtime.events import Event, TaskEnded, TaskFailed, TasksPlanned, subscribe
 
@@ -58,8 +59,7 @@ def progress(label: str | None = None) -> Iterator[None]:
         drawing.join()
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """The counts at one moment; `tasks` is 0 where no computation said how many there will be.
 
     Examples

@@ -7,11 +7,11 @@ import re
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from darray.command import demonstration
 from darray.command.findings import Findings

@@ -85,7 +85,7 @@ def test_every_task_is_told_once(threads):
 
 @pytest.mark.parametrize("cls", [da.TasksPlanned, da.ValueMoved])
 def test_events_are_plain_values(cls):
-    fields = cls.__dataclass_fields__
+    fields = cls.__struct_fields__
     assert cls(*range(len(fields))) == cls(*range(len(fields)))
 
 
