@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from darray.blocks import Chunks, boundaries, common_cut
 
-__all__ = ["ProductCut", "cut_product", "links_of"]
+__all__ = ["ProductCut", "cut_product", "joined", "links_of"]
 
 # Rows and columns of a tile are joined until there are as many, and half as many terms of a
 # panel: each number that is read is then used often enough to keep a core busy.
@@ -37,7 +37,7 @@ LINK = 4
 # Tasks that a product is cut into at least, if it is large enough: some for each core. A
 # constant, so that the same product has the same bits on any number of cores.
 TASKS = 16
-ENOUGH = 0.75
+ENOUGH = 0.5
 
 _Axes = tuple[tuple[int, ...], ...]
 
@@ -82,7 +82,7 @@ def cut_product(left: Chunks, right: Chunks, batch: int, inner: int) -> ProductC
     panels = tuple([_common(ours, theirs) for ours, theirs in shared])
     depth = math.prod([sum(sizes) for sizes in panels])
     for side in (SIDE, 2 * SIDE, 4 * SIDE):
-        groups = _limited(_worth_a_task(natural, depth, side))
+        groups = _widened(_limited(_worth_a_task(natural, depth, side)))
         cut_panels = _cut_panels(panels, groups, side // 2)
         if _count(*groups, cut_panels) <= MANY:
             break
@@ -142,6 +142,25 @@ def _limited(groups: tuple[_Axes, ...]) -> tuple[_Axes, ...]:
     return batches, rows, columns
 
 
+def _widened(groups: tuple[_Axes, ...]) -> tuple[_Axes, ...]:
+    """Join tiles while there are enough of them, and none gets much larger than `TILE`.
+
+    For each tile BLAS copies the panels of both operands into its own order, so of one with twice
+    as many rows every column is copied half as often.
+    """
+    batches, *sides = groups
+    while True:
+        volumes = [_volume(side) for side in sides]
+        shorter = int(volumes[1] < volumes[0])
+        wider = list(sides)
+        wider[shorter] = _joined_axes(sides[shorter], 2 * volumes[shorter])
+        tile = _volume(batches) * math.prod(map(_volume, wider))
+        is_wider = _count(*wider) < _count(*sides)
+        if not is_wider or tile > 2 * TILE or _count(batches, *wider) < ENOUGH * TASKS:
+            return (batches, *sides)
+        sides = wider
+
+
 def _cut_panels(panels: _Axes, groups: tuple[_Axes, ...], shortest: int) -> _Axes:
     """Split long panels, so that one of each operand fits a task, and join short ones."""
     count, m, n = map(_volume, groups)
@@ -196,12 +215,18 @@ def _joined_axes(axes: _Axes, least: int) -> _Axes:
     found = list(axes)
     for place in reversed(range(len(found))):
         others = math.prod([max(sizes) for i, sizes in enumerate(found) if i != place])
-        found[place] = _joined(found[place], -(-least // max(1, others)))
+        found[place] = joined(found[place], -(-least // max(1, others)))
     return tuple(found)
 
 
-def _joined(sizes: Sequence[int], least: int) -> tuple[int, ...]:
-    """Join neighbours until each piece has `least`; what is left at the end goes to the last."""
+def joined(sizes: Sequence[int], least: int) -> tuple[int, ...]:
+    """Join neighbours until each piece has `least`; what is left at the end goes to the last.
+
+    Examples
+    --------
+    >>> joined((4, 4, 4, 4, 3), 6)
+    (8, 11)
+    """
     found: list[int] = []
     open_piece = 0
     for size in sizes:

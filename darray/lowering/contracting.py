@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from darray.blocks import Chunks, chunk_box, iterate_boxes, largest
 from darray.expr.nodes import Computed, Expression, Generated, Memory, Recut, Stored, View
-from darray.expr.product_cuts import links_of, tile_cost
+from darray.expr.product_cuts import joined, links_of, tile_cost
 from darray.expr.products import Contract
 from darray.index_maps import IndexMap
 from darray.kernels.products import Accumulator, Contraction, calls_gemm
@@ -26,6 +26,10 @@ from darray.runtime.boxes import Box, box_shape, index_of
 __all__ = ["AddProducts", "Done", "JoinSums"]
 
 _ONE = slice(0, 1, 1)
+
+# Panels of operands in memory are joined until they have as many terms: BLAS copies both
+# operands into its own order for every product, which is the dearer the fewer terms it sums.
+DEPTH = 1200
 
 # What gives its only input.
 _AS_IT_IS = Program.assemble([], [(0, None)])
@@ -105,6 +109,7 @@ class _Contracting:
     def __init__(self, planner: Planner, node: Contract) -> None:
         self.planner = planner
         self.node = node
+        self.panels = node.panels
         self.boxes = [box for _, box in iterate_boxes(node.panels)]
         # Where the axes of the result that are the left operand's own end.
         self.middle = len(node.left.shape) - len(node.panels)
@@ -112,13 +117,16 @@ class _Contracting:
         self.batch = math.prod(tile[: node.batch])
         self.m = math.prod(tile[node.batch : self.middle])
         self.n = math.prod(tile[self.middle :])
-        self.k = math.prod(largest(node.panels))
         self.contraction = Contraction(
             *(node.batch, len(node.panels), node.dtype, node.name),
             *(node.errors, planner.plan.ledger, node.serial),
         )
         self.by_columns = math.prod(node.left.shape) < math.prod(node.right.shape)
         self.groups = self.sources()
+        if node.chains == 1 and all(map(_is_in_memory, self.groups)):
+            self.panels = tuple([joined(sizes, DEPTH) for sizes in node.panels])
+            self.boxes = [box for _, box in iterate_boxes(self.panels)]
+        self.k = math.prod(largest(self.panels))
 
     def fits(self, place: NDArray[Any]) -> bool:
         """Whether the tiles of `place` can be added to where they lie."""
@@ -302,6 +310,11 @@ def _seen_through(node: Expression) -> tuple[Expression, IndexMap]:
         assert node.operand is not None
         node = node.operand
     return node, index_map
+
+
+def _is_in_memory(group: Group) -> bool:
+    """Whether the panels of an operand are read where they lie, so that they may be long."""
+    return group.program == _AS_IT_IS and isinstance(group.leaves[0].expression, Memory)
 
 
 def _is_computed(base: Expression) -> bool:

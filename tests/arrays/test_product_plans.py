@@ -10,6 +10,7 @@ import pytest
 import darray as da
 from darray.expr import product_cuts
 from darray.kernels import products
+from darray.lowering import contracting
 
 
 @pytest.fixture
@@ -19,6 +20,7 @@ def small_tiles(monkeypatch):
     for name, value in sizes.items():
         monkeypatch.setattr(product_cuts, name, value)
     monkeypatch.setattr(products, "LARGE", 1)
+    monkeypatch.setattr(contracting, "DEPTH", 3)
 
 
 @pytest.fixture
@@ -124,8 +126,8 @@ def test_the_cut_of_a_product():
     assert cut((8, 6), (6, 9), 4) == ((4, 4), (4, 4, 1))
     assert cut((4000, 4000), (4000, 4000), 1000) == ((1000,) * 4,) * 2
     # One large chunk is split so that every core has work, however many there are.
-    assert cut((4000, 4000), (4000, 4000)) == ((1000,) * 4,) * 2
-    assert cut((1024, 1024), (1024, 1024)) == ((256,) * 4,) * 2
+    assert cut((4000, 4000), (4000, 4000)) == ((2000,) * 2, (1000,) * 4)
+    assert cut((1024, 1024), (1024, 1024)) == ((512,) * 2, (256,) * 4)
     assert cut((300, 300), (300, 300)) == ((300,), (300,))
     # No chunk is too large to be held, where operands with small chunks have a large product.
     assert max(cut((10**6, 1), (1, 10**6))[0]) == 1024
