@@ -6,7 +6,7 @@ The names of NumPy here are NumPy's own functions, which DArrays answer to.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from darray import numpy_names
+from darray import numpy_names, task_arguments  # noqa: F401 - registers what it says
 from darray.blocks import AutoBlocks, Blocks
 from darray.functions.computation import collect, compute, map_blocks
 from darray.functions.conversion import array, asanyarray, asarray, ascontiguousarray, from_dlpack
@@ -34,9 +34,14 @@ from darray.runtime import (
     ANY,
     FIRST_COMPLETED,
     FIRST_EXCEPTION,
+    Accumulate,
     CancelledError,
     DeadlockError,
+    Deps,
+    In,
+    InOut,
     MemoryLimitError,
+    Out,
     Processor,
     Ref,
     SchedulingError,
@@ -49,8 +54,10 @@ from darray.runtime import (
     map,
     options,
     processors,
+    register_spans,
     scope,
     spawn,
+    spawn_datadeps,
     subscribe,
     sync,
     task,
@@ -69,13 +76,18 @@ __all__ = [
     "ANY",
     "FIRST_COMPLETED",
     "FIRST_EXCEPTION",
+    "Accumulate",
     "AutoBlocks",
     "Blocks",
     "CancelledError",
     "DArray",
     "DeadlockError",
+    "Deps",
     "File",
+    "In",
+    "InOut",
     "MemoryLimitError",
+    "Out",
     "Processor",
     "Ref",
     "SchedulingError",
@@ -110,8 +122,10 @@ __all__ = [
     "progress",
     "random",
     "rechunk",
+    "register_spans",
     "scope",
     "spawn",
+    "spawn_datadeps",
     "subscribe",
     "sync",
     "task",

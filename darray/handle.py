@@ -23,7 +23,6 @@ from darray.lowering import computing
 from darray.lowering.explaining import Explanation, explain
 from darray.methods import ArrayMethods
 from darray.operators import Operators
-from darray.runtime.arguments import register_frozen
 from darray.runtime.engine import current_engine
 from darray.view_steps import Selection, Step, extended, read
 from darray.views import Views
@@ -485,17 +484,6 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
             f"darray has no np.{name} that works chunk by chunk; where the array fits in memory "
             f"use np.{name}(np.asarray(x), ...)"
         )
-
-
-def _snapshot(array: DArray) -> DArray:
-    """The array as it is now, read-only: what tasks are given, and give."""
-    snapshot = DArray.of(array.expression)
-    snapshot._writeable = False
-    snapshot.is_scalar = array.is_scalar
-    return snapshot
-
-
-register_frozen(DArray, _snapshot, DArray.copy)
 
 
 def as_expression(value: Any) -> Expression:

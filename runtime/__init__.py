@@ -1,6 +1,8 @@
 """The task runtime: tasks, scopes, processors, engines, events."""
 
+from darray.runtime.accesses import Accumulate, Deps, In, InOut, Out
 from darray.runtime.contexts import options
+from darray.runtime.deps import spawn_datadeps
 from darray.runtime.devices import host
 from darray.runtime.engine import configure, engine_names
 from darray.runtime.errors import (
@@ -18,6 +20,7 @@ from darray.runtime.events import (
     ValueMoved,
     subscribe,
 )
+from darray.runtime.footprints import register_spans
 from darray.runtime.processor import Processor
 from darray.runtime.refs import Ref
 from darray.runtime.scopes import ANY, Scope, scope
@@ -43,10 +46,15 @@ __all__ = [
     "ANY",
     "FIRST_COMPLETED",
     "FIRST_EXCEPTION",
+    "Accumulate",
     "CancelledError",
     "DeadlockError",
+    "Deps",
     "Event",
+    "In",
+    "InOut",
     "MemoryLimitError",
+    "Out",
     "Processor",
     "Ref",
     "SchedulingError",
@@ -66,8 +74,10 @@ __all__ = [
     "map",
     "options",
     "processors",
+    "register_spans",
     "scope",
     "spawn",
+    "spawn_datadeps",
     "subscribe",
     "sync",
     "task",

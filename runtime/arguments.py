@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from darray.runtime.accesses import Access
 from darray.runtime.refs import Ref
 from darray.runtime.tasks import Task
 
-__all__ = ["copied", "loaded", "prepared", "register_argument", "register_frozen", "sealed"]
+__all__ = [
+    "Writable",
+    "copied",
+    "is_replaced",
+    "loaded",
+    "prepared",
+    "register_argument",
+    "register_frozen",
+    "sealed",
+]
 
 # What is done with a value, by its class.
 INERT = 0  # goes by reference
@@ -17,12 +27,16 @@ REF = 2  # likewise
 NEST = 3  # a builtin container: what it holds is looked at
 FROZEN = 4  # replaced by a read-only view of itself, at once
 LOADED = 5  # replaced by what its loader returns, on the processor that runs the task
+ACCESS = 7  # says that the task writes its value, which only a region may be told
 PENDING = 6  # a container that `prepared` took apart, put together when the task runs
 
 _NESTS = (list, tuple, dict, set, frozenset)
 
 _loaders: dict[type, Callable[[Any], Any]] = {}
-_freezers: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {}
+_Change = Callable[[Any], Any]
+
+# How values of a class are made read-only, copied, and made writable again.
+_freezers: dict[type, tuple[_Change, _Change, _Change]] = {}
 
 # Action by exact class: filled when a class is first met and emptied when a class is
 # registered. Two threads may both fill an entry, with the same value.
@@ -35,12 +49,13 @@ def register_argument(cls: type, load: Callable[[Any], Any]) -> None:
     actions.clear()
 
 
-def register_frozen(cls: type, freeze: Callable[[Any], Any], copy: Callable[[Any], Any]) -> None:
+def register_frozen(cls: type, freeze: _Change, copy: _Change, thaw: _Change) -> None:
     """Hand values of class `cls` to tasks and out of them as ``freeze(value)``.
 
-    ``copy(value)`` is the writable copy that ``fetch(..., copy=True)`` returns.
+    ``copy(value)`` is the writable copy that ``fetch(..., copy=True)`` returns, ``thaw(value)``
+    what a frozen value shows, for a task that declared to write it.
     """
-    _freezers[cls] = (freeze, copy)
+    _freezers[cls] = (freeze, copy, thaw)
     actions.clear()
 
 
@@ -60,16 +75,34 @@ class Pending:
         return self.cls([loaded(item) for item in self.items])
 
 
+class Writable(Pending):
+    """An argument that the task declared to write: the object itself, or a task's value."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def loaded(self) -> Any:
+        """What the task may write to."""
+        value = loaded(self.value)
+        if value is not self.value and _action(value) == FROZEN:
+            return _registered(_freezers, value.__class__)[2](value)
+        return value
+
+
 def action_of(cls: type) -> int:
     """The action for values of class `cls`, remembered in `actions`."""
     if issubclass(cls, Task):
         action = TASK
     elif issubclass(cls, Ref):
         action = REF
-    elif cls is Pending:
+    elif issubclass(cls, Pending):
         action = PENDING
     elif cls in _NESTS:
         action = NEST
+    elif issubclass(cls, Access):
+        action = ACCESS
     elif any(known in _loaders for known in cls.__mro__):
         action = LOADED
     elif any(known in _freezers for known in cls.__mro__):
@@ -103,6 +136,11 @@ def prepared(value: Any, needs: list[Task[Any]], path: tuple[int, ...] = ()) -> 
     action = _action(value)
     if action in (INERT, LOADED, PENDING):
         return value
+    if action == ACCESS:
+        raise TypeError(
+            f"{type(value).__name__}(...) says what a task of a region does to an argument; spawn "
+            "the task in a `with da.spawn_datadeps():` block"
+        )
     if action == TASK:
         needs.append(value)
         return value
@@ -119,18 +157,18 @@ def prepared(value: Any, needs: list[Task[Any]], path: tuple[int, ...] = ()) -> 
         pairs = [
             (prepared(key, needs, path), prepared(item, needs, path)) for key, item in value.items()
         ]
-        if any(_waits(item) for pair in pairs for item in pair):
+        if any(is_replaced(item) for pair in pairs for item in pair):
             return Pending(cls, pairs)
         same = all(a is c and b is d for (a, b), (c, d) in zip(pairs, value.items(), strict=True))
         return value if same else dict(pairs)
     items = [prepared(item, needs, path) for item in value]
-    if any(_waits(item) for item in items):
+    if any(is_replaced(item) for item in items):
         return Pending(cls, items)
     same = all(new is old for new, old in zip(items, value, strict=True))
     return value if same else cls(items)
 
 
-def _waits(value: Any) -> bool:
+def is_replaced(value: Any) -> bool:
     """Whether a prepared value is to be replaced when the task runs."""
     return _action(value) in (TASK, REF, LOADED, PENDING)
 

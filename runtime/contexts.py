@@ -15,6 +15,13 @@ from darray.runtime.scopes import Scope
 __all__ = ["Options", "options"]
 
 
+class TaskRegion(Protocol):
+    """What takes the tasks that are spawned under some options, and submits them itself."""
+
+    def spawn(self, call: Any, options: Any, frame: Any, after: Any) -> Any:
+        """Spawn a task of ``call``: a function, its arguments, its keyword arguments."""
+
+
 class TaskGroup(Protocol):
     """What keeps count of the tasks spawned under some options."""
 
@@ -42,6 +49,8 @@ class Options(Struct, frozen=True):
         Bytes that the task will hold at its peak, its result included.
     group : TaskGroup or None
         What is told of every task that is spawned under these options.
+    region : TaskRegion or None
+        What takes the tasks that are spawned under these options; tasks run without it.
     own : bool
         Whether these options were made for one task alone, so that the tasks it spawns
         start from ``outer`` instead.
@@ -55,6 +64,7 @@ class Options(Struct, frozen=True):
     name: str | None = None
     memory: int = 0
     group: TaskGroup | None = None
+    region: TaskRegion | None = None
     own: bool = False
     outer: Options | None = None
 
@@ -63,6 +73,14 @@ DEFAULT = Options()
 
 # The options of the block that runs; None, which is quicker to test, for DEFAULT.
 current: ContextVar[Options | None] = ContextVar("darray.options", default=None)
+
+
+def outside(options: Options | None) -> Options | None:
+    """`options` as they are for the tasks of a region: without it."""
+    if options is None or options.region is None:
+        return options
+    changed = replace(options, region=None, outer=outside(options.outer))
+    return None if changed == DEFAULT else changed
 
 
 def checked(changes: dict[str, Any]) -> dict[str, Any]:

@@ -59,6 +59,10 @@ def submit(
     after: Iterable[Task[Any]] = (),
 ) -> Task[Any]:
     """Make a task of a call and hand it to `engine`; `frame` is where it was spawned."""
+    if options is not None and options.region is not None:
+        return cast(
+            "Task[Any]", options.region.spawn((function, args, kwargs), options, frame, after)
+        )
     needs: Any = None
     for arg in args:
         if actions.get(arg.__class__) != INERT:

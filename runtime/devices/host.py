@@ -1,16 +1,30 @@
-"""The host's memory: NumPy arrays, how they are measured, frozen and copied."""
+"""The host's memory: NumPy arrays, how they are measured, frozen, copied, told to overlap."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
+from numpy.lib.array_utils import byte_bounds
 from numpy.typing import NDArray
 
+from darray.runtime.accesses import Part
 from darray.runtime.arguments import register_frozen
+from darray.runtime.footprints import Footprint, register_footprints
 from darray.runtime.spaces import register_measure
 
-__all__ = ["copy", "freeze", "measure"]
+__all__ = ["copy", "footprints", "freeze", "measure", "thaw"]
+
+# Work that NumPy may do to find out whether two arrays share an element; beyond it they are
+# taken to do so. Slices of the same array rarely need any.
+EFFORT = 10_000
+
+# Diagonals of a matrix from one to another: those j - i for which an element [i, j] is meant.
+_Band = tuple[float, float]
 
 
 def freeze(array: NDArray[Any]) -> NDArray[Any]:
@@ -20,6 +34,23 @@ def freeze(array: NDArray[Any]) -> NDArray[Any]:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+def thaw(array: NDArray[Any]) -> NDArray[Any]:
+    """The array that `array` is a read-only view of, to be written to."""
+    base = array.base
+    if (
+        not array.flags.writeable
+        and isinstance(base, np.ndarray)
+        and base.flags.writeable
+        and base.__array_interface__ == {**array.__array_interface__, "data": _written(array)}
+    ):
+        return base
+    return array
+
+
+def _written(array: NDArray[Any]) -> tuple[int, bool]:
+    return array.__array_interface__["data"][0], False
 
 
 def copy(array: NDArray[Any]) -> NDArray[Any]:
@@ -35,5 +66,111 @@ def measure(array: NDArray[Any]) -> int:
     return min(array.nbytes, int(owner.nbytes))
 
 
-register_frozen(np.ndarray, freeze, copy)
+class _Memory(Struct, frozen=True, eq=False):
+    """The elements of an array that are meant: all, or those in a band of a matrix.
+
+    ``view`` holds them all, and nothing else where the band is one diagonal.
+    """
+
+    view: NDArray[Any]
+    matrix: NDArray[Any]
+    band: _Band | None = None
+
+
+def footprints(array: NDArray[Any], part: Part | None = None) -> Sequence[Footprint]:
+    """Where the elements of `array`, or the `part` of it, lie.
+
+    Raises
+    ------
+    TypeError
+        Where the part is a function that gives something else than a view of the array.
+    """
+    memory = _Memory(array, array) if part is None else _part_of(array, part)
+    view = memory.view
+    if view.size == 0:
+        return ()
+    low, high = byte_bounds(view)
+    is_dense = bool(view.flags.forc) and (memory.band is None or memory.view is not memory.matrix)
+    address = view.__array_interface__["data"][0]
+    key = (address, view.shape, view.strides, view.itemsize, memory.band)
+    return (Footprint(key, low, high, is_dense, memory, overlap),)
+
+
+def _part_of(array: NDArray[Any], part: Part) -> _Memory:
+    if isinstance(part, str):
+        view = array[part]
+        return _Memory(view, view)
+    function, offset = part, 0
+    if isinstance(part, partial) and not part.args and set(part.keywords) <= {"k"}:
+        function, offset = part.func, part.keywords.get("k", 0)
+    if array.ndim == 2 and function is np.triu:
+        return _Memory(array, array, (offset, math.inf))
+    if array.ndim == 2 and function is np.tril:
+        return _Memory(array, array, (-math.inf, offset))
+    if array.ndim == 2 and function in (np.diag, np.diagonal):
+        return _Memory(np.diagonal(array, offset), array, (offset, offset))
+    view = part(array)
+    if not isinstance(view, np.ndarray) or not (view.size == 0 or np.may_share_memory(view, array)):
+        raise TypeError(
+            f"Deps: {part!r} gives no view of the array of shape {array.shape}, but "
+            f"{type(view).__name__} of its own; a part is a view of the value, or np.triu, np.tril "
+            "or np.diag of a matrix"
+        )
+    return _Memory(view, view)
+
+
+def overlap(one: _Memory, other: _Memory) -> bool:
+    """Whether two have an element in common; also where finding out takes too much work."""
+    try:
+        shares = bool(np.shares_memory(one.view, other.view, max_work=EFFORT))  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True
+    if not shares or (one.band is None and other.band is None):
+        return shares
+    return _bands_meet(one, other)
+
+
+def _bands_meet(one: _Memory, other: _Memory) -> bool:
+    """Whether bands of matrices have an element in common; also where that is hard to tell."""
+    a, b = one.matrix, other.matrix
+    if a.ndim != 2 or b.ndim != 2 or a.strides != b.strides or a.itemsize != b.itemsize:
+        return True
+    bands = [(-math.inf, math.inf) if one.band is None else one.band for one in (one, other)]
+    if abs(a.strides[0]) < abs(a.strides[1]):
+        a, b = a.T, b.T
+        bands = [(-high, -low) for low, high in bands]
+    step, item = a.strides
+    if item <= 0 or step < item or step % item:
+        return True
+    # Where the first element of `b` lies, counted in rows and columns of `a`.
+    apart = b.__array_interface__["data"][0] - a.__array_interface__["data"][0]
+    row, rest = divmod(apart, step)
+    column, between = divmod(rest, item)
+    if between:
+        return True
+    places = [(row, column), (row + 1, column - step // item)]
+    return any(_meet_at(a.shape, b.shape, place, *bands) for place in places)
+
+
+def _meet_at(
+    shape: tuple[int, ...],
+    inner: tuple[int, ...],
+    place: tuple[int, int],
+    band: _Band,
+    other: _Band,
+) -> bool:
+    """Whether bands meet of a matrix, and of one that lies at `place` in it."""
+    row, column = place
+    first_row, last_row = max(0, row), min(shape[0], row + inner[0]) - 1
+    first, last = max(0, column), min(shape[1], column + inner[1]) - 1
+    if first_row > last_row or first > last:
+        return False
+    # All diagonals from that of the lower left corner to that of the upper right one are there.
+    shift = column - row
+    low = max(first - last_row, band[0], other[0] + shift)
+    return low <= min(last - first_row, band[1], other[1] + shift)
+
+
+register_footprints(np.ndarray, footprints)
+register_frozen(np.ndarray, freeze, copy, thaw)
 register_measure(np.ndarray, measure)

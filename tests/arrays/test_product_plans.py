@@ -127,7 +127,7 @@ def test_the_cut_of_a_product():
     assert cut((4000, 4000), (4000, 4000), 1000) == ((1000,) * 4,) * 2
     # One large chunk is split so that every core has work, however many there are.
     assert cut((4000, 4000), (4000, 4000)) == ((2000,) * 2, (1000,) * 4)
-    assert cut((1024, 1024), (1024, 1024)) == ((512,) * 2, (256,) * 4)
+    assert cut((1024, 1024), (1024, 1024)) == ((256,) * 4, (512,) * 2)
     assert cut((300, 300), (300, 300)) == ((300,), (300,))
     # No chunk is too large to be held, where operands with small chunks have a large product.
     assert max(cut((10**6, 1), (1, 10**6))[0]) == 1024

@@ -1,0 +1,164 @@
+"""What a task does to an argument in a region: reads it, writes it, both, or a part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+__all__ = ["Access", "Accumulate", "Deps", "In", "InOut", "Out", "Part"]
+
+# What is meant of a value: a field by name, or a function that gives a view of it.
+Part: TypeAlias = str | Callable[[Any], Any]
+
+
+class Access:
+    """An argument with what the task does to it; one of the classes below."""
+
+    __slots__ = ("value",)
+
+    writes = False
+
+    def __init__(self, value: Any) -> None:
+        if isinstance(value, Access):
+            raise TypeError(
+                f"{type(self).__name__}({value!r}): an argument is annotated once; to read one "
+                "part of it and write another, use Deps(value, In(part), InOut(part))"
+            )
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.value!r})"
+
+    def parts(self) -> tuple[tuple[Part | None, bool], ...]:
+        """What is meant of the value, None for all of it, each with whether it is written."""
+        return ((None, self.writes),)
+
+
+class In(Access):
+    """An argument that the task reads. In a region, what is not annotated is read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import darray as da
+    >>> a, b = np.zeros(3), np.ones(3)
+    >>> with da.spawn_datadeps():
+    ...     _ = da.spawn(np.copyto, da.Out(a), da.In(b))
+    >>> a
+    array([1., 1., 1.])
+    """
+
+    __slots__ = ()
+
+
+class Out(Access):
+    """An argument that the task writes, whatever was there before.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import darray as da
+    >>> a = np.zeros(3)
+    >>> with da.spawn_datadeps():
+    ...     _ = da.spawn(np.ndarray.fill, da.Out(a[:2]), 7)
+    >>> a
+    array([7., 7., 0.])
+    """
+
+    __slots__ = ()
+
+    writes = True
+
+
+class InOut(Access):
+    """An argument that the task reads and writes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import darray as da
+    >>> a = np.array([3, 1, 2])
+    >>> with da.spawn_datadeps():
+    ...     _ = da.spawn(np.ndarray.sort, da.InOut(a))
+    >>> a
+    array([1, 2, 3])
+    """
+
+    __slots__ = ()
+
+    writes = True
+
+
+class Accumulate(Access):
+    """An argument that the task adds something to: one task at a time, no matter in what order.
+
+    They run in the order in which they were spawned.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import darray as da
+    >>> def add(total, values):
+    ...     total += values.sum()
+    >>> total = np.zeros(())
+    >>> with da.spawn_datadeps():
+    ...     for i in range(3):
+    ...         _ = da.spawn(add, da.Accumulate(total), np.full(10, i))
+    >>> float(total)
+    30.0
+    """
+
+    __slots__ = ()
+
+    writes = True
+
+
+class Deps(Access):
+    """An argument of which the task reads and writes parts, though it is given the whole.
+
+    Parameters
+    ----------
+    value : object
+        What the task is given; writable if it writes any part.
+    *accesses : In, Out or InOut
+        The parts, each one function that gives a view of the value, or ``np.triu``,
+        ``np.tril`` or ``np.diag`` (also ``functools.partial`` of them with ``k=``) for a
+        triangle or a diagonal of a matrix, or the name of a field or an attribute.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import darray as da
+    >>> a = np.zeros((4, 4))
+    >>> def fill(matrix, part, number):
+    ...     matrix[part(np.ones_like(matrix, dtype=bool))] = number
+    >>> upper, lower = np.triu, lambda m: np.tril(m, -1)
+    >>> with da.spawn_datadeps():  # the two run side by side
+    ...     _ = da.spawn(fill, da.Deps(a, da.Out(np.triu)), upper, 1)
+    ...     _ = da.spawn(fill, da.Deps(a, da.Out(lambda m: m[1:, :0])), lower, 2)
+    >>> a[0, 1], a[1, 0]
+    (np.float64(1.0), np.float64(2.0))
+    """
+
+    __slots__ = ("accesses",)
+
+    def __init__(self, value: Any, *accesses: Access) -> None:
+        super().__init__(value)
+        for one in accesses:
+            if type(one) not in (In, Out, InOut, Accumulate):
+                raise TypeError(f"Deps takes In, Out and InOut of parts of its value, not {one!r}")
+            if not (isinstance(one.value, str) or callable(one.value)):
+                raise TypeError(
+                    f"{one!r} in Deps: a part is a function that gives a view of the value, or the "
+                    "name of a field"
+                )
+        if not accesses:
+            raise TypeError("Deps(value) names no part; give In(part), Out(part) or InOut(part)")
+        self.accesses = accesses
+
+    def __repr__(self) -> str:
+        return f"Deps({', '.join(map(repr, (self.value, *self.accesses)))})"
+
+    def parts(self) -> tuple[tuple[Part | None, bool], ...]:
+        """The parts of the value that are meant, and whether each is written."""
+        return tuple([(one.value, one.writes) for one in self.accesses])

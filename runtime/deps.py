@@ -1,0 +1,352 @@
+"""Regions in which tasks say what they read and write, and run as if one after another."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from types import FrameType, TracebackType
+from typing import Any, TypeVar, cast, overload
+
+from msgspec.structs import replace
+
+from darray.runtime import contexts
+from darray.runtime.accesses import Access, Deps
+from darray.runtime.arguments import Writable, is_replaced, prepared
+from darray.runtime.contexts import Options
+from darray.runtime.engine import Engine, current_engine
+from darray.runtime.refs import Ref
+from darray.runtime.tasks import CANCELLED, DONE, FAILED, Task, Watcher
+from darray.runtime.tracking import Extent, Tracker
+
+__all__ = ["Region", "spawn_datadeps"]
+
+R = TypeVar("R")
+
+_Call = tuple[Any, tuple[Any, ...], dict[str, Any] | None]
+
+# Tasks of a region among which those that are done are looked for and forgotten.
+FEW = 1024
+
+
+class _Uses:
+    """What a task uses: extents, each written or not; tasks whose values it is given."""
+
+    __slots__ = ("accesses", "is_lazy", "values", "written")
+
+    def __init__(self) -> None:
+        self.accesses: dict[Extent, bool] = {}
+        self.values: list[Task[Any]] = []
+        self.written: list[Access] = []
+        # Whether arguments are to be replaced when the task runs.
+        self.is_lazy = False
+
+
+class Region:
+    """What `spawn_datadeps` makes: takes the tasks spawned in a block, and waits for them.
+
+    Invariants
+    ----------
+    * ``_tasks`` holds, in the order of the program, every task of the region but some of those
+      that are done.
+    * ``_failed`` is the first task of the program that failed or was cancelled so far. Those
+      after it that had not begun were cancelled, and those spawned since fail with it; those
+      before it go on. So it ends up as the task at which the program, run from top to bottom,
+      would have failed.
+    """
+
+    def __init__(self) -> None:
+        # Guards all below, and is held while a task is submitted: what a task waits for, and
+        # its place in the program, are decided at once. Taken before an engine's lock. The
+        # serial engine runs tasks while it is held, so the same thread may take it again.
+        self._lock = threading.RLock()
+        self._tracker = Tracker()
+        self._tasks: list[Task[Any]] = []
+        self._most = FEW
+        # What each task writes, after its function: to be named if it fails.
+        self._written: dict[Task[Any], tuple[Any, list[Access]]] = {}
+        self._failed: Task[Any] | None = None
+        # Shared by all its tasks.
+        self._watchers: list[Watcher] = [self._ended]
+        # Those around the block, and in it.
+        self._outer: Options | None = None
+        self._options: Options | None = None
+        self._token: Any = None
+        self._joins = False
+
+    # The block
+
+    def __enter__(self) -> Region:
+        self._outer = contexts.current.get()
+        options = self._outer or contexts.DEFAULT
+        self._joins = options.region is not None
+        if not self._joins:
+            self._options = replace(options, region=self)
+            self._token = contexts.current.set(self._options)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        raised: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._joins:
+            # The tasks are those of the region around it, which waits for them.
+            return
+        contexts.current.reset(self._token)
+        if isinstance(raised, KeyboardInterrupt):
+            self._cancel(self._unfinished())
+        self._finish()
+        failures = self._failures()
+        if raised is None:
+            self._raise(failures)
+        elif failures:
+            raised.add_note(f"{len(failures)} task(s) of the region failed before")
+
+    def _finish(self) -> None:
+        """Wait until all tasks are finished; Ctrl-C cancels those that have not begun."""
+        while unfinished := self._unfinished():
+            engine = cast(Engine, unfinished[0]._engine)
+            try:
+                engine.wait(unfinished, None)
+            except KeyboardInterrupt:
+                self._cancel(unfinished)
+                raise
+
+    def _unfinished(self) -> list[Task[Any]]:
+        with self._lock:
+            return [task for task in self._tasks if task._state < DONE]
+
+    # Its tasks
+
+    def spawn(
+        self, call: _Call, options: Options, frame: FrameType, after: Iterable[Task[Any]]
+    ) -> Task[Any]:
+        """Spawn a task that waits for those before it which use what it uses.
+
+        Raises
+        ------
+        TypeError
+            For an argument that cannot be written to, or whose part is no view.
+        """
+        function, args, kwargs = call
+        uses = _Uses()
+        with self._lock:
+            if self._tracker.tidy() or len(self._tasks) > self._most:
+                self._forget_done()
+            args = tuple([self._given(one, uses) for one in args])
+            if kwargs:
+                kwargs = {key: self._given(one, uses) for key, one in kwargs.items()}
+            function = prepared(function, uses.values)
+            needs = self._tracker.needs(uses.accesses)
+            if uses.values or after or self._failed is not None:
+                needs.update(dict.fromkeys([*uses.values, *after]))
+                if self._failed is not None:
+                    needs[self._failed] = None
+            task = self._submitted((function, args, kwargs), uses, options, frame, list(needs))
+            self._tracker.record(uses.accesses, task)
+        return task
+
+    def _submitted(
+        self, call: _Call, uses: _Uses, options: Options, frame: FrameType, needs: list[Task[Any]]
+    ) -> Task[Any]:
+        """Make the task and hand it to the engine; neither it nor what it spawns is in a region."""
+        engine = current_engine()
+        function, args, kwargs = call
+        inside = self._outer if options is self._options else contexts.outside(options)
+        is_lazy = uses.is_lazy or bool(uses.values)
+        task: Task[Any] = Task(
+            engine, (function, args, kwargs, is_lazy), inside, frame.f_code, frame.f_lasti
+        )
+        group = None if inside is None else inside.group
+        try:
+            self._tasks.append(task)
+            if uses.written:
+                self._written[task] = (function, uses.written)
+            if group is None:
+                task._watchers = self._watchers
+            else:
+                group.expect(task)
+                task._watchers = [*(task._watchers or ()), self._ended]
+            engine.submit(task, needs or None)
+        except BaseException:
+            # Also a signal in between: nobody is to wait for, or cancel, this task.
+            self._tasks = [one for one in self._tasks if one is not task]
+            self._written.pop(task, None)
+            if group is not None:
+                group.forget(task)
+            raise
+        return task
+
+    def _given(self, argument: Any, uses: _Uses) -> Any:
+        """What the task is given for an argument; what is done to it is added to `uses`."""
+        is_access = isinstance(argument, Access)
+        value = argument.value if is_access else argument
+        if argument.__class__ is Deps:
+            return self._given_parts(argument, uses)
+        writes = is_access and argument.writes
+        known = self._tracker.known.get(id(value))
+        extents = self._extents(value) if known is None else known.extents
+        accesses = uses.accesses
+        for extent in extents:
+            accesses[extent] = writes or accesses.get(extent, False)
+        if writes:
+            return self._writable(argument, uses)
+        if known is not None and known.readable is not None:
+            return known.readable
+        readable = self._readable(value, uses)
+        if known is not None and not is_replaced(readable):
+            known.readable = readable
+        return readable
+
+    def _given_parts(self, argument: Deps, uses: _Uses) -> Any:
+        """The same for one that says what is done to parts of its value."""
+        writes = False
+        for part, is_written in argument.parts():
+            writes = writes or is_written
+            for extent in self._extents(argument.value, part):
+                uses.accesses[extent] = is_written or uses.accesses.get(extent, False)
+        return self._writable(argument, uses) if writes else self._readable(argument.value, uses)
+
+    def _readable(self, value: Any, uses: _Uses) -> Any:
+        given = prepared(value, uses.values)
+        uses.is_lazy = uses.is_lazy or is_replaced(given)
+        return given
+
+    def _writable(self, argument: Access, uses: _Uses) -> Any:
+        value = argument.value
+        uses.written.append(argument)
+        if not isinstance(value, Task | Ref):
+            return value
+        uses.values.append(value.task if isinstance(value, Ref) else value)
+        return Writable(value)
+
+    def _extents(self, value: Any, part: Any = None) -> tuple[Extent, ...]:
+        """The extents of a value, or of what stands for it."""
+        if isinstance(value, Ref):
+            value = value.task
+        if not isinstance(value, Task):
+            return self._tracker.extents(value, part)
+        # Until the task is done its value is known by the task alone.
+        found = self._tracker.extents(value, part if isinstance(part, str) else None)
+        if value._state == DONE:
+            return (*found, *self._tracker.extents(value._value, part))
+        return found
+
+    def _forget_done(self) -> None:
+        self._tasks = [task for task in self._tasks if task._state != DONE]
+        self._written = {task: self._written[task] for task in self._tasks if task in self._written}
+        self._most = 2 * len(self._tasks) + FEW
+
+    # Failure
+
+    def _ended(self, task: Task[Any]) -> None:
+        """Stop what comes after a task that failed."""
+        if task._state == DONE:
+            return
+        with self._lock:
+            position = self._tasks.index(task)
+            if self._failed is None or position < self._tasks.index(self._failed):
+                self._failed = task
+            later = [one for one in self._tasks[position + 1 :] if one._state < DONE]
+        self._cancel(later)
+
+    def _cancel(self, tasks: list[Task[Any]]) -> None:
+        for task in tasks:
+            task._engine.cancel(task)
+
+    def _failures(self) -> list[Task[Any]]:
+        """The tasks that failed by themselves, or were cancelled where none did, in order."""
+        with self._lock:
+            ended = [task for task in self._tasks if task._state > DONE]
+        failed = [one for one in ended if one._state == FAILED and one.processor is not None]
+        return failed or [one for one in ended if one._state in (FAILED, CANCELLED)][:1]
+
+    def _raise(self, failures: list[Task[Any]]) -> None:
+        if not failures:
+            return
+        first, *others = failures
+        exception: BaseException = first._value.exception
+        for other in others[:8]:
+            exception.add_note(
+                f"task {other.name!r}, spawned at {other.spawned_at}, failed as well: "
+                f"{other._value.exception!r}"
+            )
+        if len(others) > 8:
+            exception.add_note(f"{len(others) - 8} other task(s) of the region failed as well")
+        undefined = [
+            f"{type(access).__name__} {_described(access.value)} of {_name(function)!r}"
+            for function, written in [self._written.get(one, (None, [])) for one in failures]
+            for access in written
+        ]
+        if undefined:
+            exception.add_note(
+                "the contents of these arguments are undefined now: " + "; ".join(undefined[:16])
+            )
+        skipped = sum(task._state > DONE and task.processor is None for task in self._tasks)
+        if skipped:
+            exception.add_note(f"{skipped} task(s) of the region after it did not run")
+        first.result()
+
+
+def _name(function: Any) -> str:
+    name: str = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return name
+
+
+def _described(value: Any) -> str:
+    """A value in a few words."""
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is None or dtype is None:
+        return type(value).__name__
+    return f"{type(value).__name__} of shape {shape} and dtype {dtype}"
+
+
+@overload
+def spawn_datadeps() -> Region: ...
+@overload
+def spawn_datadeps(body: Callable[[], R], /) -> R: ...
+def spawn_datadeps(body: Callable[[], R] | None = None, /) -> Region | R:
+    """Spawn tasks that say what they read and write, and run as if one after another.
+
+    In the ``with`` block each argument of a task is `In`, `Out`, `InOut`, `Accumulate` or `Deps`
+    of a value; what is not annotated is read. A task waits for those before it that write what
+    it uses or use what it writes: exactly where bytes overlap, for NumPy arrays and views of
+    them, and by identity for other objects (see `register_spans`). All others run side by side.
+    Tasks begin while the block still runs, and the block ends when they have ended. They are
+    handed to the task that writes them as they are, not as read-only views.
+
+    A block inside another one is part of it. Tasks spawned by tasks are not part of it; they may
+    open blocks of their own. What the block itself does to an annotated array, before its end, is
+    not ordered with the tasks.
+
+    Parameters
+    ----------
+    body : callable, optional
+        Instead of a block, a function: it is called, and what it returns is returned when all
+        tasks have ended.
+
+    Raises
+    ------
+    BaseException
+        The exception of the first task of the program that failed: that which the program
+        would have ended with, run from top to bottom. Tasks after it that had not begun are
+        cancelled. Its notes say which arguments may have been half written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import darray as da
+    >>> a = np.arange(6.0)
+    >>> with da.spawn_datadeps():
+    ...     _ = da.spawn(np.negative, da.In(a[::2]), da.Out(a[::2]))
+    ...     _ = da.spawn(np.multiply, a[1::2], 10, da.Out(a[1::2]))  # beside the first
+    ...     _ = da.spawn(np.add, da.InOut(a), 1, da.InOut(a))  # after both
+    >>> a
+    array([ 1., 11., -1., 31., -3., 51.])
+    """
+    region = Region()
+    if body is None:
+        return region
+    with region:
+        return body()

@@ -1,0 +1,245 @@
+"""Tracking: which tasks a new one waits for, given what each reads and writes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+from darray.runtime.accesses import Part
+from darray.runtime.footprints import Footprint, footprints_of, is_fixed
+from darray.runtime.tasks import DONE, Task
+
+__all__ = ["Extent", "Known", "Tracker"]
+
+# An extent with more neighbours than this is told which of them are in use.
+NARROW = 16
+
+# Extents, and bytes of them, that may be idle before those are looked for and forgotten.
+IDLE_EXTENTS = 4096
+IDLE_NBYTES = 2**26
+
+
+class Extent:
+    """A footprint that tasks use, and those whose use of it later ones wait for.
+
+    Attributes
+    ----------
+    writer : Task or None
+        The last task that writes it.
+    readers : list of Task
+        Those that read it since.
+    neighbours : list of Extent
+        All others that overlap it.
+    wide : list of Extent
+        Those of them that have many neighbours.
+    active : dict of Extent, or None
+        Of an extent that has many neighbours: those in use since it was written.
+    """
+
+    __slots__ = ("active", "footprint", "neighbours", "readers", "wide", "writer")
+
+    def __init__(self, footprint: Footprint) -> None:
+        self.footprint = footprint
+        self.writer: Task[Any] | None = None
+        self.readers: list[Task[Any]] = []
+        self.neighbours: list[Extent] = []
+        self.wide: list[Extent] = []
+        self.active: dict[Extent, None] | None = None
+
+    def add_neighbour(self, other: Extent) -> None:
+        """Note that `other` overlaps this extent."""
+        self.neighbours.append(other)
+        if self.active is not None:
+            other.wide.append(self)
+            if not other.is_idle():
+                self.active[other] = None
+
+    def widen(self) -> None:
+        """Be told of neighbours in use from now on, if there are many."""
+        if self.active is None and len(self.neighbours) > NARROW:
+            self.active = dict.fromkeys(one for one in self.neighbours if not one.is_idle())
+            for one in self.neighbours:
+                one.wide.append(self)
+
+    def is_idle(self) -> bool:
+        """Whether nothing has to wait for what was done to it."""
+        return (self.writer is None or self.writer._state == DONE) and all(
+            reader._state == DONE for reader in self.readers
+        )
+
+    def collect(self, writes: bool, needs: dict[Task[Any], None]) -> None:
+        """Add the tasks that whoever reads, or writes, some of these bytes waits for."""
+        writer = self.writer
+        if writer is not None:
+            if writer._state == DONE:
+                self.writer = None
+            else:
+                needs[writer] = None
+        if writes and self.readers:
+            for reader in self.readers:
+                if reader._state != DONE:
+                    needs[reader] = None
+
+
+class Known:
+    """A value, kept alive, its extents, and what a task that reads it is given, once asked for."""
+
+    __slots__ = ("extents", "readable", "value")
+
+    def __init__(self, value: Any, extents: tuple[Extent, ...]) -> None:
+        self.value = value
+        self.extents = extents
+        self.readable: Any = None
+
+
+class Tracker:
+    """The extents in use, and the order in which tasks may use them.
+
+    Not safe for threads: whoever has one guards it.
+
+    Invariants, checked by `_check`
+    -------------------------------
+    * Of two extents that overlap each is a neighbour of the other, once.
+    * An extent has ``active`` if it has more than `NARROW` neighbours, and is in the
+      ``wide`` of each of them; ``active`` holds every neighbour that is not idle, unless the
+      extent was written since and holds the neighbour.
+    * Every task that was given to `record` waits, perhaps through others, for all those
+      before it that wrote what it uses, or used what it writes, unless they are done.
+    """
+
+    def __init__(self) -> None:
+        # Values by their identity, and parts by that of the value and themselves.
+        self.known: dict[int, Known] = {}
+        self._parts: dict[tuple[int, Part], Known] = {}
+        self._extents: dict[Hashable, Extent] = {}
+        # Extents by where they lie: those of at most 2**k bytes in buckets as long.
+        self._levels: dict[int, dict[int, list[Extent]]] = {}
+        # What may be known before idle extents are forgotten.
+        self._most = IDLE_EXTENTS
+        self._most_nbytes = IDLE_NBYTES
+        self._nbytes = 0
+
+    def extents(self, value: Any, part: Part | None = None) -> tuple[Extent, ...]:
+        """The extents that `value`, or the `part` of it, lies in."""
+        known: dict[Any, Known] = self.known if part is None else self._parts
+        key = id(value) if part is None else (id(value), part)
+        found = known.get(key)
+        if found is not None:
+            return found.extents
+        extents = tuple([self._extent(one) for one in footprints_of(value, part)])
+        if is_fixed(value, part):
+            known[key] = Known(value, extents)
+        return extents
+
+    def needs(self, accesses: dict[Extent, bool]) -> dict[Task[Any], None]:
+        """The tasks that one with these accesses, each written or not, must wait for."""
+        needs: dict[Task[Any], None] = {}
+        for extent, writes in accesses.items():
+            extent.collect(writes, needs)
+            others = extent.neighbours if extent.active is None else extent.active
+            for other in others:
+                other.collect(writes, needs)
+        return needs
+
+    def record(self, accesses: dict[Extent, bool], task: Task[Any]) -> None:
+        """Note the accesses of `task`, which waits for what `needs` gave for them."""
+        for extent, writes in accesses.items():
+            if writes:
+                extent.writer = task
+                extent.readers = []
+                if extent.active:
+                    self._supersede(extent)
+            else:
+                readers = extent.readers
+                readers.append(task)
+                if len(readers) & (len(readers) - 1) == 0:
+                    extent.readers = [one for one in readers if one._state != DONE]
+            for wide in extent.wide:
+                assert wide.active is not None
+                wide.active[extent] = None
+
+    def _supersede(self, extent: Extent) -> None:
+        """Let go of the tasks of neighbours within `extent`, which its writer waits for."""
+        assert extent.active is not None
+        left: dict[Extent, None] = {}
+        for other in extent.active:
+            if extent.footprint.holds(other.footprint):
+                other.writer, other.readers = None, []
+            elif not other.is_idle():
+                left[other] = None
+        extent.active = left
+
+    def _extent(self, footprint: Footprint) -> Extent:
+        extent = self._extents.get(footprint.key)
+        if extent is None:
+            extent = Extent(footprint)
+            for other in self._around(footprint):
+                if footprint.overlaps(other.footprint):
+                    extent.add_neighbour(other)
+                    other.add_neighbour(extent)
+                    other.widen()
+            extent.widen()
+            self._place(extent)
+        return extent
+
+    def _place(self, extent: Extent) -> None:
+        """Make an extent, which knows its neighbours, one that is found."""
+        footprint = extent.footprint
+        self._extents[footprint.key] = extent
+        self._nbytes += footprint.high - footprint.low
+        level = (footprint.high - footprint.low - 1).bit_length()
+        buckets = self._levels.setdefault(level, {})
+        for at in range(footprint.low >> level, ((footprint.high - 1) >> level) + 1):
+            buckets.setdefault(at, []).append(extent)
+
+    def _around(self, footprint: Footprint) -> Iterable[Extent]:
+        """The extents whose range may intersect that of `footprint`."""
+        found: dict[Extent, None] = {}
+        for level, buckets in self._levels.items():
+            first, last = footprint.low >> level, (footprint.high - 1) >> level
+            if last - first >= len(buckets):
+                hits = [buckets[at] for at in buckets if first <= at <= last]
+            else:
+                hits = [buckets[at] for at in range(first, last + 1) if at in buckets]
+            for extents in hits:
+                found.update(dict.fromkeys(extents))
+        return found
+
+    def tidy(self) -> bool:
+        """Where there are many, forget extents that nothing has to wait for, and their values.
+
+        Whether that was done.
+
+        To be called when no extents are held that were not given to `record` yet.
+        """
+        known = len(self.known) + len(self._parts)
+        many = len(self._extents) > self._most or known > 4 * self._most
+        if not many and self._nbytes <= self._most_nbytes:
+            return False
+        kept = {extent: None for extent in self._extents.values() if not extent.is_idle()}
+        self.known, self._parts = {}, {}
+        self._extents, self._levels, self._nbytes = {}, {}, 0
+        for extent in kept:
+            extent.neighbours = [one for one in extent.neighbours if one in kept]
+            extent.wide = [one for one in extent.wide if one in kept]
+            if extent.active is not None:
+                extent.active = {one: None for one in extent.active if one in kept}
+            self._place(extent)
+        self._most = 2 * len(kept) + IDLE_EXTENTS
+        self._most_nbytes = 2 * self._nbytes + IDLE_NBYTES
+        return True
+
+    def _check(self) -> None:
+        extents = list(self._extents.values())
+        for one, other in itertools.combinations(extents, 2):
+            overlaps = one.footprint.overlaps(other.footprint)
+            assert one.neighbours.count(other) == other.neighbours.count(one) == overlaps
+        for extent in extents:
+            if len(extent.neighbours) > NARROW:
+                assert extent.active is not None, "an extent with many neighbours is told of them"
+            for other in extent.neighbours:
+                assert other.wide.count(extent) == (extent.active is not None)
+                if extent.active is not None and not other.is_idle():
+                    superseded = extent.footprint.holds(other.footprint)
+                    assert other in extent.active or superseded
