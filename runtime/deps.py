@@ -15,7 +15,7 @@ from darray.runtime.arguments import Writable, is_replaced, prepared
 from darray.runtime.contexts import Options
 from darray.runtime.engine import Engine, current_engine
 from darray.runtime.refs import Ref
-from darray.runtime.tasks import CANCELLED, DONE, FAILED, Task, Watcher
+from darray.runtime.tasks import CANCELLED, DONE, FAILED, Task
 from darray.runtime.tracking import Extent, Tracker
 
 __all__ = ["Region", "spawn_datadeps"]
@@ -65,8 +65,6 @@ class Region:
         # What each task writes, after its function: to be named if it fails.
         self._written: dict[Task[Any], tuple[Any, list[Access]]] = {}
         self._failed: Task[Any] | None = None
-        # Shared by all its tasks.
-        self._watchers: list[Watcher] = [self._ended]
         # Those around the block, and in it.
         self._outer: Options | None = None
         self._options: Options | None = None
@@ -163,11 +161,9 @@ class Region:
             self._tasks.append(task)
             if uses.written:
                 self._written[task] = (function, uses.written)
-            if group is None:
-                task._watchers = self._watchers
-            else:
+            if group is not None:
                 group.expect(task)
-                task._watchers = [*(task._watchers or ()), self._ended]
+            task._watchers = [*(task._watchers or ()), self._ended]
             engine.submit(task, needs or None)
         except BaseException:
             # Also a signal in between: nobody is to wait for, or cancel, this task.

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["add_product", "clear_errors", "has_gemm", "raised_errors"]
+__all__ = ["add_product", "clear_errors", "foreign_routine", "has_gemm", "raised_errors"]
 
 # How cython_blas declares its gemm: with 32-bit integers, which is what is passed here.
 _DECLARED = b"void (char *, char *, int *, int *, int *,"
@@ -42,18 +42,30 @@ def _routine(letter: str) -> _Routine | None:
         from scipy.linalg import cython_blas
     except ImportError:
         return None
-    capsule = cython_blas.__pyx_capi__[f"{_LETTERS[letter]}gemm"]
+    found = foreign_routine(cython_blas.__pyx_capi__[f"{_LETTERS[letter]}gemm"], _DECLARED, 13)
+    if found is None or _environment() is None:
+        return None
+    part = ctypes.c_float if letter in "fF" else ctypes.c_double
+    number = part * 2 if letter in "FD" else part * 1
+    return found, number(1), number(0)
+
+
+def foreign_routine(capsule: Any, declared: bytes, count: int) -> Callable[..., None] | None:
+    """The routine that a capsule holds, taking `count` addresses; called without the interpreter.
+
+    None where its declaration does not begin with `declared`.
+    """
     name_of, pointer_of = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
     name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
     pointer_of.restype = ctypes.c_void_p
     pointer_of.argtypes = [ctypes.py_object, ctypes.c_char_p]
-    declared = name_of(capsule)
-    if declared is None or not declared.startswith(_DECLARED) or _environment() is None:
+    name = name_of(capsule)
+    if name is None or not name.startswith(declared):
         return None
-    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)
-    part = ctypes.c_float if letter in "fF" else ctypes.c_double
-    number = part * 2 if letter in "FD" else part * 1
-    return kind(pointer_of(capsule, declared)), number(1), number(0)
+    routine: Callable[..., None] = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * count)(
+        pointer_of(capsule, name)
+    )
+    return routine
 
 
 @lru_cache(maxsize=1)
