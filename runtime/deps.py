@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from bisect import insort
 from collections.abc import Callable, Iterable
+from functools import partial
+from operator import itemgetter
 from types import FrameType, TracebackType
 from typing import Any, TypeVar, cast, overload
+from weakref import ref
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from darray.runtime import contexts
@@ -15,7 +21,7 @@ from darray.runtime.arguments import Writable, is_replaced, prepared
 from darray.runtime.contexts import Options
 from darray.runtime.engine import Engine, current_engine
 from darray.runtime.refs import Ref
-from darray.runtime.tasks import CANCELLED, DONE, FAILED, Task
+from darray.runtime.tasks import DONE, Task
 from darray.runtime.tracking import Extent, Tracker
 
 __all__ = ["Region", "spawn_datadeps"]
@@ -26,6 +32,9 @@ _Call = tuple[Any, tuple[Any, ...], dict[str, Any] | None]
 
 # Tasks of a region among which those that are done are looked for and forgotten.
 FEW = 1024
+
+# Failures, and arguments half written, that a message lists.
+MOST_TOLD = 8
 
 
 class _Uses:
@@ -41,17 +50,33 @@ class _Uses:
         self.is_lazy = False
 
 
+class _Entry(Struct, frozen=True, eq=False):
+    """A task of a region: its place in the program, and what it writes."""
+
+    number: int
+    task: ref[Task[Any]]
+    function: Any
+    written: list[Access]
+
+    def described(self) -> list[str]:
+        """What it writes, in words."""
+        return [
+            f"{type(access).__name__} {_described(access.value)} of {_name(self.function)!r}"
+            for access in self.written
+        ]
+
+
 class Region:
     """What `spawn_datadeps` makes: takes the tasks spawned in a block, and waits for them.
 
     Invariants
     ----------
-    * ``_tasks`` holds, in the order of the program, every task of the region but some of those
-      that are done.
-    * ``_failed`` is the first task of the program that failed or was cancelled so far. Those
-      after it that had not begun were cancelled, and those spawned since fail with it; those
-      before it go on. So it ends up as the task at which the program, run from top to bottom,
-      would have failed.
+    * ``_entries`` has, in the order of the program, every task of the region but some of those
+      that are finished; it keeps no task, and no result, alive.
+    * ``_failures`` has the tasks that failed by themselves or were cancelled, in the order of the
+      program. Those after the first of them that had not begun were cancelled, and those
+      spawned since fail with it; those before it go on. So it ends up as the task at which the
+      program, run from top to bottom, would have failed.
     """
 
     def __init__(self) -> None:
@@ -60,11 +85,16 @@ class Region:
         # serial engine runs tasks while it is held, so the same thread may take it again.
         self._lock = threading.RLock()
         self._tracker = Tracker()
-        self._tasks: list[Task[Any]] = []
+        self._entries: list[_Entry] = []
+        self._numbers = itertools.count()
         self._most = FEW
-        # What each task writes, after its function: to be named if it fails.
-        self._written: dict[Task[Any], tuple[Any, list[Access]]] = {}
-        self._failed: Task[Any] | None = None
+        self._failures: list[tuple[int, Task[Any]]] = []
+        # What was half written by those tasks, in words.
+        self._undefined: list[str] = []
+        # How many tasks did not run because of them.
+        self._skipped = 0
+        # The places of the tasks that failed or were cancelled, once that was seen to.
+        self._seen: set[int] = set()
         # Those around the block, and in it.
         self._outer: Options | None = None
         self._options: Options | None = None
@@ -95,11 +125,10 @@ class Region:
         if isinstance(raised, KeyboardInterrupt):
             self._cancel(self._unfinished())
         self._finish()
-        failures = self._failures()
         if raised is None:
-            self._raise(failures)
-        elif failures:
-            raised.add_note(f"{len(failures)} task(s) of the region failed before")
+            self._raise_first()
+        elif self._failures:
+            raised.add_note(f"{len(self._failures)} task(s) of the region failed before")
 
     def _finish(self) -> None:
         """Wait until all tasks are finished; Ctrl-C cancels those that have not begun."""
@@ -110,10 +139,20 @@ class Region:
             except KeyboardInterrupt:
                 self._cancel(unfinished)
                 raise
+        # A wait may end before the callbacks of what it waited for have been called.
+        for entry in self._entries:
+            task = entry.task()
+            if task is not None:
+                self._ended(entry.number, task)
 
     def _unfinished(self) -> list[Task[Any]]:
         with self._lock:
-            return [task for task in self._tasks if task._state < DONE]
+            return self._after(-1)
+
+    def _after(self, number: int) -> list[Task[Any]]:
+        """The unfinished tasks that come after a place in the program; lock held."""
+        tasks = [entry.task() for entry in self._entries if entry.number > number]
+        return [task for task in tasks if task is not None and task._state < DONE]
 
     # Its tasks
 
@@ -130,17 +169,16 @@ class Region:
         function, args, kwargs = call
         uses = _Uses()
         with self._lock:
-            if self._tracker.tidy() or len(self._tasks) > self._most:
+            if self._tracker.tidy() or len(self._entries) > self._most:
                 self._forget_done()
             args = tuple([self._given(one, uses) for one in args])
             if kwargs:
                 kwargs = {key: self._given(one, uses) for key, one in kwargs.items()}
             function = prepared(function, uses.values)
             needs = self._tracker.needs(uses.accesses)
-            if uses.values or after or self._failed is not None:
-                needs.update(dict.fromkeys([*uses.values, *after]))
-                if self._failed is not None:
-                    needs[self._failed] = None
+            if uses.values or after or self._failures:
+                failed = [task for _, task in self._failures[:1]]
+                needs.update(dict.fromkeys([*failed, *uses.values, *after]))
             task = self._submitted((function, args, kwargs), uses, options, frame, list(needs))
             self._tracker.record(uses.accesses, task)
         return task
@@ -157,18 +195,16 @@ class Region:
             engine, (function, args, kwargs, is_lazy), inside, frame.f_code, frame.f_lasti
         )
         group = None if inside is None else inside.group
+        number = next(self._numbers)
+        self._entries.append(_Entry(number, ref(task), function, uses.written))
         try:
-            self._tasks.append(task)
-            if uses.written:
-                self._written[task] = (function, uses.written)
             if group is not None:
                 group.expect(task)
-            task._watchers = [*(task._watchers or ()), self._ended]
+            task._watchers = [*(task._watchers or ()), partial(self._ended, number)]
             engine.submit(task, needs or None)
         except BaseException:
             # Also a signal in between: nobody is to wait for, or cancel, this task.
-            self._tasks = [one for one in self._tasks if one is not task]
-            self._written.pop(task, None)
+            self._entries = [entry for entry in self._entries if entry.number != number]
             if group is not None:
                 group.forget(task)
             raise
@@ -176,15 +212,14 @@ class Region:
 
     def _given(self, argument: Any, uses: _Uses) -> Any:
         """What the task is given for an argument; what is done to it is added to `uses`."""
-        is_access = isinstance(argument, Access)
-        value = argument.value if is_access else argument
-        if argument.__class__ is Deps:
-            return self._given_parts(argument, uses)
-        writes = is_access and argument.writes
-        known = self._tracker.known.get(id(value))
-        extents = self._extents(value) if known is None else known.extents
+        value, writes = argument, False
+        if isinstance(argument, Access):
+            if argument.__class__ is Deps:
+                return self._given_parts(argument, uses)
+            value, writes = argument.value, argument.writes
         accesses = uses.accesses
-        for extent in extents:
+        known = self._tracker.known.get(id(value))
+        for extent in self._extents(value) if known is None else known.extents:
             accesses[extent] = writes or accesses.get(extent, False)
         if writes:
             return self._writable(argument, uses)
@@ -230,58 +265,64 @@ class Region:
         return found
 
     def _forget_done(self) -> None:
-        self._tasks = [task for task in self._tasks if task._state != DONE]
-        self._written = {task: self._written[task] for task in self._tasks if task in self._written}
-        self._most = 2 * len(self._tasks) + FEW
+        left = []
+        for entry in self._entries:
+            task = entry.task()
+            if task is not None and task._state < DONE:
+                left.append(entry)
+        self._entries = left
+        self._most = 2 * len(left) + FEW
 
     # Failure
 
-    def _ended(self, task: Task[Any]) -> None:
+    def _ended(self, number: int, task: Task[Any]) -> None:
         """Stop what comes after a task that failed."""
         if task._state == DONE:
             return
         with self._lock:
-            position = self._tasks.index(task)
-            if self._failed is None or position < self._tasks.index(self._failed):
-                self._failed = task
-            later = [one for one in self._tasks[position + 1 :] if one._state < DONE]
+            if number in self._seen:
+                return
+            self._seen.add(number)
+            exception = task._value.exception
+            is_later = bool(self._failures) and number > self._failures[0][0]
+            is_known = any(one._value.exception is exception for _, one in self._failures[:16])
+            if task.processor is None and (is_known or is_later):
+                self._skipped += 1
+                return
+            insort(self._failures, (number, task), key=itemgetter(0))
+            if task.processor is not None:
+                self._undefined += [
+                    description
+                    for entry in self._entries
+                    if entry.number == number
+                    for description in entry.described()
+                ]
+            later = self._after(number)
         self._cancel(later)
 
     def _cancel(self, tasks: list[Task[Any]]) -> None:
         for task in tasks:
             task._engine.cancel(task)
 
-    def _failures(self) -> list[Task[Any]]:
-        """The tasks that failed by themselves, or were cancelled where none did, in order."""
-        with self._lock:
-            ended = [task for task in self._tasks if task._state > DONE]
-        failed = [one for one in ended if one._state == FAILED and one.processor is not None]
-        return failed or [one for one in ended if one._state in (FAILED, CANCELLED)][:1]
-
-    def _raise(self, failures: list[Task[Any]]) -> None:
-        if not failures:
+    def _raise_first(self) -> None:
+        """Raise the failure of the failed task that comes first, if one failed."""
+        if not self._failures:
             return
-        first, *others = failures
+        first, *others = [task for _, task in self._failures]
         exception: BaseException = first._value.exception
-        for other in others[:8]:
+        others = [one for one in others if one._value.exception is not exception]
+        for other in others[:MOST_TOLD]:
             exception.add_note(
-                f"task {other.name!r}, spawned at {other.spawned_at}, failed as well: "
+                f"a task after it, spawned at {other.spawned_at}, failed as well: "
                 f"{other._value.exception!r}"
             )
-        if len(others) > 8:
-            exception.add_note(f"{len(others) - 8} other task(s) of the region failed as well")
-        undefined = [
-            f"{type(access).__name__} {_described(access.value)} of {_name(function)!r}"
-            for function, written in [self._written.get(one, (None, [])) for one in failures]
-            for access in written
-        ]
-        if undefined:
-            exception.add_note(
-                "the contents of these arguments are undefined now: " + "; ".join(undefined[:16])
-            )
-        skipped = sum(task._state > DONE and task.processor is None for task in self._tasks)
-        if skipped:
-            exception.add_note(f"{skipped} task(s) of the region after it did not run")
+        if len(others) > MOST_TOLD:
+            exception.add_note(f"{len(others) - MOST_TOLD} other task(s) of the region failed")
+        if self._undefined:
+            listed = "; ".join(self._undefined[:MOST_TOLD])
+            exception.add_note(f"the contents of these arguments are undefined now: {listed}")
+        if self._skipped:
+            exception.add_note(f"{self._skipped} task(s) of the region after it did not run")
         first.result()
 
 

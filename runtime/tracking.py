@@ -15,6 +15,9 @@ __all__ = ["Extent", "Known", "Tracker"]
 # An extent with more neighbours than this is told which of them are in use.
 NARROW = 16
 
+# Readers of an extent among which those that are done are looked for.
+MANY = 8
+
 # Extents, and bytes of them, that may be idle before those are looked for and forgotten.
 IDLE_EXTENTS = 4096
 IDLE_NBYTES = 2**26
@@ -153,7 +156,7 @@ class Tracker:
             else:
                 readers = extent.readers
                 readers.append(task)
-                if len(readers) & (len(readers) - 1) == 0:
+                if len(readers) >= MANY and len(readers) & (len(readers) - 1) == 0:
                     extent.readers = [one for one in readers if one._state != DONE]
             for wide in extent.wide:
                 assert wide.active is not None

@@ -389,7 +389,7 @@ def test_mistakes_are_told_at_the_call_and_nothing_is_spawned(access, error, mes
     with da.spawn_datadeps() as region:
         with pytest.raises(error, match=message):
             da.spawn(fill, access(a), 1)
-        assert region._tasks == []
+        assert region._entries == []
         da.spawn(fill, da.Out(a), 2)
     assert a.tolist() == [[2, 2], [2, 2]]
 
@@ -429,3 +429,54 @@ def test_sums_of_many_arrays_by_pairs():
                 da.spawn(add, da.InOut(arrays[at]), arrays[at + apart])
             apart *= 2
     assert arrays[0].tolist() == [sum(range(200))] * 2
+
+
+@pytest.mark.usefixtures("threads")
+def test_results_that_nobody_holds_are_let_go():
+    seen = []
+
+    def make(_):
+        made = np.zeros(10)
+        seen.append(weakref.ref(made))
+        return made
+
+    a = np.zeros(2)
+    with da.spawn_datadeps():
+        for _ in range(20):
+            da.spawn(make, da.InOut(a))
+        da.spawn(add, da.InOut(a), 1).wait()
+        assert sum(one() is not None for one in seen) <= 1
+
+
+@pytest.mark.usefixtures("engine")
+def test_an_argument_that_failed_elsewhere_is_the_failure_of_the_region():
+    failed = da.spawn(int, "x")
+    failed.wait()
+    a = np.zeros(2)
+
+    def body():
+        da.spawn(fill, da.Out(a), 1)
+        da.spawn(add, da.InOut(a), failed)
+        da.spawn(add, da.InOut(a), 5)
+
+    with pytest.raises(ValueError, match="invalid literal") as caught:
+        da.spawn_datadeps(body)
+    assert a.tolist() == [1, 1]
+    assert any("1 task(s) of the region after it did not run" in n for n in caught.value.__notes__)
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_failure_with_many_tasks_behind_it_is_told_at_once():
+    gate = threading.Event()
+    a = np.zeros(2)
+
+    def body():
+        held = da.spawn(gate.wait, 60)
+        da.spawn(int, "x", held)
+        for _ in range(20_000):
+            da.spawn(add, da.InOut(a), held)
+        gate.set()
+
+    with pytest.raises(ValueError, match="base") as caught:
+        da.spawn_datadeps(body)
+    assert any("did not run" in note for note in caught.value.__notes__)
