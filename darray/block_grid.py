@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["BlocksView"]
 
 
+_REFUSAL = (
+    "a chunk of a DArray is not written to by tasks, since other arrays may be made of it; give the "
+    "task the chunk to read, and assign what it returns: x[key] = value"
+)
+
+
 class BlocksView:
     """The chunks of an array, by their place in the grid."""
 
@@ -51,4 +57,4 @@ class BlocksView:
                 )
             found.append(number % count)
         self._array.persist()
-        return Ref(computing.chunk_task(self._array.expression, tuple(found)))
+        return Ref(computing.chunk_task(self._array.expression, tuple(found)), _REFUSAL)

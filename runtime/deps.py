@@ -249,6 +249,8 @@ class Region:
         uses.written.append(argument)
         if not isinstance(value, Task | Ref):
             return value
+        if isinstance(value, Ref) and value.refusal is not None:
+            raise TypeError(f"{type(argument).__name__}({value!r}): {value.refusal}")
         uses.values.append(value.task if isinstance(value, Ref) else value)
         return Writable(value)
 

@@ -24,10 +24,16 @@ class Ref(Generic[T]):
     np.int64(35)
     """
 
-    __slots__ = ("_task",)
+    __slots__ = ("_refusal", "_task")
 
-    def __init__(self, task: Task[Any]) -> None:
+    def __init__(self, task: Task[Any], refusal: str | None = None) -> None:
         self._task = task
+        self._refusal = refusal
+
+    @property
+    def refusal(self) -> str | None:
+        """Why no task may write to the value; None where one that declares it may."""
+        return self._refusal
 
     @property
     def task(self) -> Task[T]:
