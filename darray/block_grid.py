@@ -18,8 +18,8 @@ __all__ = ["BlocksView"]
 
 
 _REFUSAL = (
-    "a chunk of a DArray is not written to by tasks, since other arrays may be made of it; give the "
-    "task the chunk to read, and assign what it returns: x[key] = value"
+    "a chunk of a DArray is not written to by tasks, since other arrays may be made of it; give "
+    "the task the chunk to read, and assign what it returns: x[key] = value"
 )
 
 
