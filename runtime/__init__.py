@@ -15,6 +15,8 @@ from darray.runtime.events import (
     TaskEnded,
     TaskFailed,
     TasksPlanned,
+    TaskSpawned,
+    TaskWaited,
     ValueMoved,
     subscribe,
 )
@@ -55,6 +57,8 @@ __all__ = [
     "TaskBegan",
     "TaskEnded",
     "TaskFailed",
+    "TaskSpawned",
+    "TaskWaited",
     "TasksPlanned",
     "ValueMoved",
     "as_completed",
