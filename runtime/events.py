@@ -32,7 +32,11 @@ __all__ = [
 ]
 
 
-class TaskSpawned(Struct, frozen=True):
+# Those without garbage collection hold nothing that could refer to them: a million of them that
+# are kept do not slow collections down.
+
+
+class TaskSpawned(Struct, frozen=True, gc=False):
     """A task was made and is handed to the engine now; it needs the tasks numbered `needs`.
 
     `memory` is what its option of that name says. Whether it ever runs, the other events tell.
@@ -52,7 +56,7 @@ class TaskSpawned(Struct, frozen=True):
         return place_text(self.code, self.instruction)
 
 
-class TaskBegan(Struct, frozen=True):
+class TaskBegan(Struct, frozen=True, gc=False):
     """A processor began to run a task. Times are `time.perf_counter_ns` readings."""
 
     task: int
@@ -61,7 +65,7 @@ class TaskBegan(Struct, frozen=True):
     time: int
 
 
-class TaskEnded(Struct, frozen=True):
+class TaskEnded(Struct, frozen=True, gc=False):
     """A task's function returned."""
 
     task: int
@@ -82,7 +86,7 @@ class TaskFailed(Struct, frozen=True):
     exception: BaseException
 
 
-class TaskWaited(Struct, frozen=True):
+class TaskWaited(Struct, frozen=True, gc=False):
     """A task waited for others and had given its processor up from `began` to `time`."""
 
     task: int
@@ -92,7 +96,7 @@ class TaskWaited(Struct, frozen=True):
     time: int
 
 
-class TasksPlanned(Struct, frozen=True):
+class TasksPlanned(Struct, frozen=True, gc=False):
     """A computation of `tasks` tasks, which read `nbytes` bytes of input, was handed over."""
 
     name: str
@@ -100,7 +104,7 @@ class TasksPlanned(Struct, frozen=True):
     nbytes: int
 
 
-class ValueMoved(Struct, frozen=True):
+class ValueMoved(Struct, frozen=True, gc=False):
     """A value of `nbytes` bytes was brought from one place (a space, a file) to another.
 
     `task` is the number of the task that did it; None outside tasks.
