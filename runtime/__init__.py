@@ -1,5 +1,6 @@
 """The task runtime: tasks, scopes, processors, engines, events."""
 
+from darray.runtime.consumers.tracing import Trace, trace
 from darray.runtime.contexts import options
 from darray.runtime.devices import host
 from darray.runtime.engine import configure, engine_names
@@ -14,8 +15,8 @@ from darray.runtime.events import (
     TaskBegan,
     TaskEnded,
     TaskFailed,
-    TasksPlanned,
     TaskSpawned,
+    TasksPlanned,
     TaskWaited,
     ValueMoved,
     subscribe,
@@ -60,6 +61,7 @@ __all__ = [
     "TaskSpawned",
     "TaskWaited",
     "TasksPlanned",
+    "Trace",
     "ValueMoved",
     "as_completed",
     "configure",
@@ -75,6 +77,7 @@ __all__ = [
     "subscribe",
     "sync",
     "task",
+    "trace",
     "wait",
     "workers",
 ]

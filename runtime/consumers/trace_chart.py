@@ -12,7 +12,7 @@ from darray.runtime.consumers.trace_history import History, Run, processor_text
 from darray.runtime.consumers.trace_summary import duration_text
 from darray.runtime.processor import Processor
 
-__all__ = ["Bar", "Chart", "Lanes", "Mark", "Row", "Tick", "chart", "tip", "ticks"]
+__all__ = ["Bar", "Chart", "Lanes", "Mark", "Row", "Tick", "chart", "ticks", "tip"]
 
 # Told apart also by those who do not see all colours, and on light and dark ground.
 _PALETTE = (
@@ -109,8 +109,9 @@ class Lanes:
 
     def place(self, began: int, ended: int, wish: int = 0) -> int:
         """The lane for a stretch: `wish` where it is free, else the first that is."""
-        for lane in (wish, *range(len(self._ends))):
-            if lane < len(self._ends) and self._fits(self._ends[lane], began, ended):
+        count = len(self._ends)
+        for lane in [min(wish, count), *range(count)]:
+            if lane < count and self._fits(self._ends[lane], began, ended):
                 self._ends[lane].append(ended)
                 return lane
         self._ends.append([ended])

@@ -34,9 +34,7 @@ def graph(history: History, path: str | PathLike[str] | None) -> str | Path:
     elif suffix in _DRAWN:
         path.write_bytes(_drawn(text, suffix[1:]))
     else:
-        raise ValueError(
-            f"graph() writes {', '.join((*_TEXT, *_DRAWN))} files, not {str(path)!r}"
-        )
+        raise ValueError(f"graph() writes {', '.join((*_TEXT, *_DRAWN))} files, not {str(path)!r}")
     return path
 
 

@@ -168,11 +168,11 @@ def _move(move: ValueMoved, runs: dict[int, Run], begin: int) -> Move:
 
 
 def failure_text(exception: BaseException) -> str:
-    """Type and message of an exception, in one line that is not too long.
+    r"""Type and message of an exception, in one line that is not too long.
 
     Examples
     --------
-    >>> failure_text(ValueError("no\\nway"))
+    >>> failure_text(ValueError("no\nway"))
     'ValueError: no way'
     """
     try:

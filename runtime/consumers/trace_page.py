@@ -41,28 +41,30 @@ def page(chart: Chart) -> Page:
 
 
 def _data(chart: Chart) -> dict[str, Any]:
-    bars, marks = chart.bars, chart.marks
-    places = {bar.run.spawned_at: None for bar in bars if bar.run.spawned_at is not None}
+    bars = chart.bars
+    places = list(dict.fromkeys(bar.run.spawned_at for bar in bars))
     place_number = {place: number for number, place in enumerate(places)}
+    failed = {number: bar.run.failure for number, bar in enumerate(bars) if bar.run.failure}
     return {
         "span": chart.span,
         "rows": [[row.label, row.lanes] for row in chart.rows],
         "names": chart.names,
         "counts": chart.counts,
         "colours": chart.colours,
-        "places": list(places),
+        "places": places,
         "row": [bar.row for bar in bars],
         "lane": [bar.lane for bar in bars],
         "began": [bar.began for bar in bars],
         "ended": [bar.ended for bar in bars],
         "name": [bar.name for bar in bars],
         "task": [bar.run.number for bar in bars],
-        "place": [place_number.get(bar.run.spawned_at, -1) for bar in bars],
-        "failures": {
-            number: bar.run.failure for number, bar in enumerate(bars) if bar.run.failure is not None
-        },
+        "place": [place_number[bar.run.spawned_at] for bar in bars],
+        "failures": failed,
         "unfinished": [number for number, bar in enumerate(bars) if bar.run.ended is None],
-        "marks": [[one.row, one.lane, one.began, one.ended, one.is_move, one.text] for one in marks],
+        "marks": [
+            [mark.row, mark.lane, mark.began, mark.ended, mark.is_move, mark.text]
+            for mark in chart.marks
+        ],
     }
 
 
@@ -103,7 +105,9 @@ canvas { position: absolute; inset: 0; width: 100%; height: 100%; cursor: grab;
 </style>
 </head>
 <body>
-<header><h1>HEADING</h1><span class="hint">Wheel: zoom. Drag: move. Double click: all.</span></header>
+<header>
+<h1>HEADING</h1><span class="hint">Wheel: zoom. Drag: move. Double click: all.</span>
+</header>
 <div id="legend"></div>
 <div id="stage"><canvas></canvas></div>
 <div id="tip"></div>
@@ -224,7 +228,7 @@ function drawMarks(style, shift) {
     const y = shift + tops[row] + lane * LANE;
     pen.fillStyle = isMove ? style.move : style.ground;
     pen.globalAlpha = isMove ? 1 : 0.6;
-    pen.fillRect(left, isMove ? y + LANE - 6 : y + 6, long, isMove ? 4 : LANE - 12);
+    pen.fillRect(left, isMove ? y + LANE - 5 : y + 6, long, isMove ? 3 : LANE - 12);
   }
   pen.globalAlpha = 1;
 }
@@ -310,7 +314,9 @@ function told(px, py) {
     lines.push(data.names[data.name[i]], "task " + data.task[i] + " on " + data.rows[place[0]][0],
       "begins at " + moment(data.began[i]),
       unfinished.has(i) ? "not over after " + long : "takes " + long);
-    if (data.place[i] >= 0) lines.push("spawned at " + data.places[data.place[i]]);
+    // Of a task that was spawned before the trace, where is not known.
+    const spawned = data.places[data.place[i]];
+    if (spawned !== null) lines.push("spawned at " + spawned);
     if (data.failures[i] !== undefined) lines.push("failed: " + data.failures[i]);
   }
   for (const [row, lane, began, ended, , text] of data.marks)
@@ -384,7 +390,8 @@ data.names.slice(0, SHOWN).forEach((name, number) => {
 });
 if (data.names.length > SHOWN)
   entry("span", "and " + (data.names.length - SHOWN) + " more", { display: "none" });
-if (Object.keys(data.failures).length) entry("span", "failed", { border: "2px solid var(--failed)" });
+if (Object.keys(data.failures).length)
+  entry("span", "failed", { border: "2px solid var(--failed)" });
 if (data.unfinished.length)
   entry("span", "not over", { background: "var(--faint)", opacity: 0.5 });
 if (data.marks.some(mark => mark[4])) entry("span", "moving values", { background: "var(--move)" });

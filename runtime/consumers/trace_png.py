@@ -13,6 +13,10 @@ _GAP = 0.25
 # Names in the legend; the others are counted.
 _NAMES = 24
 _RED = "#d11a2a"
+# Whether it is a move or a wait, the part of the lane that it takes, and its colour.
+_MARKS = ((False, (0.3, 0.4), "#ffffff99"), (True, (0.78, 0.14), "#1b2a41"))
+# The share of the whole from which on a bar can be seen with a white edge.
+_WIDE = 1 / 300
 
 
 def write_png(chart: Chart, path: Path) -> None:
@@ -52,23 +56,24 @@ def write_png(chart: Chart, path: Path) -> None:
 
 def _draw_bars(chart: Chart, tops: list[float], axes: Any) -> None:
     # One collection a kind of bar, for a drawing of ten thousand to take no longer than need be.
-    groups: dict[tuple[int, bool, bool], list[tuple[float, float, float]]] = {}
+    groups: dict[tuple[int, bool, bool, bool], list[tuple[float, float, float]]] = {}
     for bar in chart.bars:
-        kind = (bar.name, bar.run.failure is not None, bar.run.ended is None)
+        is_wide = bar.ended - bar.began > chart.span * _WIDE
+        kind = (bar.name, bar.run.failure is not None, bar.run.ended is None, is_wide)
         y = tops[bar.row] + bar.lane
         groups.setdefault(kind, []).append((bar.began, bar.ended - bar.began, y))
-    for (name, failed, unfinished), bars in sorted(groups.items()):
+    for (name, failed, unfinished, is_wide), bars in sorted(groups.items()):
         _draw(
             axes,
             bars,
             (0.08, 0.84),
             facecolor=chart.colours[name],
-            edgecolor=_RED if failed else "white",
+            edgecolor=_RED if failed else "white" if is_wide else chart.colours[name],
             linewidth=1.5 if failed else 0.3,
             alpha=0.55 if unfinished else 1,
             zorder=4 if failed else 3,
         )
-    for is_move, place, colour in ((False, (0.3, 0.4), "#ffffff99"), (True, (0.74, 0.18), "#1b2a41")):
+    for is_move, place, colour in _MARKS:
         marks = [
             (float(mark.began), float(mark.ended - mark.began), tops[mark.row] + mark.lane)
             for mark in chart.marks
@@ -108,9 +113,13 @@ def _draw_legend(chart: Chart, figure: Any) -> None:
         entries.append(Patch(facecolor="none", label=f"and {len(chart.names) - _NAMES:,} more"))
     if any(bar.run.failure is not None for bar in chart.bars):
         entries.append(Patch(facecolor="none", edgecolor=_RED, label="failed"))
+    if any(bar.run.ended is None for bar in chart.bars):
+        entries.append(Patch(facecolor="#777777", alpha=0.55, label="not over"))
     if any(mark.is_move for mark in chart.marks):
         entries.append(Patch(facecolor="#1b2a41", label="moving values"))
-    if entries:
-        figure.legend(
-            handles=entries, loc="outside lower left", ncols=4, fontsize=9, frameon=False
+    if not all(mark.is_move for mark in chart.marks):
+        entries.append(
+            Patch(facecolor="none", edgecolor="#d5d8dd", label="waiting for tasks (pale)")
         )
+    if entries:
+        figure.legend(handles=entries, loc="outside lower left", ncols=4, fontsize=9, frameon=False)

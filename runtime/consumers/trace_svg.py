@@ -70,8 +70,10 @@ def _x(chart: Chart, time: float) -> float:
 
 
 def _place(chart: Chart, began: int, ended: int) -> str:
-    left, right = _x(chart, began), _x(chart, ended)
-    return f'x="{left:.2f}" width="{max(right - left, 0.5):.2f}"'
+    left = _x(chart, began)
+    width = _x(chart, ended) - left
+    # A gap between neighbours, where there is room for one.
+    return f'x="{left:.2f}" width="{width - 0.7 if width > 4 else max(width, 0.5):.2f}"'
 
 
 def _rows(chart: Chart, tops: list[int]) -> Iterator[str]:
@@ -128,8 +130,12 @@ def _legend(chart: Chart, top: int) -> Iterator[tuple[int, str]]:
         entries.append((f"and {len(chart.names) - _NAMES:,} more", 'fill="none"'))
     if any(bar.run.failure is not None for bar in chart.bars):
         entries.append(("failed", 'class="failed" fill="none"'))
+    if any(bar.run.ended is None for bar in chart.bars):
+        entries.append(("not over", 'class="unfinished" fill="#777"'))
     if any(mark.is_move for mark in chart.marks):
         entries.append(("moving values", 'class="move"'))
+    if not all(mark.is_move for mark in chart.marks):
+        entries.append(("waiting for tasks (pale)", 'class="grid" fill="none"'))
     line, x = 0, float(_LABELS)
     for text, look in entries:
         text = text if len(text) < 80 else f"{text[:78]}…"
@@ -137,8 +143,11 @@ def _legend(chart: Chart, top: int) -> Iterator[tuple[int, str]]:
         if x + width > _WIDTH - _RIGHT and x > _LABELS:
             line, x = line + 1, float(_LABELS)
         y = top + line * _LINE
-        yield line, (
-            f'<rect {look} x="{x:.0f}" y="{y}" width="12" height="12"/>'
-            f'<text x="{x + 17:.0f}" y="{y + 10}">{_text(text)}</text>'
+        yield (
+            line,
+            (
+                f'<rect {look} x="{x:.0f}" y="{y}" width="12" height="12"/>'
+                f'<text x="{x + 17:.0f}" y="{y + 10}">{_text(text)}</text>'
+            ),
         )
         x += width

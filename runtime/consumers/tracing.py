@@ -60,7 +60,7 @@ class Trace:
     """
 
     def __init__(self, *, limit: int = LIMIT) -> None:
-        if not isinstance(limit, int) or limit < 1:
+        if limit < 1:
             raise ValueError(f"limit= is a number of events, at least 1, not {limit!r}")
         self._limit = limit
         self._ring: deque[Event] = deque(maxlen=limit)
