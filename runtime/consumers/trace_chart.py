@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import itertools
 import math
 from collections.abc import Iterable
 
@@ -110,7 +111,7 @@ class Lanes:
     def place(self, began: int, ended: int, wish: int = 0) -> int:
         """The lane for a stretch: `wish` where it is free, else the first that is."""
         count = len(self._ends)
-        for lane in [min(wish, count), *range(count)]:
+        for lane in itertools.chain((wish,), range(count)):
             if lane < count and self._fits(self._ends[lane], began, ended):
                 self._ends[lane].append(ended)
                 return lane

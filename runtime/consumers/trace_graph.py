@@ -110,8 +110,8 @@ def _attributes(run: Run, span: int) -> str:
 def _quoted(lines: list[str]) -> str:
     """A quoted string of DOT that shows `lines`, whatever stands in them."""
     escaped = [
-        # Graphviz also reads HTML's entities; without characters that no file of text has.
-        "".join(character if character.isprintable() else " " for character in line)
+        # Without characters that no file of text has; Graphviz also reads HTML's entities.
+        (line if line.isprintable() else "".join(one if one.isprintable() else " " for one in line))
         .replace("\\", "\\\\")
         .replace('"', '\\"')
         .replace("&", "&amp;")

@@ -77,10 +77,10 @@ _HEAD = """<!doctype html>
 <title>HEADING</title>
 <style>
 :root { color-scheme: light dark; --ground: #fff; --text: #222; --faint: #5c6370; --row: #f3f4f6;
-  --grid: #d5d8dd; --failed: #d11a2a; --move: #1b2a41; --tip: #fffffff5; }
+  --grid: #d5d8dd; --failed: #d11a2a; --move: #1b2a41; --tip: #fff; }
 @media (prefers-color-scheme: dark) {
   :root { --ground: #16181d; --text: #e6e6e6; --faint: #a0a7b4; --row: #21242b; --grid: #3a3f4a;
-    --failed: #ff5c6c; --move: #f2f4f8; --tip: #262a33f5; } }
+    --failed: #ff5c6c; --move: #f2f4f8; --tip: #262a33; } }
 html, body { height: 100%; margin: 0; }
 body { display: flex; flex-direction: column; background: var(--ground); color: var(--text);
   font: 13px system-ui, sans-serif; }

@@ -45,7 +45,7 @@ def write_png(chart: Chart, path: Path) -> None:
         [top + row.lanes / 2 for row, top in zip(chart.rows, tops, strict=False)],
         [row.label for row in chart.rows],
     )
-    marked = ticks(chart.span, 8)
+    marked = ticks(chart.span, 10)
     axes.set_xticks([tick.time for tick in marked], [tick.text for tick in marked])
     axes.grid(axis="x", color="#d5d8dd", zorder=1)
     axes.spines[["top", "left", "right"]].set_visible(False)

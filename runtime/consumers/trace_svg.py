@@ -62,6 +62,8 @@ def row_tops(chart: Chart, lane: int, gap: int, top: int) -> list[int]:
 
 def _text(text: str) -> str:
     """`text` without what XML cannot hold."""
+    if text.isprintable():
+        return escape(text)
     return escape("".join(one if one.isprintable() else " " for one in text))
 
 
@@ -86,7 +88,7 @@ def _rows(chart: Chart, tops: list[int]) -> Iterator[str]:
 
 
 def _axis(chart: Chart, bottom: int) -> Iterator[str]:
-    for tick in ticks(chart.span, 8):
+    for tick in ticks(chart.span, 10):
         x = f"{_x(chart, tick.time):.1f}"
         yield f'<line class="grid" x1="{x}" x2="{x}" y1="{_TOP - 6}" y2="{bottom}"/>'
         yield f'<text x="{x}" y="{bottom + 14}" text-anchor="middle">{tick.text}</text>'
