@@ -136,7 +136,18 @@ class Task(Generic[R]):
 
     @property
     def number(self) -> int:
-        """What events call the task by: no other task of this process has that number."""
+        """What events call the task by: no other task of this process has that number.
+
+        Examples
+        --------
+        >>> import darray as da
+        >>> with da.trace() as tr:
+        ...     task = da.spawn(abs, -1)
+        ...     task.result()
+        1
+        >>> set(tr.events()["task"]) == {task.number}
+        True
+        """
         try:
             return self._number
         except AttributeError:

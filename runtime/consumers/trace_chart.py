@@ -222,7 +222,7 @@ def ticks(span: int, count: int) -> list[Tick]:
     Examples
     --------
     >>> [tick.text for tick in ticks(2_300_000, 5)]
-    ['0 ms', '0.5 ms', '1 ms', '1.5 ms', '2 ms']
+    ['0.0 ms', '0.5 ms', '1.0 ms', '1.5 ms', '2.0 ms']
     """
     unit, size = next(
         (pair for pair in (("s", 1e9), ("ms", 1e6)) if span >= 2 * pair[1]), ("us", 1e3)

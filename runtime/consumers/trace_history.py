@@ -64,7 +64,8 @@ class Wait(Struct, frozen=True):
 class History(Struct, frozen=True):
     """All that happened; `span` is how many ns were traced.
 
-    ``processors`` are those that there are and those that there were.
+    What began before the trace begins with it. ``processors`` are those that there are and those
+    that there were.
     """
 
     runs: tuple[Run, ...]
@@ -108,9 +109,8 @@ def history(
         tuple(runs.values()),
         tuple(_move(move, runs, begin) for move in moves),
         tuple(
-            Wait(wait.task, wait.processor, wait.began - begin, wait.time - begin)
+            Wait(wait.task, wait.processor, max(0, wait.began - begin), wait.time - begin)
             for wait in waits
-            if wait.began >= begin
         ),
         tuple(sorted({*processors, *seen}, key=structs.astuple)),
         end - begin,
@@ -148,7 +148,7 @@ def _told(
     return structs.replace(
         run,
         processor=event.processor,
-        began=event.began - begin,
+        began=max(0, event.began - begin),
         ended=event.time - begin,
         failure=failure_text(event.exception) if isinstance(event, TaskFailed) else None,
     )

@@ -37,7 +37,7 @@ class ProcessorTimes(Struct, frozen=True):
     idle: float
 
 
-class Summary(Struct, frozen=True, repr_omit_defaults=True):
+class Summary(Struct, frozen=True):
     """What a trace comes to; prints as a table.
 
     ``seconds`` is the traced span, ``unfinished`` counts the tasks that were spawned or began and

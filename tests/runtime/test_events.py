@@ -155,7 +155,7 @@ def test_waits_inside_tasks_are_told(threads):
     gate = threading.Event()
 
     def waiting():
-        inner = da.spawn(gate.wait)
+        inner = da.spawn(gate.wait, 60)
         while not inner.running():
             da.wait([da.spawn(int)])
         da.spawn.options(occupancy=0)(gate.set)

@@ -198,6 +198,29 @@ def test_traces_may_overlap(engine):
     assert functions(second)["abs"].count == 1
 
 
+def test_what_began_before_the_trace_begins_with_it(threads):
+    gate, began = threading.Event(), threading.Event()
+
+    def waits():
+        publish_began = perf_counter_ns()
+        began.set()
+        gate.wait(60)
+        publish_move(10, "here", "there", publish_began)
+
+    with da.trace() as first:
+        task = da.spawn(waits)
+        assert began.wait(60)
+        with da.trace() as second:
+            gate.set()
+            task.wait()
+    long, short = first.summary(), second.summary()
+    assert long.functions[0].total >= short.functions[0].total > 0
+    assert short.functions[0].total <= short.seconds
+    assert all(one.computing + one.moving <= short.seconds for one in short.processors)
+    (moving,) = [one.moving for one in short.processors if one.moving]
+    assert moving <= short.functions[0].total
+
+
 def test_block_that_raises_ends_the_trace(engine):
     tr = da.trace()
 

@@ -87,6 +87,37 @@ def test_browser_draws_a_real_trace(engine, tmp_path):
     assert 'data-bars="30"' in opened(tr.gantt(tmp_path / "t.html"), tmp_path)
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_browser_zooms_moves_and_tells_of_what_is_pointed_at(tmp_path):
+    probe = """
+const note = (name, text) => { document.body.dataset[name] = text; };
+const place = canvas.getBoundingClientRect(), more = { bubbles: true, cancelable: true };
+const at = (x, y) => ({ clientX: place.left + x, clientY: place.top + y, ...more });
+for (let n = 0; n < 20; n++)
+  canvas.dispatchEvent(new WheelEvent("wheel", { deltaY: -200, ...at(LABELS + 1, 40) }));
+draw();
+note("zoomed", document.body.dataset.bars);
+canvas.dispatchEvent(new PointerEvent("pointermove", at(x(150), AXIS + 10)));
+note("told", tip.textContent);
+grip = [0, 0, from, to, scroll];
+canvas.dispatchEvent(new PointerEvent("pointermove", { clientX: -300, clientY: 0 }));
+note("moved", String(from > 0));
+canvas.dispatchEvent(new MouseEvent("dblclick", at(200, 40)));
+draw();
+"""
+    path = tmp_path / "t.html"
+    text = page(chart(many(1000))).replace("</body>", f"<script>{probe}</script></body>")
+    path.write_text(text, encoding="utf-8")
+    dom = opened(path, tmp_path)
+    body = re.search(r"<body[^>]*>", dom)[0]
+    found = dict(re.findall(r'data-(\w+)="([^"]*)"', body))
+    assert int(found["zoomed"]) < 20
+    assert found["told"].splitlines()[:2] == ["f0", "task 1 on cpu 0"]
+    assert "takes 0.29 us" in found["told"]
+    assert found["moved"] == "true"
+    assert found["bars"] == "1000"
+
+
 def test_page_needs_nothing_else_and_holds_any_name():
     text = page(chart(many(100)))
     assert "default-src 'none'" in text
