@@ -26,6 +26,7 @@ from darray.functions.creation import (
 )
 from darray.functions.files import to_zarr, tofile
 from darray.functions.shapes import rechunk
+from darray.functions.tracing import trace
 from darray.handle import DArray
 from darray.io import File
 from darray.numpy_names import *  # noqa: F403
@@ -47,6 +48,7 @@ from darray.runtime import (
     SchedulingError,
     Scope,
     Task,
+    Trace,
     as_completed,
     configure,
     current_task,
@@ -93,6 +95,7 @@ __all__ = [
     "SchedulingError",
     "Scope",
     "Task",
+    "Trace",
     "__version__",
     "arange",
     "array",
@@ -131,6 +134,7 @@ __all__ = [
     "task",
     "to_zarr",
     "tofile",
+    "trace",
     "wait",
     "workers",
     "wrap",

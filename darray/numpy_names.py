@@ -260,7 +260,6 @@ from numpy import (
     tensordot as tensordot,
     tile as tile,
     timedelta64 as timedelta64,
-    trace as trace,
     transpose as transpose,
     true_divide as true_divide,
     trunc as trunc,

@@ -1,6 +1,7 @@
 """The task runtime: tasks, scopes, processors, engines, events."""
 
 from darray.runtime.accesses import Accumulate, Deps, In, InOut, Out
+from darray.runtime.consumers.tracing import Trace, trace
 from darray.runtime.contexts import options
 from darray.runtime.deps import spawn_datadeps
 from darray.runtime.devices import host
@@ -16,7 +17,9 @@ from darray.runtime.events import (
     TaskBegan,
     TaskEnded,
     TaskFailed,
+    TaskSpawned,
     TasksPlanned,
+    TaskWaited,
     ValueMoved,
     subscribe,
 )
@@ -63,7 +66,10 @@ __all__ = [
     "TaskBegan",
     "TaskEnded",
     "TaskFailed",
+    "TaskSpawned",
+    "TaskWaited",
     "TasksPlanned",
+    "Trace",
     "ValueMoved",
     "as_completed",
     "configure",
@@ -81,6 +87,7 @@ __all__ = [
     "subscribe",
     "sync",
     "task",
+    "trace",
     "wait",
     "workers",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from darray.runtime import events
 from darray.runtime.contexts import Options
 from darray.runtime.engine import Engine
 from darray.runtime.tasks import Task
@@ -55,6 +56,9 @@ class Batch:
     def submit(self) -> None:
         """Hand all the tasks to the engine; the batch is empty then and keeps none alive."""
         tasks, self._tasks = self._tasks, []
+        if events.consumers:
+            for task, needs in tasks:
+                events.publish_spawned(task, needs)
         self._engine.submit_all(tasks)
 
 

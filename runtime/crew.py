@@ -151,7 +151,7 @@ class Crew:
         began = 0
         if events.consumers:
             began = perf_counter_ns()
-            publish(TaskBegan(id(task), task.name, task._processor, began))
+            publish(TaskBegan(task.number, task.name, task._processor, began))
         value = self._outcome(task)
         running.pop()
         if events.consumers:

@@ -15,7 +15,7 @@ from weakref import ref
 from msgspec import Struct
 from msgspec.structs import replace
 
-from darray.runtime import contexts
+from darray.runtime import contexts, events
 from darray.runtime.accesses import Access, Deps
 from darray.runtime.arguments import Writable, is_replaced, prepared
 from darray.runtime.contexts import Options
@@ -194,6 +194,8 @@ class Region:
         task: Task[Any] = Task(
             engine, (function, args, kwargs, is_lazy), inside, frame.f_code, frame.f_lasti
         )
+        if events.consumers:
+            events.publish_spawned(task, needs)
         group = None if inside is None else inside.group
         number = next(self._numbers)
         self._entries.append(_Entry(number, ref(task), function, uses.written))

@@ -9,13 +9,14 @@ import pkgutil
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from time import perf_counter_ns
 from typing import Any, Protocol, TypeVar
 
-from darray.runtime import settings
+from darray.runtime import events, settings
 from darray.runtime.processor import Processor
 from darray.runtime.tasks import Task
 
-__all__ = ["Engine", "configure", "current_engine", "engine_names"]
+__all__ = ["Engine", "configure", "current_engine", "engine_names", "publish_move"]
 
 R = TypeVar("R")
 
@@ -97,6 +98,14 @@ def _start() -> Engine:
             engine: Engine = module.start(settings.current())
             _engine = engine
         return _engine
+
+
+def publish_move(nbytes: int, source: str, destination: str, began: int) -> None:
+    """Tell every consumer of a value that the calling task, or thread, has moved by now."""
+    task = current_engine().current_task()
+    number = None if task is None else task.number
+    now = perf_counter_ns()
+    events.publish(events.ValueMoved(nbytes, source, destination, began, now, number))
 
 
 def configure(**changes: Any) -> None:

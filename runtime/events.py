@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter_ns
+from types import CodeType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from msgspec import Struct
 
 from darray.runtime.errors import Failure
+from darray.runtime.places import place_text
 from darray.runtime.processor import Processor
 
 if TYPE_CHECKING:
@@ -21,13 +24,39 @@ __all__ = [
     "TaskBegan",
     "TaskEnded",
     "TaskFailed",
+    "TaskSpawned",
+    "TaskWaited",
     "TasksPlanned",
     "ValueMoved",
     "subscribe",
 ]
 
 
-class TaskBegan(Struct, frozen=True):
+# Those without garbage collection hold nothing that could refer to them: a million of them that
+# are kept do not slow collections down.
+
+
+class TaskSpawned(Struct, frozen=True, gc=False):
+    """A task was made and is handed to the engine now; it needs the tasks numbered `needs`.
+
+    `memory` is what its option of that name says. Whether it ever runs, the other events tell.
+    """
+
+    task: int
+    name: str
+    code: CodeType
+    instruction: int
+    needs: tuple[int, ...]
+    memory: int
+    time: int
+
+    @property
+    def spawned_at(self) -> str:
+        """File and line of the call that spawned the task."""
+        return place_text(self.code, self.instruction)
+
+
+class TaskBegan(Struct, frozen=True, gc=False):
     """A processor began to run a task. Times are `time.perf_counter_ns` readings."""
 
     task: int
@@ -36,7 +65,7 @@ class TaskBegan(Struct, frozen=True):
     time: int
 
 
-class TaskEnded(Struct, frozen=True):
+class TaskEnded(Struct, frozen=True, gc=False):
     """A task's function returned."""
 
     task: int
@@ -57,7 +86,17 @@ class TaskFailed(Struct, frozen=True):
     exception: BaseException
 
 
-class TasksPlanned(Struct, frozen=True):
+class TaskWaited(Struct, frozen=True, gc=False):
+    """A task waited for others and had given its processor up from `began` to `time`."""
+
+    task: int
+    name: str
+    processor: Processor
+    began: int
+    time: int
+
+
+class TasksPlanned(Struct, frozen=True, gc=False):
     """A computation of `tasks` tasks, which read `nbytes` bytes of input, was handed over."""
 
     name: str
@@ -65,21 +104,30 @@ class TasksPlanned(Struct, frozen=True):
     nbytes: int
 
 
-class ValueMoved(Struct, frozen=True):
-    """A value of `nbytes` bytes was brought from one place (a space, a file) to another."""
+class ValueMoved(Struct, frozen=True, gc=False):
+    """A value of `nbytes` bytes was brought from one place (a space, a file) to another.
+
+    `task` is the number of the task that did it; None outside tasks.
+    """
 
     nbytes: int
     source: str
     destination: str
     began: int
     time: int
+    task: int | None = None
 
 
-Event: TypeAlias = TaskBegan | TaskEnded | TaskFailed | TasksPlanned | ValueMoved
+Event: TypeAlias = (
+    TaskSpawned | TaskBegan | TaskEnded | TaskFailed | TaskWaited | TasksPlanned | ValueMoved
+)
 Consumer: TypeAlias = Callable[[Event], object]
 
 # Replaced as a whole, never changed in place, so that readers need no lock.
 consumers: tuple[Consumer, ...] = ()
+
+# The numbers of tasks, of which each is used once in the life of the process.
+numbers = itertools.count(1)
 
 # Guards the replacement of `consumers`; no other lock is taken while it is held.
 _lock = threading.Lock()
@@ -128,7 +176,7 @@ def subscribe(consumer: Consumer) -> Subscription:
     ...     da.spawn(pow, 2, 5).result()
     32
     >>> [type(event).__name__ for event in seen]
-    ['TaskBegan', 'TaskEnded']
+    ['TaskSpawned', 'TaskBegan', 'TaskEnded']
     """
     global consumers
     with _lock:
@@ -145,6 +193,31 @@ def publish(event: Event) -> None:
             logging.getLogger("darray").exception("the event consumer %r failed", consumer)
 
 
+def publish_spawned(task: Task[Any], needs: Sequence[Task[Any]] | None) -> None:
+    """Tell every consumer of `task`, which is new and which only the caller knows."""
+    options = task._options
+    # Spelled out, for `Task.number` is slower where there is no number yet.
+    task._number = next(numbers)
+    publish(
+        TaskSpawned(
+            task._number,
+            task.name,
+            task._code,
+            task._instruction,
+            tuple([need.number for need in needs]) if needs else (),
+            0 if options is None else options.memory,
+            perf_counter_ns(),
+        )
+    )
+
+
+def publish_wait(task: Task[Any], began: int) -> None:
+    """Tell every consumer that `task`, which goes on now, has waited since `began`."""
+    processor = task.processor
+    assert processor is not None
+    publish(TaskWaited(task.number, task.name, processor, began, perf_counter_ns()))
+
+
 def publish_end(task: Task[Any], began: int, outcome: Any) -> None:
     """Tell every consumer how `task`, which began at time `began`, ended."""
     processor = task.processor
@@ -152,6 +225,6 @@ def publish_end(task: Task[Any], began: int, outcome: Any) -> None:
     now = perf_counter_ns()
     if outcome.__class__ is Failure:
         exception = outcome.exception
-        publish(TaskFailed(id(task), task.name, processor, began or now, now, exception))
+        publish(TaskFailed(task.number, task.name, processor, began or now, now, exception))
     else:
-        publish(TaskEnded(id(task), task.name, processor, began or now, now))
+        publish(TaskEnded(task.number, task.name, processor, began or now, now))

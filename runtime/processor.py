@@ -7,7 +7,7 @@ from msgspec import Struct
 __all__ = ["Processor"]
 
 
-class Processor(Struct, frozen=True):
+class Processor(Struct, frozen=True, gc=False):
     """One thing that runs one task at a time.
 
     Processors are plain values: two that are equal are the same processor.

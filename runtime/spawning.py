@@ -12,7 +12,7 @@ from time import monotonic
 from types import FrameType
 from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, TypeVar, cast, overload
 
-from darray.runtime import contexts
+from darray.runtime import contexts, events
 from darray.runtime.arguments import INERT, actions, copied, loaded, prepared
 from darray.runtime.contexts import Options
 from darray.runtime.engine import Engine, current_engine
@@ -95,6 +95,8 @@ def submit(
         raise TypeError(f"spawn() calls its first argument, but {function!r} is not callable")
     if after:
         needs = [*(needs or ()), *after]
+    if events.consumers:
+        events.publish_spawned(task, needs)
     if options is not None and options.group is not None:
         try:
             options.group.expect(task)

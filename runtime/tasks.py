@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import operator
+import threading
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
+from darray.runtime import events
 from darray.runtime.contexts import Options
 from darray.runtime.errors import Failure
+from darray.runtime.places import place_text
 from darray.runtime.processor import Processor
 
 if TYPE_CHECKING:
@@ -29,6 +32,9 @@ CANCELLED = 5
 NO_KWARGS: dict[str, Any] = {}
 
 Watcher: TypeAlias = Callable[[Any], object]
+
+# Guards the numbering of tasks that had no number; no other lock is taken while it is held.
+_numbering = threading.Lock()
 
 STATE_NAMES = ("waiting", "ready", "running", "done", "failed", "cancelled")
 
@@ -64,7 +70,8 @@ class Task(Generic[R]):
     * ``_kwargs`` is None where ``_function(*_args)`` can be called as it stands, a dict
       where tasks, refs or loaders among the arguments are to be replaced first.
     * ``_missing`` counts the unfinished tasks of ``_needs`` and is positive only in WAITING.
-    * ``_hold`` and ``_processor`` have no value until the task ends or begins.
+    * ``_hold`` and ``_processor`` have no value until the task ends or begins, ``_number``
+      until somebody asks for it; it is not changed then.
     """
 
     __slots__ = (
@@ -79,6 +86,7 @@ class Task(Generic[R]):
         "_kwargs",
         "_missing",
         "_needs",
+        "_number",
         "_options",
         "_processor",
         "_state",
@@ -89,6 +97,7 @@ class Task(Generic[R]):
     __iter__ = None
 
     _hold: object
+    _number: int
     _processor: Processor
 
     def __init__(
@@ -126,11 +135,32 @@ class Task(Generic[R]):
         return getattr(function, "__qualname__", None) or type(function).__qualname__
 
     @property
+    def number(self) -> int:
+        """What events call the task by: no other task of this process has that number.
+
+        Examples
+        --------
+        >>> import darray as da
+        >>> with da.trace() as tr:
+        ...     task = da.spawn(abs, -1)
+        ...     task.result()
+        1
+        >>> set(tr.events()["task"]) == {task.number}
+        True
+        """
+        try:
+            return self._number
+        except AttributeError:
+            # Few tasks have none while somebody listens: those spawned before.
+            with _numbering:
+                if not hasattr(self, "_number"):
+                    self._number = next(events.numbers)
+        return self._number
+
+    @property
     def spawned_at(self) -> str:
         """File and line of the call that spawned the task."""
-        lines = list(self._code.co_positions())
-        line = lines[self._instruction // 2][0] if self._instruction >= 0 else None
-        return f"{self._code.co_filename}:{line or self._code.co_firstlineno}"
+        return place_text(self._code, self._instruction)
 
     def __repr__(self) -> str:
         return f"<Task {self.name!r} {STATE_NAMES[self._state]}, spawned at {self.spawned_at}>"

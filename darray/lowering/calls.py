@@ -18,6 +18,7 @@ from darray.lowering.loads import Load, Within
 from darray.runtime import events
 from darray.runtime.boxes import Box, index_of
 from darray.runtime.devices.host import freeze
+from darray.runtime.engine import publish_move
 
 __all__ = ["Combine", "Evaluate", "Fill", "MapBlock", "PartialReduce", "Reducer", "Write"]
 
@@ -94,10 +95,7 @@ class Write(Struct, frozen=True):
         began = perf_counter_ns()
         self.target.write(self.box, result)
         if events.consumers:
-            moved = events.ValueMoved(
-                result.nbytes, "host memory", str(self.target), began, perf_counter_ns()
-            )
-            events.publish(moved)
+            publish_move(result.nbytes, "host memory", str(self.target), began)
 
 
 class Reducer(Struct, frozen=True):

@@ -14,6 +14,7 @@ from darray.index_maps import IndexMap
 from darray.io.formats import Chunked
 from darray.runtime import events
 from darray.runtime.boxes import Box, index_of
+from darray.runtime.engine import publish_move
 
 __all__ = ["Gather", "Generate", "Load", "Read", "Ready", "Within"]
 
@@ -48,11 +49,7 @@ class Read(Struct, frozen=True):
             return self.index_map.arrange(self.source.read(self.box), self.box)  # type: ignore[no-any-return]
         began = perf_counter_ns()
         piece = self.source.read(self.box)
-        events.publish(
-            events.ValueMoved(
-                piece.nbytes, str(self.source), "host memory", began, perf_counter_ns()
-            )
-        )
+        publish_move(piece.nbytes, str(self.source), "host memory", began)
         return self.index_map.arrange(piece, self.box)  # type: ignore[no-any-return]
 
 

@@ -126,7 +126,7 @@ class SerialEngine:
         stack.append(task)
         began = perf_counter_ns()
         if events.consumers:
-            events.publish(events.TaskBegan(id(task), task.name, self._processor, began))
+            events.publish(events.TaskBegan(task.number, task.name, self._processor, began))
         try:
             outcome = next(apart(self._outcome, task))
         except KeyboardInterrupt:

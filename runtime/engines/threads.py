@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from time import monotonic
+from time import monotonic, perf_counter_ns
 from typing import Any, TypeVar
 
-from darray.runtime import contexts, limits
+from darray.runtime import contexts, events, limits
 from darray.runtime.calling import apart, is_shallow, measured
 from darray.runtime.crew import Crew
 from darray.runtime.errors import DeadlockError
@@ -292,6 +292,7 @@ class ThreadsEngine(Crew):
                 with self._lock:
                     schedule.waiters.discard(waiter)
         count = len(worker.stack.tasks)
+        began = perf_counter_ns()
         with self._lock:
             schedule.blocked += count
             self._rise(worker)
@@ -308,6 +309,8 @@ class ThreadsEngine(Crew):
                 seated = self._sit_down(worker)
             if not seated:
                 worker.gate.acquire()
+            if events.consumers:
+                events.publish_wait(worker.stack.tasks[-1], began)
 
     def _rise(self, worker: Worker) -> None:
         """Give up what the worker occupies of its seat; lock held."""

@@ -59,7 +59,8 @@ CREATION = {
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
 def test_every_function_that_dispatches_has_its_name_here(function):
     own = getattr(da, function.__name__)
-    if function in CREATION:
+    # `trace` without an array is the runtime's.
+    if function in CREATION or function is np.trace:
         assert own.__module__.startswith("darray.functions.")
     else:
         assert own is function

@@ -480,3 +480,12 @@ def test_a_failure_with_many_tasks_behind_it_is_told_at_once():
     with pytest.raises(ValueError, match="base") as caught:
         da.spawn_datadeps(body)
     assert any("did not run" in note for note in caught.value.__notes__)
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_trace_has_the_tasks_of_a_region_and_what_they_wait_for():
+    a = np.zeros(2)
+    with da.trace() as traced, da.spawn_datadeps():
+        da.spawn(fill, da.Out(a), 1)
+        da.spawn(add, da.InOut(a), 1)
+    assert {one.name for one in traced.summary().functions} == {"fill", "add"}
