@@ -6,11 +6,9 @@ import itertools
 import threading
 from bisect import insort
 from collections.abc import Callable, Iterable
-from functools import partial
 from operator import itemgetter
 from types import FrameType, TracebackType
 from typing import Any, TypeVar, cast, overload
-from weakref import ref
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -50,13 +48,27 @@ class _Uses:
         self.is_lazy = False
 
 
-class _Entry(Struct, frozen=True, eq=False):
-    """A task of a region: its place in the program, and what it writes."""
+class _Entry(Struct, eq=False, gc=False):
+    """A task of a region, its place in the program, and what it writes; called when it ends.
 
+    Of all that a task needs while it is outstanding the collector of cycles looks at every
+    object again and again, so it is spared these: a task that is done is let go at once, and
+    the region lets go of all others when its block ends.
+    """
+
+    region: Region
     number: int
-    task: ref[Task[Any]]
+    task: Task[Any] | None
     function: Any
-    written: list[Access]
+    written: tuple[Access, ...]
+
+    def __call__(self, task: Task[Any]) -> None:
+        """Let go of `task` if it is done; tell the region if it failed."""
+        if task._state != DONE:
+            self.region.ended(self, task)
+            return
+        self.task = self.function = None
+        self.written = ()
 
     def described(self) -> list[str]:
         """What it writes, in words."""
@@ -72,7 +84,7 @@ class Region:
     Invariants
     ----------
     * ``_entries`` has, in the order of the program, every task of the region but some of those
-      that are finished; it keeps no task, and no result, alive.
+      that are done. A task that is done is not kept, nor is its result.
     * ``_failures`` has the tasks that failed by themselves or were cancelled, in the order of the
       program. Those after the first of them that had not begun were cancelled, and those
       spawned since fail with it; those before it go on. So it ends up as the task at which the
@@ -122,9 +134,13 @@ class Region:
             # The tasks are those of the region around it, which waits for them.
             return
         contexts.current.reset(self._token)
-        if isinstance(raised, KeyboardInterrupt):
-            self._cancel(self._unfinished())
-        self._finish()
+        try:
+            if isinstance(raised, KeyboardInterrupt):
+                self._cancel(self._unfinished())
+            self._finish()
+        finally:
+            # They refer to the region, which the collector of cycles does not know.
+            self._entries = []
         if raised is None:
             self._raise_first()
         elif self._failures:
@@ -141,9 +157,9 @@ class Region:
                 raise
         # A wait may end before the callbacks of what it waited for have been called.
         for entry in self._entries:
-            task = entry.task()
+            task = entry.task
             if task is not None:
-                self._ended(entry.number, task)
+                entry(task)
 
     def _unfinished(self) -> list[Task[Any]]:
         with self._lock:
@@ -151,7 +167,7 @@ class Region:
 
     def _after(self, number: int) -> list[Task[Any]]:
         """The unfinished tasks that come after a place in the program; lock held."""
-        tasks = [entry.task() for entry in self._entries if entry.number > number]
+        tasks = [entry.task for entry in self._entries if entry.number > number]
         return [task for task in tasks if task is not None and task._state < DONE]
 
     # Its tasks
@@ -197,16 +213,16 @@ class Region:
         if events.consumers:
             events.publish_spawned(task, needs)
         group = None if inside is None else inside.group
-        number = next(self._numbers)
-        self._entries.append(_Entry(number, ref(task), function, uses.written))
+        entry = _Entry(self, next(self._numbers), task, function, tuple(uses.written))
+        self._entries.append(entry)
         try:
             if group is not None:
                 group.expect(task)
-            task._watchers = [*(task._watchers or ()), partial(self._ended, number)]
+            task._watchers = [entry] if group is None else [*(task._watchers or ()), entry]
             engine.submit(task, needs or None)
         except BaseException:
             # Also a signal in between: nobody is to wait for, or cancel, this task.
-            self._entries = [entry for entry in self._entries if entry.number != number]
+            self._entries = [one for one in self._entries if one is not entry]
             if group is not None:
                 group.forget(task)
             raise
@@ -269,39 +285,27 @@ class Region:
         return found
 
     def _forget_done(self) -> None:
-        left = []
-        for entry in self._entries:
-            task = entry.task()
-            if task is not None and task._state < DONE:
-                left.append(entry)
-        self._entries = left
-        self._most = 2 * len(left) + FEW
+        self._entries = [entry for entry in self._entries if entry.task is not None]
+        self._most = 2 * len(self._entries) + FEW
 
     # Failure
 
-    def _ended(self, number: int, task: Task[Any]) -> None:
-        """Stop what comes after a task that failed."""
-        if task._state == DONE:
-            return
+    def ended(self, entry: _Entry, task: Task[Any]) -> None:
+        """Stop what comes after a task that failed or was cancelled."""
         with self._lock:
-            if number in self._seen:
+            if entry.number in self._seen:
                 return
-            self._seen.add(number)
+            self._seen.add(entry.number)
             exception = task._value.exception
-            is_later = bool(self._failures) and number > self._failures[0][0]
+            is_later = bool(self._failures) and entry.number > self._failures[0][0]
             is_known = any(one._value.exception is exception for _, one in self._failures[:16])
             if task.processor is None and (is_known or is_later):
                 self._skipped += 1
                 return
-            insort(self._failures, (number, task), key=itemgetter(0))
+            insort(self._failures, (entry.number, task), key=itemgetter(0))
             if task.processor is not None:
-                self._undefined += [
-                    description
-                    for entry in self._entries
-                    if entry.number == number
-                    for description in entry.described()
-                ]
-            later = self._after(number)
+                self._undefined += entry.described()
+            later = self._after(entry.number)
         self._cancel(later)
 
     def _cancel(self, tasks: list[Task[Any]]) -> None:
