@@ -1,5 +1,6 @@
 """The task runtime: tasks, scopes, processors, engines, events."""
 
+from darray.runtime.cancelling import cancel, cancel_all, race
 from darray.runtime.contexts import options
 from darray.runtime.devices import host
 from darray.runtime.engine import configure, engine_names
@@ -58,6 +59,8 @@ __all__ = [
     "TasksPlanned",
     "ValueMoved",
     "as_completed",
+    "cancel",
+    "cancel_all",
     "configure",
     "current_task",
     "engine_names",
@@ -66,6 +69,7 @@ __all__ = [
     "map",
     "options",
     "processors",
+    "race",
     "scope",
     "spawn",
     "subscribe",

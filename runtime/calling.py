@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from darray.runtime.arguments import loaded
-from darray.runtime.errors import Failure
+from darray.runtime.errors import CancelledError, Failure
 from darray.runtime.spaces import nbytes_of
-from darray.runtime.tasks import Task
+from darray.runtime.tasks import CANCELLED, FAILED, Task
 
-__all__ = ["apart", "called", "captured", "is_shallow", "measured"]
+__all__ = ["apart", "called", "captured", "is_shallow", "measured", "state_after"]
 
 # Python frames below which a thread runs a task inside the wait, or the spawn, of another.
 SHALLOW = 240
@@ -40,6 +40,12 @@ def captured(task: Task[Any], error: BaseException) -> Failure:
     """What the failure of `task` is stored as."""
     note = f"in task {task.name!r} on {task.processor}, spawned at {task.spawned_at}"
     return Failure.capture(error, note)
+
+
+def state_after(task: Task[Any], failure: Failure) -> int:
+    """The state of a RUNNING task that ended with `failure`."""
+    stopped = task.cancelling() and isinstance(failure.exception, CancelledError)
+    return CANCELLED if stopped else FAILED
 
 
 def measured(task: Task[Any], outcome: Any) -> int:

@@ -40,6 +40,9 @@ class Options(Struct, frozen=True):
         What the task is called in messages and events; by default its function's name.
     memory : int
         Bytes that the task will hold at its peak, its result included.
+    keeps : bool
+        Whether a processor stays with the task until it returns, also when it is cancelled:
+        what it writes to must not be given to others while it runs.
     group : TaskGroup or None
         What is told of every task that is spawned under these options.
     own : bool
@@ -54,6 +57,7 @@ class Options(Struct, frozen=True):
     priority: int = 0
     name: str | None = None
     memory: int = 0
+    keeps: bool = False
     group: TaskGroup | None = None
     own: bool = False
     outer: Options | None = None

@@ -12,13 +12,13 @@ from typing import Any
 from darray.runtime import contexts, events
 from darray.runtime.arguments import INERT, actions, sealed
 from darray.runtime.budget import Budget
-from darray.runtime.calling import called, captured, measured
+from darray.runtime.calling import called, captured, measured, state_after
 from darray.runtime.errors import Failure
 from darray.runtime.events import TaskBegan, publish, publish_end
 from darray.runtime.processor import Processor
 from darray.runtime.seats import Seats, Worker
 from darray.runtime.state import Schedule
-from darray.runtime.tasks import DONE, FAILED, READY, RUNNING, WAITING, Task
+from darray.runtime.tasks import DONE, READY, RUNNING, WAITING, Task
 from darray.runtime.waiting import Arrival, Stack, arrived, call_watcher
 
 __all__ = ["Crew"]
@@ -109,7 +109,7 @@ class Crew:
         seat = worker.seat
         assert seat is not None
         if worker.seated and not seat.returning and not self._closed:
-            task = self._schedule.take(seat.number)
+            task = worker.task = self._schedule.take(seat.number)
             if task is not None:
                 return task
         self._seats.park(worker, ending=self._closed)
@@ -171,9 +171,10 @@ class Crew:
 
     def _stand_aside(self, worker: Worker, task: Task[Any], occupancy: float) -> None:
         """Run a task of small occupancy beside the seat, for others to use the seat."""
-        assert worker.seated
-        assert worker.seat is not None
         with self._lock:
+            if task._state != RUNNING:
+                return
+            assert worker.seat is not None
             worker.aside = task
             worker.seat.load += occupancy
             self._seats.vacate(worker)
@@ -194,6 +195,8 @@ class Crew:
         if not self._lock.acquire(blocking=False):
             self._acquire_in_turn()
         try:
+            if task._state != RUNNING:
+                return self._next(worker)
             # Schedule.finish and Schedule.take, spelled out for tasks without options.
             task._value = outcome
             task._state = DONE
@@ -221,11 +224,12 @@ class Crew:
                     if candidate._state == READY and candidate._options is None:
                         following = candidate
                     elif candidate._state == READY and schedule.begin(candidate, seat.number):  # type: ignore[union-attr]
-                        following = candidate
+                        following = worker.task = candidate
                         break
                 if following is None:
                     following = self._next(worker)
                 elif following._state == READY:
+                    worker.task = following
                     following._processor = seat.processor  # type: ignore[union-attr]
                     following._state = RUNNING
                     schedule.running += 1
@@ -274,21 +278,42 @@ class Crew:
         if other is not None:
             self._let_go(other)
         self._tell(finished)
+        if not finished:
+            # It was abandoned: nothing that it was given is in use any more.
+            task._function = task._hold = None
         return following
 
     def _store(self, task: Task[Any], outcome: Any, nbytes: int) -> list[Task[Any]]:
-        """Store what a RUNNING task gave; the tasks that this finished. Lock held."""
+        """Store what a task gave that ran until now; the tasks that this finished.
+
+        Those are none where it was abandoned. Lock held.
+        """
+        if task._state != RUNNING:
+            return []
         if outcome.__class__ is Failure:
-            return self._schedule.fail(task, outcome, FAILED)
+            return self._schedule.fail(task, outcome, state_after(task, outcome))
         following = self._schedule.finish(task, outcome, nbytes)
         if following is not None:
             self._schedule.shared.plain.appendleft(following)
         return [task]
 
-    def _tell(self, finished: list[Task[Any]]) -> None:
-        """Drop what finished tasks were given and call their watchers, each exactly once."""
+    def _abandon(self, task: Task[Any], failure: Failure, state: int) -> None:
+        """End a RUNNING task in `state`; its thread goes on with the function by itself."""
+        with self._lock:
+            finished = self._schedule.abandon(task, failure, state)
+            if finished:
+                self._seats.abandoned(task)
+        self._fill_all()
+        self._tell(finished, task)
+
+    def _tell(self, finished: list[Task[Any]], abandoned: Task[Any] | None = None) -> None:
+        """Drop what finished tasks were given and call their watchers, each exactly once.
+
+        The function of an `abandoned` one still uses what it was given.
+        """
         for task in finished:
-            task._function = task._args = task._kwargs = task._needs = None
+            if task is not abandoned:
+                task._function = task._args = task._kwargs = task._needs = None
             with self._lock:
                 watchers = arrived(task)
                 if self._closers and not self._schedule.outstanding:

@@ -17,7 +17,7 @@ __all__ = [
 
 
 class CancelledError(concurrent.futures.CancelledError):
-    """The task, or a task that it needs, was cancelled before it ran."""
+    """The task, or a task that it needs, was cancelled."""
 
 
 class DeadlockError(RuntimeError):

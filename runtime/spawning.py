@@ -19,7 +19,7 @@ from darray.runtime.engine import Engine, current_engine
 from darray.runtime.processor import Processor
 from darray.runtime.scopes import Scope
 from darray.runtime.tasks import DONE, NO_KWARGS, WAITING, Task
-from darray.runtime.waiting import LOOKING_UP
+from darray.runtime.waiting import LOOKING_UP, refuse_abandoned
 
 __all__ = [
     "ALL_COMPLETED",
@@ -352,14 +352,15 @@ def _arriving(
     timeout: float | None,
 ) -> Iterator[Task[R]]:
     engine = _engine_of(every)
+    waiter = engine.current_task()
     for count in range(len(every)):
         try:
-            if arrivals.empty() and deadline is None and engine.current_task() is not None:
+            if arrivals.empty() and deadline is None and waiter is not None:
                 # Raises DeadlockError where waiting for the queue would never end.
                 unfinished = [one for one in every if one._state < DONE]
                 engine.wait(unfinished, None, min(1, len(unfinished)))
             if arrivals.empty():
-                arrived = engine.block(lambda: _next_arrival(arrivals, deadline))
+                arrived = engine.block(lambda: _next_arrival(arrivals, deadline, waiter))
             else:
                 arrived = arrivals.get()
         except Empty:
@@ -373,7 +374,9 @@ def _arriving(
         yield arrived
 
 
-def _next_arrival(arrivals: SimpleQueue[Task[R]], deadline: float | None) -> Task[R]:
+def _next_arrival(
+    arrivals: SimpleQueue[Task[R]], deadline: float | None, waiter: Task[Any] | None
+) -> Task[R]:
     while True:
         left = LOOKING_UP if deadline is None else min(LOOKING_UP, deadline - monotonic())
         try:
@@ -381,6 +384,8 @@ def _next_arrival(arrivals: SimpleQueue[Task[R]], deadline: float | None) -> Tas
         except Empty:
             if left < LOOKING_UP:
                 raise
+            if waiter is not None:
+                refuse_abandoned(waiter)
 
 
 def map(  # noqa: A001

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 from darray.runtime.contexts import Options
-from darray.runtime.errors import Failure
+from darray.runtime.errors import CancelledError, Failure
 from darray.runtime.processor import Processor
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ class Carrier(Protocol):
         """Wait until all `tasks` are finished; whether they are."""
 
     def cancel(self, task: Task[Any]) -> bool:
-        """Cancel `task` unless it began; whether it will never run."""
+        """Cancel `task`; whether it is cancelled now."""
+
+    def cancel_graph(self, tasks: list[Task[Any]], begun: bool = False) -> None:
+        """Cancel those of `tasks` and what they need that have not begun, or all."""
 
     def watch(self, task: Task[Any], watcher: Callable[[Any], object]) -> None:
         """Call ``watcher(task)`` when the task is finished, at once if it is."""
@@ -64,12 +67,16 @@ class Task(Generic[R]):
     * ``_kwargs`` is None where ``_function(*_args)`` can be called as it stands, a dict
       where tasks, refs or loaders among the arguments are to be replaced first.
     * ``_missing`` counts the unfinished tasks of ``_needs`` and is positive only in WAITING.
-    * ``_hold`` and ``_processor`` have no value until the task ends or begins.
+    * ``_hold`` and ``_processor`` have no value until the task ends or begins, ``_asked``
+      (to stop) has none until cancelling is asked for.
+    * A task that is finished while its function is still being called was abandoned: it
+      occupies nothing, and what the function gives is dropped.
     """
 
     __slots__ = (
         "__weakref__",
         "_args",
+        "_asked",
         "_code",
         "_dependents",
         "_engine",
@@ -88,6 +95,7 @@ class Task(Generic[R]):
 
     __iter__ = None
 
+    _asked: bool
     _hold: object
     _processor: Processor
 
@@ -153,11 +161,46 @@ class Task(Generic[R]):
         return self._state == CANCELLED
 
     def cancel(self) -> bool:
-        """Cancel the task if it has not begun; whether it is cancelled.
+        """Cancel the task; whether it is cancelled.
 
-        Tasks that need it fail with `CancelledError`.
+        Tasks that need it fail with `CancelledError`. One that has not begun never runs. One
+        that runs is abandoned: it is finished now and its processor runs others, while its
+        function, which nothing can stop from outside, goes on in the background until it
+        returns, waits or calls `check`; what it gives is dropped.
+
+        Examples
+        --------
+        >>> import darray as da
+        >>> done = da.spawn(int, 5)
+        >>> done.wait(), done.cancel(), done.result()
+        (True, False, 5)
         """
         return self._engine.cancel(self)
+
+    def cancelling(self) -> bool:
+        """Whether cancelling the task was asked for, or its time was up, before it returned.
+
+        Meant for the task itself, which may save what it has and return.
+        """
+        return getattr(self, "_asked", False)
+
+    def check(self) -> None:
+        """Raise `CancelledError` if cancelling the task was asked for, or its time was up.
+
+        Meant for the task itself, at the places where it can stop.
+
+        Examples
+        --------
+        >>> import darray as da
+        >>> def steps():
+        ...     for step in range(3):
+        ...         da.current_task().check()
+        ...     return step
+        >>> da.spawn(steps).result()
+        2
+        """
+        if getattr(self, "_asked", False):
+            raise CancelledError(f"task {self.name!r}, spawned at {self.spawned_at}, is to stop")
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for at most `timeout` seconds until the task is finished; whether it is.

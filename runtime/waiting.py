@@ -7,9 +7,18 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
+from darray.runtime.errors import CancelledError
 from darray.runtime.tasks import DONE, RUNNING, WAITING, Task, Watcher
 
-__all__ = ["LOOKING_UP", "Arrival", "Stack", "arrived", "call_watcher", "is_stuck"]
+__all__ = [
+    "LOOKING_UP",
+    "Arrival",
+    "Stack",
+    "arrived",
+    "call_watcher",
+    "is_stuck",
+    "refuse_abandoned",
+]
 
 
 # Seconds after which a thread that waits looks whether a signal came.
@@ -77,6 +86,12 @@ class Arrival:
                 if not watchers:
                     task._watchers = None
 
+    def give_up(self) -> None:
+        """Let the waiter go although tasks are missing; the engine's lock is held."""
+        if self.missing > 0:
+            self.missing = 0
+            self.gate.release()
+
     def wait(self, timeout: float | None = None) -> bool:
         """Block for at most `timeout` seconds until the tasks arrived; whether they did."""
         if timeout is None:
@@ -106,6 +121,14 @@ def arrived(task: Task[Any]) -> list[Watcher] | None:
         else:
             others.append(watcher)
     return others
+
+
+def refuse_abandoned(task: Task[Any]) -> None:
+    """Raise `CancelledError` if `task`, which is about to wait or does, was abandoned."""
+    if task._state != RUNNING:
+        raise CancelledError(
+            f"task {task.name!r}, spawned at {task.spawned_at}, was cancelled: nothing waits in it"
+        )
 
 
 class Stack:

@@ -378,6 +378,8 @@ def spawned(plan: Plan, batch: Batch) -> tuple[dict[Key, Task[Any]], list[Task[A
             name=stage.name,
             memory=stage.memory,
             priority=context.priority + rank,
+            # Buffers are handed on when their tasks end: a task must have returned by then.
+            keeps=True,
             own=True,
             outer=outer,
         )

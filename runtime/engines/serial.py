@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 from darray.runtime import contexts, events, limits
 from darray.runtime.arguments import sealed
 from darray.runtime.budget import Budget
-from darray.runtime.calling import apart, called, captured, is_shallow, measured
+from darray.runtime.calling import apart, called, captured, is_shallow, measured, state_after
 from darray.runtime.errors import DeadlockError, Failure
 from darray.runtime.processor import Processor
 from darray.runtime.settings import Settings
 from darray.runtime.spawning import submit
 from darray.runtime.state import Schedule
-from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, Task, Watcher
-from darray.runtime.waiting import Arrival, arrived, call_watcher
+from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, Task, Watcher
+from darray.runtime.waiting import Arrival, arrived, call_watcher, refuse_abandoned
 
 __all__ = ["SerialEngine", "start"]
 
@@ -45,6 +45,8 @@ class SerialEngine:
         self._processor = Processor(worker=0, kind="cpu", index=0)
         self._schedule = Schedule((self._processor,), Budget(memory))
         self._local = threading.local()
+        # The tasks whose functions are being called.
+        self._running: set[Task[Any]] = set()
         self._closed = False
 
     def spawn(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Task[Any]:
@@ -83,6 +85,8 @@ class SerialEngine:
         """
         schedule = self._schedule
         began = task._state == READY and schedule.begin(task, 0)
+        if began:
+            self._running.add(task)
         schedule.shared.plain.clear()
         schedule.shared.ordered.clear()
         schedule.starved.clear()
@@ -132,6 +136,7 @@ class SerialEngine:
         except KeyboardInterrupt:
             # Pressed by the user, who waits here: it is not the task's own failure.
             with self._lock:
+                self._running.discard(task)
                 finished = self._schedule.interrupted(task)
             self._tell(finished)
             raise
@@ -142,10 +147,15 @@ class SerialEngine:
             events.publish_end(task, began, outcome)
         nbytes = measured(task, outcome)
         with self._lock:
-            if outcome.__class__ is Failure:
-                return self._schedule.fail(task, outcome, FAILED)
-            self._schedule.finish(task, outcome, nbytes)
-            return [task]
+            self._running.discard(task)
+            if task._state == RUNNING:
+                if outcome.__class__ is Failure:
+                    return self._schedule.fail(task, outcome, state_after(task, outcome))
+                self._schedule.finish(task, outcome, nbytes)
+                return [task]
+        # It was abandoned: nothing that it was given is in use any more.
+        task._function = task._args = task._kwargs = task._needs = task._hold = None
+        return []
 
     def _outcome(self, task: Task[Any]) -> Any:
         """Call the task's function; its value, or the `Failure` that it ended with."""
@@ -160,10 +170,14 @@ class SerialEngine:
                 # The failure's frames keep this one: it must not keep the failure.
                 del task
 
-    def _tell(self, finished: list[Task[Any]]) -> None:
-        """Drop what finished tasks were given and call their watchers, each exactly once."""
+    def _tell(self, finished: list[Task[Any]], abandoned: Task[Any] | None = None) -> None:
+        """Drop what finished tasks were given and call their watchers, each exactly once.
+
+        The function of an `abandoned` one still uses what it was given.
+        """
         for task in finished:
-            task._function = task._args = task._kwargs = task._needs = None
+            if task is not abandoned:
+                task._function = task._args = task._kwargs = task._needs = None
             with self._lock:
                 watchers = arrived(task)
             for watcher in watchers or ():
@@ -195,6 +209,8 @@ class SerialEngine:
             return True
         self._refuse_foreign(unfinished)
         own = self._stack()
+        if own:
+            refuse_abandoned(own[-1])
         stuck = [task for task in unfinished if task in own]
         if stuck and timeout is None and missing > len(unfinished) - len(stuck):
             raise DeadlockError(
@@ -218,11 +234,43 @@ class SerialEngine:
         return wait()
 
     def cancel(self, task: Task[Any]) -> bool:
-        """Cancel `task` unless it began; whether it will never run."""
+        """Cancel `task`, which is abandoned if it runs; whether it is cancelled now.
+
+        An abandoned one is finished at once, and what it gives is dropped; whoever spawned
+        it goes on when its function returns.
+        """
+        self._cancel([task], begun=True)
         return task._state == CANCELLED
 
-    def cancel_graph(self, tasks: list[Task[Any]]) -> None:
-        """Cancel nothing: every task began when it was spawned."""
+    def cancel_graph(self, tasks: list[Task[Any]], begun: bool = False) -> None:
+        """Cancel those of `tasks`, and of all that they need, that have not begun.
+
+        With `begun`, also those that run.
+        """
+        with self._lock:
+            every = self._schedule.closure(tasks)
+        self._cancel(every, begun)
+
+    def cancel_all(self) -> None:
+        """Cancel every unfinished task."""
+        with self._lock:
+            every = list(self._running)
+        self._cancel(every, begun=True)
+
+    def _cancel(self, tasks: list[Task[Any]], begun: bool) -> None:
+        for task in tasks:
+            if task._state == RUNNING and begun:
+                self._abandon(task, Failure(self._schedule.cancellation(task)), CANCELLED)
+            else:
+                with self._lock:
+                    finished = self._schedule.cancel(task)
+                self._tell(finished)
+
+    def _abandon(self, task: Task[Any], failure: Failure, state: int) -> None:
+        """End a RUNNING task in `state`, although its function goes on."""
+        with self._lock:
+            finished = self._schedule.abandon(task, failure, state)
+        self._tell(finished, task)
 
     def current_task(self) -> Task[Any] | None:
         """The task that the calling thread runs."""
