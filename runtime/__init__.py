@@ -19,7 +19,9 @@ from darray.runtime.events import (
     ValueMoved,
     subscribe,
 )
+from darray.runtime.ordering import spawn_bulk, spawn_sequential, wait_all
 from darray.runtime.processor import Processor
+from darray.runtime.queues import TaskQueue
 from darray.runtime.refs import Ref
 from darray.runtime.scopes import ANY, Scope, scope
 from darray.runtime.spawning import (
@@ -56,6 +58,7 @@ __all__ = [
     "TaskBegan",
     "TaskEnded",
     "TaskFailed",
+    "TaskQueue",
     "TasksPlanned",
     "ValueMoved",
     "as_completed",
@@ -72,9 +75,12 @@ __all__ = [
     "race",
     "scope",
     "spawn",
+    "spawn_bulk",
+    "spawn_sequential",
     "subscribe",
     "sync",
     "task",
     "wait",
+    "wait_all",
     "workers",
 ]

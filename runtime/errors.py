@@ -25,7 +25,10 @@ class DeadlockError(RuntimeError):
 
 
 class SchedulingError(RuntimeError):
-    """No processor satisfies the scopes that a task must obey."""
+    """A task that cannot be run, or not before its block ends, is asked for.
+
+    No processor satisfies the scopes that it must obey, or a queue still holds it.
+    """
 
 
 class MemoryLimitError(MemoryError):

@@ -17,9 +17,10 @@ from darray.runtime.arguments import INERT, actions, copied, loaded, prepared
 from darray.runtime.contexts import Options
 from darray.runtime.engine import Engine, current_engine
 from darray.runtime.processor import Processor
+from darray.runtime.queues import Submission
 from darray.runtime.scopes import Scope
-from darray.runtime.tasks import DONE, NO_KWARGS, WAITING, Task
-from darray.runtime.waiting import LOOKING_UP, refuse_abandoned
+from darray.runtime.tasks import DONE, HELD, NO_KWARGS, WAITING, Task
+from darray.runtime.waiting import LOOKING_UP, held_back, refuse_abandoned
 
 __all__ = [
     "ALL_COMPLETED",
@@ -91,17 +92,36 @@ def submit(
         raise TypeError(f"spawn() calls its first argument, but {function!r} is not callable")
     if after:
         needs = [*(needs or ()), *after]
-    if options is not None and options.group is not None:
-        try:
-            options.group.expect(task)
-            engine.submit(task, needs)
-        except BaseException:
-            # Also a signal between the two: nobody is to wait for, or cancel, this task.
-            options.group.forget(task)
-            raise
-    else:
+    if options is None or (options.group is None and options.queue is None):
         engine.submit(task, needs)
+    else:
+        _submit_in_block(engine, task, needs, options)
     return task
+
+
+def _submit_in_block(
+    engine: Engine, task: Task[Any], needs: list[Task[Any]] | None, options: Options
+) -> None:
+    """Hand `task` to the engine, or to the block's queue, and tell the block's group."""
+    group, queue = options.group, options.queue
+    if queue is not None:
+        task._options = contexts.without_queue(options)
+        task._needs = needs
+        task._state = HELD
+    try:
+        if group is not None:
+            group.expect(task)
+        if queue is None:
+            engine.submit(task, needs)
+        else:
+            queue.take([Submission(task, needs)])
+    except BaseException:
+        # Also a signal between the two: nobody is to wait for, or cancel, this task.
+        if group is not None:
+            group.forget(task)
+        if queue is not None:
+            engine.cancel(task)
+        raise
 
 
 class Spawn(Protocol):
@@ -243,14 +263,14 @@ def task_function(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     return spawn_call
 
 
-def _wait_for_all(tasks: list[Task[Any]]) -> None:
+def wait_for_all(tasks: list[Task[Any]]) -> None:
     """Wait until `tasks`, which may belong to several engines, are finished."""
     unfinished = [one for one in tasks if one._state < DONE]
     if unfinished:
-        _engine_of(unfinished).wait(unfinished, None)
+        engine_of(unfinished).wait(unfinished, None)
 
 
-def _engine_of(tasks: list[Task[Any]]) -> Engine:
+def engine_of(tasks: list[Task[Any]]) -> Engine:
     """The engine of the first unfinished of `tasks`; it refuses those of another."""
     for one in tasks:
         if one._state < DONE:
@@ -277,7 +297,7 @@ def fetch(value: Any, *, copy: bool = False) -> Any:
     """
     needs: list[Task[Any]] = []
     value = prepared(value, needs)
-    _wait_for_all(needs)
+    wait_for_all(needs)
     for one in needs:
         if one._state != DONE:
             one.result()
@@ -312,7 +332,7 @@ def wait(
             f"return_when= is FIRST_COMPLETED, FIRST_EXCEPTION or ALL_COMPLETED, "
             f"not {return_when!r}"
         )
-    engine = _engine_of(every)
+    engine = engine_of(every)
     if return_when == ALL_COMPLETED:
         engine.wait(every, timeout)
     elif return_when == FIRST_COMPLETED:
@@ -341,6 +361,9 @@ def as_completed(tasks: Iterable[Task[R]], timeout: float | None = None) -> Iter
     deadline = None if timeout is None else monotonic() + timeout
     arrivals: SimpleQueue[Task[R]] = SimpleQueue()
     for one in every:
+        if one._state == HELD:
+            raise held_back(one)
+    for one in every:
         one._engine.watch(one, arrivals.put)
     return _arriving(arrivals, every, deadline, timeout)
 
@@ -351,7 +374,7 @@ def _arriving(
     deadline: float | None,
     timeout: float | None,
 ) -> Iterator[Task[R]]:
-    engine = _engine_of(every)
+    engine = engine_of(every)
     waiter = engine.current_task()
     for count in range(len(every)):
         try:
@@ -435,20 +458,20 @@ class Group:
             if order is not None and task._state != DONE:
                 self._failed.append((order, task))
 
-    def unfinished(self) -> list[Task[Any]]:
-        """The tasks that are not finished."""
+    def unfinished(self, least: int = HELD) -> list[Task[Any]]:
+        """The tasks that are not finished, in state `least` or later."""
         with self._lock:
-            return [task for task in self._expected if task._state < DONE]
+            return [task for task in self._expected if least <= task._state < DONE]
 
-    def finish(self) -> None:
+    def finish(self, least: int = HELD) -> None:
         """Wait until every task is finished, also those spawned meanwhile."""
-        while unfinished := self.unfinished():
-            _wait_for_all(unfinished)
+        while unfinished := self.unfinished(least):
+            wait_for_all(unfinished)
 
     def cancel(self) -> None:
         """Cancel the tasks that have not begun."""
         unfinished = self.unfinished()
-        _engine_of(unfinished).cancel_graph(unfinished)
+        engine_of(unfinished).cancel_graph(unfinished)
 
     def raise_first(self) -> None:
         """Raise the failure of the failed task that was spawned first, if one failed."""
@@ -498,7 +521,8 @@ def sync() -> Iterator[None]:
         group.cancel()
         raise
     except BaseException:
-        group.finish()
+        # Those that a queue outside still holds are its own affair.
+        group.finish(WAITING)
         raise
     group.finish()
     group.raise_first()

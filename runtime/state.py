@@ -12,7 +12,8 @@ from darray.runtime.budget import Budget
 from darray.runtime.errors import CancelledError, Failure, MemoryLimitError, SchedulingError
 from darray.runtime.processor import Processor
 from darray.runtime.scopes import Scope
-from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, WAITING, Task
+from darray.runtime.tasks import CANCELLED, DONE, FAILED, HELD, READY, RUNNING, WAITING, Task
+from darray.runtime.waiting import held_back
 
 __all__ = ["Queue", "Schedule"]
 
@@ -107,6 +108,11 @@ class Schedule:
 
     def add(self, task: Task[Any], needs: Sequence[Task[Any]] | None) -> list[Task[Any]]:
         """Take a new task that needs `needs` first; the tasks that this finished."""
+        if task._state != WAITING:
+            if task._state != HELD:
+                # Cancelled while a queue held it.
+                return _NONE
+            task._state = WAITING
         options = task._options
         if options is not None:
             failure = self._refusal(task)
@@ -324,9 +330,17 @@ class Schedule:
 
     def cancel(self, task: Task[Any]) -> list[Task[Any]]:
         """Cancel `task` if it has not begun; the tasks that this finished."""
-        if task._state not in (WAITING, READY):
+        if task._state not in (HELD, WAITING, READY):
             return _NONE
+        if task._state == HELD:
+            self.outstanding += 1
         return self.fail(task, Failure(self.cancellation(task)), CANCELLED)
+
+    def refuse_held(self, tasks: Iterable[Task[Any]]) -> None:
+        """Raise `SchedulingError` where one of `tasks` needs a task that a queue holds."""
+        for task in self.closure(tasks):
+            if task._state == HELD:
+                raise held_back(task)
 
     def interrupted(self, task: Task[Any]) -> list[Task[Any]]:
         """Cancel a RUNNING task, which Ctrl-C broke off; the tasks that this finished."""

@@ -18,6 +18,7 @@ __all__ = ["Task"]
 R = TypeVar("R", covariant=True)
 
 # The states of a task. A task only ever moves to a greater one.
+HELD = -1  # in a task queue of a block, not submitted yet
 WAITING = 0  # some task that it needs has not finished
 READY = 1  # in a queue, waiting for a processor or for memory
 RUNNING = 2
@@ -30,7 +31,15 @@ NO_KWARGS: dict[str, Any] = {}
 
 Watcher: TypeAlias = Callable[[Any], object]
 
-STATE_NAMES = ("waiting", "ready", "running", "done", "failed", "cancelled")
+STATE_NAMES = {
+    HELD: "held by a queue",
+    WAITING: "waiting",
+    READY: "ready",
+    RUNNING: "running",
+    DONE: "done",
+    FAILED: "failed",
+    CANCELLED: "cancelled",
+}
 
 
 class Carrier(Protocol):
@@ -269,6 +278,9 @@ class Task(Generic[R]):
     async def _finished_in_loop(self) -> None:
         import asyncio
 
+        if self._state == HELD:
+            # Raises: nothing says that this would ever end.
+            self._engine.wait([self], 0)
         loop = asyncio.get_running_loop()
         finished = loop.create_future()
 

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from darray.runtime.errors import CancelledError
-from darray.runtime.tasks import DONE, RUNNING, WAITING, Task, Watcher
+from darray.runtime.errors import CancelledError, SchedulingError
+from darray.runtime.tasks import DONE, HELD, RUNNING, WAITING, Task, Watcher
 
 __all__ = [
     "LOOKING_UP",
@@ -16,6 +16,7 @@ __all__ = [
     "Stack",
     "arrived",
     "call_watcher",
+    "held_back",
     "is_stuck",
     "refuse_abandoned",
 ]
@@ -69,6 +70,9 @@ class Arrival:
                 missing -= 1
                 if self.at_failure and task._state != DONE:
                     missing = 0
+            elif task._state == HELD:
+                self.forget(tasks)
+                raise held_back(task)
             elif task._watchers is None:
                 task._watchers = [self]
             else:
@@ -121,6 +125,14 @@ def arrived(task: Task[Any]) -> list[Watcher] | None:
         else:
             others.append(watcher)
     return others
+
+
+def held_back(task: Task[Any]) -> SchedulingError:
+    """What a wait for `task`, which no engine has, raises."""
+    return SchedulingError(
+        f"task {task.name!r}, spawned at {task.spawned_at}, is held by a queue, such as that of "
+        "da.spawn_bulk(), and was not submitted: wait for it, or fetch it, after the block"
+    )
 
 
 def refuse_abandoned(task: Task[Any]) -> None:

@@ -65,10 +65,21 @@ class SerialEngine:
                 if self._closed:
                     raise RuntimeError("this engine is closed and takes no more tasks")
                 finished = list(self._schedule.add(task, needs))
-                began = self._take(task)
-            if began or task._state == READY:
-                finished += self._carry_out(task, began)
             self._tell(finished)
+            self._run_ready([task])
+
+    def _run_ready(self, tasks: list[Task[Any]]) -> None:
+        """Run those of `tasks` that are READY, in order, each followed by what it made so."""
+        pending = tasks[::-1]
+        while pending:
+            task = pending.pop()
+            with self._lock:
+                began = self._take(task)
+            if not began and task._state != READY:
+                continue
+            following: list[Task[Any]] = []
+            self._tell(self._carry_out(task, began, following))
+            pending += [one for one in reversed(following) if one._state == READY]
 
     def _refuse_foreign(self, tasks: Iterable[Task[Any]]) -> None:
         for task in tasks:
@@ -92,8 +103,13 @@ class SerialEngine:
         schedule.starved.clear()
         return began
 
-    def _carry_out(self, task: Task[Any], began: bool) -> list[Task[Any]]:
-        """Run a task, or fail it for want of memory; the tasks that this finished."""
+    def _carry_out(
+        self, task: Task[Any], began: bool, following: list[Task[Any]]
+    ) -> list[Task[Any]]:
+        """Run a task, or fail it for want of memory; the tasks that this finished.
+
+        Those that need it are added to `following`.
+        """
         if not began:
             # Results in reference cycles hold memory that nobody can reach.
             gc.collect()
@@ -101,14 +117,14 @@ class SerialEngine:
                 if not self._take(task):
                     return self._schedule.fail(task, self._schedule.no_room(task), FAILED)
         if is_shallow():
-            return self._run(task)
+            return self._run(task, following)
         # Python's stack must not end before the tasks do: go on with a fresh one.
         finished: list[Task[Any]] = []
         stack = self._stack()
 
         def go_on() -> None:
             self._local.stack = stack
-            finished.extend(self._run(task))
+            finished.extend(self._run(task, following))
 
         thread = threading.Thread(target=go_on, name="darray-serial")
         thread.start()
@@ -121,7 +137,7 @@ class SerialEngine:
             stack = self._local.stack = []
         return stack
 
-    def _run(self, task: Task[Any]) -> list[Task[Any]]:
+    def _run(self, task: Task[Any], following: list[Task[Any]]) -> list[Task[Any]]:
         """Call the task's function and store what it gave; the tasks that this finished."""
         options = task._options
         inherited = options.outer if options is not None and options.own else options
@@ -151,6 +167,7 @@ class SerialEngine:
             if task._state == RUNNING:
                 if outcome.__class__ is Failure:
                     return self._schedule.fail(task, outcome, state_after(task, outcome))
+                following += task._dependents or ()
                 self._schedule.finish(task, outcome, nbytes)
                 return [task]
         # It was abandoned: nothing that it was given is in use any more.
@@ -218,8 +235,12 @@ class SerialEngine:
                 "the waiting task does; do not wait for it here"
             )
         arrival = Arrival(first_failure)
+        options = contexts.current.get()
         try:
             with self._lock:
+                if options is not None and options.queue is not None:
+                    # The queue may let go of what it holds only when this wait has ended.
+                    self._schedule.refuse_held(unfinished)
                 if self._closed:
                     raise RuntimeError("this engine is closed: its unfinished tasks never run")
                 if arrival.watch(unfinished, missing):

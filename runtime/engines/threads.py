@@ -195,8 +195,12 @@ class ThreadsEngine(Crew):
         arrival = Arrival(first_failure)
         schedule = self._schedule
         partial = first_failure or missing < len(tasks) or worker is not None
+        options = contexts.current.get()
         try:
             with self._lock:
+                if options is not None and options.queue is not None:
+                    # The queue may let go of what it holds only when this wait has ended.
+                    schedule.refuse_held(tasks)
                 if self._closed:
                     raise RuntimeError("this engine is closed: its unfinished tasks never run")
                 if worker is not None:
