@@ -2,6 +2,7 @@
 
 from darray.runtime.cancelling import cancel, cancel_all, race
 from darray.runtime.contexts import options
+from darray.runtime.defaults import register_default
 from darray.runtime.devices import host
 from darray.runtime.engine import configure, engine_names
 from darray.runtime.errors import (
@@ -19,7 +20,7 @@ from darray.runtime.events import (
     ValueMoved,
     subscribe,
 )
-from darray.runtime.ordering import spawn_bulk, spawn_sequential, wait_all
+from darray.runtime.ordering import spawn_bulk, spawn_sequential, sync, wait_all
 from darray.runtime.processor import Processor
 from darray.runtime.queues import TaskQueue
 from darray.runtime.refs import Ref
@@ -34,7 +35,6 @@ from darray.runtime.spawning import (
     map,  # noqa: A004
     processors,
     spawn,
-    sync,
     task,
     wait,
     workers,
@@ -73,6 +73,7 @@ __all__ = [
     "options",
     "processors",
     "race",
+    "register_default",
     "scope",
     "spawn",
     "spawn_bulk",

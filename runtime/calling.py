@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,7 +12,16 @@ from darray.runtime.errors import CancelledError, Failure
 from darray.runtime.spaces import nbytes_of
 from darray.runtime.tasks import CANCELLED, FAILED, Task
 
-__all__ = ["apart", "called", "captured", "is_shallow", "measured", "state_after"]
+__all__ = [
+    "apart",
+    "attempted",
+    "called",
+    "captured",
+    "is_shallow",
+    "measured",
+    "overtime",
+    "state_after",
+]
 
 # Python frames below which a thread runs a task inside the wait, or the spawn, of another.
 SHALLOW = 240
@@ -24,6 +34,22 @@ def called(task: Task[Any]) -> Any:
     if not task._kwargs:
         return function(*args)
     return function(*args, **{key: loaded(arg) for key, arg in task._kwargs.items()})
+
+
+def attempted(task: Task[Any]) -> Any:
+    """Do what `called` does, again after each failure that the task's options name."""
+    options = task._options
+    left = 0 if options is None else options.retries
+    while left > 0:
+        assert options is not None
+        left -= 1
+        try:
+            return called(task)
+        except options.retry_on as error:
+            if task.cancelling():
+                raise
+            logging.getLogger("darray").info("task %r is called again", task, exc_info=error)
+    return called(task)
 
 
 def apart(call: Callable[..., Any], *args: Any) -> Iterator[Any]:
@@ -40,6 +66,17 @@ def captured(task: Task[Any], error: BaseException) -> Failure:
     """What the failure of `task` is stored as."""
     note = f"in task {task.name!r} on {task.processor}, spawned at {task.spawned_at}"
     return Failure.capture(error, note)
+
+
+def overtime(task: Task[Any]) -> Failure:
+    """What a task fails with that runs longer than its ``timeout=``."""
+    assert task._options is not None
+    return Failure(
+        TimeoutError(
+            f"task {task.name!r}, spawned at {task.spawned_at}, ran longer than its timeout of "
+            f"{task._options.timeout} seconds"
+        )
+    )
 
 
 def state_after(task: Task[Any], failure: Failure) -> int:

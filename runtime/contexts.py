@@ -41,6 +41,12 @@ class Options(Struct, frozen=True):
         What the task is called in messages and events; by default its function's name.
     memory : int
         Bytes that the task will hold at its peak, its result included.
+    timeout : float or None
+        Seconds after which the running task is abandoned and fails with `TimeoutError`.
+    retries : int
+        How often the function is called again when it raises one of ``retry_on``.
+    retry_on : tuple of exception types
+        The exceptions after which it is.
     keeps : bool
         Whether a processor stays with the task until it returns, also when it is cancelled:
         what it writes to must not be given to others while it runs.
@@ -62,6 +68,9 @@ class Options(Struct, frozen=True):
     priority: int = 0
     name: str | None = None
     memory: int = 0
+    timeout: float | None = None
+    retries: int = 0
+    retry_on: tuple[type[BaseException], ...] = ()
     keeps: bool = False
     queue: NestedQueue | None = None
     given: frozenset[str] = frozenset()
@@ -90,9 +99,25 @@ def checked(changes: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"memory= is a number of bytes, not {changes['memory']!r}")
     if "name" in changes and not isinstance(changes["name"], str | None):
         raise TypeError(f"name= is text, not {changes['name']!r}")
+    if "timeout" in changes:
+        timeout = changes["timeout"]
+        if not isinstance(timeout, int | float) or not timeout > 0:
+            raise ValueError(f"timeout= is a number of seconds above 0, not {timeout!r}")
+    if "retries" in changes:
+        retries = changes["retries"]
+        if not isinstance(retries, int) or retries < 0:
+            raise ValueError(f"retries= is a number of further calls, not {retries!r}")
+    if "retry_on" in changes:
+        named = changes["retry_on"]
+        if not isinstance(named, tuple) or not all(_is_exception_type(one) for one in named):
+            raise TypeError(f"retry_on= is a tuple of exception types, not {named!r}")
     if "queue" in changes and not callable(getattr(changes["queue"], "enqueue", None)):
         raise TypeError(f"queue= takes an object with a method enqueue, not {changes['queue']!r}")
     return changes
+
+
+def _is_exception_type(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)
 
 
 def extended(changes: dict[str, Any]) -> Options:

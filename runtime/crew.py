@@ -12,13 +12,14 @@ from typing import Any
 from darray.runtime import contexts, events
 from darray.runtime.arguments import INERT, actions, sealed
 from darray.runtime.budget import Budget
-from darray.runtime.calling import called, captured, measured, state_after
+from darray.runtime.calling import attempted, called, captured, measured, overtime, state_after
 from darray.runtime.errors import Failure
 from darray.runtime.events import TaskBegan, publish, publish_end
 from darray.runtime.processor import Processor
 from darray.runtime.seats import Seats, Worker
 from darray.runtime.state import Schedule
-from darray.runtime.tasks import DONE, READY, RUNNING, WAITING, Task
+from darray.runtime.tasks import DONE, FAILED, READY, RUNNING, WAITING, Task
+from darray.runtime.timers import Timers
 from darray.runtime.waiting import Arrival, Stack, arrived, call_watcher
 
 __all__ = ["Crew"]
@@ -59,6 +60,7 @@ class Crew:
         # What waits for the engine to have no task left.
         self._closers: list[Arrival] = []
         self._closed = False
+        self._timers = Timers()
 
     def _let_go(self, worker: Worker) -> None:
         """Let a parked or new thread, which was given a seat, run."""
@@ -152,8 +154,15 @@ class Crew:
         if events.consumers:
             began = perf_counter_ns()
             publish(TaskBegan(id(task), task.name, task._processor, began))
+        timer = None
+        if options is not None and options.timeout is not None:
+            timer = self._timers.call_later(
+                options.timeout, lambda: self._abandon(task, overtime(task), FAILED)
+            )
         value = self._outcome(task)
         running.pop()
+        if timer is not None:
+            timer.cancel()
         if events.consumers:
             publish_end(task, began, value)
         return value
@@ -161,7 +170,7 @@ class Crew:
     def _outcome(self, task: Task[Any]) -> Any:
         """Call the task's function; its value, or the `Failure` that it ended with."""
         try:
-            return sealed(called(task))
+            return sealed(attempted(task))
         except BaseException as error:
             try:
                 return captured(task, error)

@@ -1,4 +1,4 @@
-"""Queues that come with the runtime: together, one after another, waited for."""
+"""Blocks of spawns: submitted together, run one after another, waited for."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 from darray.runtime import contexts
 from darray.runtime.queues import Outside, Submission
 from darray.runtime.spawning import engine_of, wait_for_all
-from darray.runtime.tasks import DONE, HELD, Task
+from darray.runtime.tasks import DONE, HELD, WAITING, Task
 
-__all__ = ["spawn_bulk", "spawn_sequential", "wait_all"]
+__all__ = ["spawn_bulk", "spawn_sequential", "sync", "wait_all"]
 
 
 class Bulk:
@@ -184,3 +184,102 @@ def wait_all() -> Iterator[None]:
     for task in tasks:
         if task._state != DONE:
             task.result()
+
+
+class Group:
+    """The tasks of a `sync` block: those not told finished, and the failures among the rest."""
+
+    def __init__(self) -> None:
+        # Guards the three fields below; taken last, held for a few operations on them.
+        self._lock = threading.Lock()
+        self._expected: dict[Task[Any], int] = {}
+        self._count = 0
+        self._failed: list[tuple[int, Task[Any]]] = []
+
+    def expect(self, task: Task[Any]) -> None:
+        """Count `task`, which is about to be submitted, in."""
+        with self._lock:
+            self._expected[task] = self._count
+            self._count += 1
+        task._watchers = [self.arrive]
+
+    def forget(self, task: Task[Any]) -> None:
+        """Leave out `task`, which was not submitted."""
+        with self._lock:
+            self._expected.pop(task, None)
+
+    def arrive(self, task: Task[Any]) -> None:
+        """Count `task`, which is finished, out."""
+        with self._lock:
+            order = self._expected.pop(task, None)
+            if order is not None and task._state != DONE:
+                self._failed.append((order, task))
+
+    def unfinished(self, least: int = HELD) -> list[Task[Any]]:
+        """The tasks that are not finished, in state `least` or later."""
+        with self._lock:
+            return [task for task in self._expected if least <= task._state < DONE]
+
+    def finish(self, least: int = HELD) -> None:
+        """Wait until every task is finished, also those spawned meanwhile."""
+        while unfinished := self.unfinished(least):
+            wait_for_all(unfinished)
+
+    def cancel(self) -> None:
+        """Cancel the tasks that have not begun."""
+        unfinished = self.unfinished()
+        engine_of(unfinished).cancel_graph(unfinished)
+
+    def raise_first(self) -> None:
+        """Raise the failure of the failed task that was spawned first, if one failed."""
+        with self._lock:
+            # A finished task whose watchers are still to be called counts as well.
+            late = [(order, task) for task, order in self._expected.items() if task._state > DONE]
+            failed = sorted([*self._failed, *late], key=lambda failure: failure[0])
+        if not failed:
+            return
+        exceptions = {id(task._value.exception) for _, task in failed}
+        first = failed[0][1]
+        if len(exceptions) > 1:
+            first._value.exception.add_note(
+                f"{len(exceptions) - 1} other task(s) of the sync block failed as well"
+            )
+        first.result()
+
+
+@contextmanager
+def sync() -> Iterator[None]:
+    """Wait at the end of the block for every task spawned in it, or by tasks of it.
+
+    Where the block itself raises, that exception goes on once the tasks are finished;
+    Ctrl-C cancels those that have not begun.
+
+    Raises
+    ------
+    BaseException
+        The exception of the failed task that was spawned first, with a note on how many
+        others failed.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> results = []
+    >>> with da.sync():
+    ...     for i in range(3):
+    ...         _ = da.spawn(results.append, i)
+    >>> sorted(results)
+    [0, 1, 2]
+    """
+    group = Group()
+    try:
+        with contexts.entered({"group": group}):
+            yield
+    except KeyboardInterrupt:
+        group.cancel()
+        raise
+    except BaseException:
+        # Those that a queue outside still holds are its own affair.
+        group.finish(WAITING)
+        raise
+    group.finish()
+    group.raise_first()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from time import monotonic
 from types import FrameType
@@ -15,6 +13,7 @@ from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, TypeVar, cast,
 from darray.runtime import contexts
 from darray.runtime.arguments import INERT, actions, copied, loaded, prepared
 from darray.runtime.contexts import Options
+from darray.runtime.defaults import by_function, with_defaults
 from darray.runtime.engine import Engine, current_engine
 from darray.runtime.processor import Processor
 from darray.runtime.queues import Submission
@@ -33,7 +32,6 @@ __all__ = [
     "map",
     "processors",
     "spawn",
-    "sync",
     "task",
     "wait",
     "workers",
@@ -60,6 +58,8 @@ def submit(
     after: Iterable[Task[Any]] = (),
 ) -> Task[Any]:
     """Make a task of a call and hand it to `engine`; `frame` is where it was spawned."""
+    if by_function:
+        options = with_defaults(options, function)
     needs: Any = None
     for arg in args:
         if actions.get(arg.__class__) != INERT:
@@ -139,6 +139,9 @@ class Spawn(Protocol):
         occupancy: float = 1.0,
         priority: int = 0,
         memory: int = 0,
+        timeout: float | None = None,
+        retries: int = 0,
+        retry_on: tuple[type[BaseException], ...] = (),
     ) -> Callable[..., Task[Any]]:
         """`spawn` with options for the one task."""
 
@@ -177,6 +180,9 @@ def _spawn_options(
     occupancy: float | None = None,
     priority: int | None = None,
     memory: int | None = None,
+    timeout: float | None = None,
+    retries: int | None = None,
+    retry_on: tuple[type[BaseException], ...] | None = None,
 ) -> Callable[..., Task[Any]]:
     """Return a `spawn` that gives its task these options.
 
@@ -195,6 +201,13 @@ def _spawn_options(
     memory : int
         Bytes that it will hold at its peak, its result included: it begins when the memory
         limit has room for them.
+    timeout : float
+        Seconds that it may run, retries included; then it is abandoned, as by
+        `Task.cancel`, and fails with `TimeoutError`.
+    retries : int
+        How often it is called again when it raises one of `retry_on`.
+    retry_on : tuple of exception types
+        The exceptions after which it is; none by default.
     """
     given = {
         "name": name,
@@ -202,6 +215,9 @@ def _spawn_options(
         "occupancy": occupancy,
         "priority": priority,
         "memory": memory,
+        "timeout": timeout,
+        "retries": retries,
+        "retry_on": retry_on,
     }
     changes = {key: value for key, value in given.items() if value is not None}
     first = [after] if isinstance(after, Task) else list(after)
@@ -427,105 +443,6 @@ def map(  # noqa: A001
         submit(engine, function, items, None, options, frame)
         for items in zip(*iterables, strict=False)
     ]
-
-
-class Group:
-    """The tasks of a `sync` block: those not told finished, and the failures among the rest."""
-
-    def __init__(self) -> None:
-        # Guards the three fields below; taken last, held for a few operations on them.
-        self._lock = threading.Lock()
-        self._expected: dict[Task[Any], int] = {}
-        self._count = 0
-        self._failed: list[tuple[int, Task[Any]]] = []
-
-    def expect(self, task: Task[Any]) -> None:
-        """Count `task`, which is about to be submitted, in."""
-        with self._lock:
-            self._expected[task] = self._count
-            self._count += 1
-        task._watchers = [self.arrive]
-
-    def forget(self, task: Task[Any]) -> None:
-        """Leave out `task`, which was not submitted."""
-        with self._lock:
-            self._expected.pop(task, None)
-
-    def arrive(self, task: Task[Any]) -> None:
-        """Count `task`, which is finished, out."""
-        with self._lock:
-            order = self._expected.pop(task, None)
-            if order is not None and task._state != DONE:
-                self._failed.append((order, task))
-
-    def unfinished(self, least: int = HELD) -> list[Task[Any]]:
-        """The tasks that are not finished, in state `least` or later."""
-        with self._lock:
-            return [task for task in self._expected if least <= task._state < DONE]
-
-    def finish(self, least: int = HELD) -> None:
-        """Wait until every task is finished, also those spawned meanwhile."""
-        while unfinished := self.unfinished(least):
-            wait_for_all(unfinished)
-
-    def cancel(self) -> None:
-        """Cancel the tasks that have not begun."""
-        unfinished = self.unfinished()
-        engine_of(unfinished).cancel_graph(unfinished)
-
-    def raise_first(self) -> None:
-        """Raise the failure of the failed task that was spawned first, if one failed."""
-        with self._lock:
-            # A finished task whose watchers are still to be called counts as well.
-            late = [(order, task) for task, order in self._expected.items() if task._state > DONE]
-            failed = sorted([*self._failed, *late], key=lambda failure: failure[0])
-        if not failed:
-            return
-        exceptions = {id(task._value.exception) for _, task in failed}
-        first = failed[0][1]
-        if len(exceptions) > 1:
-            first._value.exception.add_note(
-                f"{len(exceptions) - 1} other task(s) of the sync block failed as well"
-            )
-        first.result()
-
-
-@contextmanager
-def sync() -> Iterator[None]:
-    """Wait at the end of the block for every task spawned in it, or by tasks of it.
-
-    Where the block itself raises, that exception goes on once the tasks are finished;
-    Ctrl-C cancels those that have not begun.
-
-    Raises
-    ------
-    BaseException
-        The exception of the failed task that was spawned first, with a note on how many
-        others failed.
-
-    Examples
-    --------
-    >>> import darray as da
-    >>> results = []
-    >>> with da.sync():
-    ...     for i in range(3):
-    ...         _ = da.spawn(results.append, i)
-    >>> sorted(results)
-    [0, 1, 2]
-    """
-    group = Group()
-    try:
-        with contexts.entered({"group": group}):
-            yield
-    except KeyboardInterrupt:
-        group.cancel()
-        raise
-    except BaseException:
-        # Those that a queue outside still holds are its own affair.
-        group.finish(WAITING)
-        raise
-    group.finish()
-    group.raise_first()
 
 
 def current_task() -> Task[Any]:

@@ -12,13 +12,22 @@ from typing import Any, TypeVar
 from darray.runtime import contexts, events, limits
 from darray.runtime.arguments import sealed
 from darray.runtime.budget import Budget
-from darray.runtime.calling import apart, called, captured, is_shallow, measured, state_after
+from darray.runtime.calling import (
+    apart,
+    attempted,
+    captured,
+    is_shallow,
+    measured,
+    overtime,
+    state_after,
+)
 from darray.runtime.errors import DeadlockError, Failure
 from darray.runtime.processor import Processor
 from darray.runtime.settings import Settings
 from darray.runtime.spawning import submit
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, Task, Watcher
+from darray.runtime.timers import Timers
 from darray.runtime.waiting import Arrival, arrived, call_watcher, refuse_abandoned
 
 __all__ = ["SerialEngine", "start"]
@@ -48,6 +57,7 @@ class SerialEngine:
         # The tasks whose functions are being called.
         self._running: set[Task[Any]] = set()
         self._closed = False
+        self._timers = Timers()
 
     def spawn(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Task[Any]:
         """Spawn a task under the contextual options."""
@@ -147,6 +157,11 @@ class SerialEngine:
         began = perf_counter_ns()
         if events.consumers:
             events.publish(events.TaskBegan(id(task), task.name, self._processor, began))
+        timer = None
+        if options is not None and options.timeout is not None:
+            timer = self._timers.call_later(
+                options.timeout, lambda: self._abandon(task, overtime(task), FAILED)
+            )
         try:
             outcome = next(apart(self._outcome, task))
         except KeyboardInterrupt:
@@ -157,6 +172,8 @@ class SerialEngine:
             self._tell(finished)
             raise
         finally:
+            if timer is not None:
+                timer.cancel()
             stack.pop()
             contexts.current.reset(token)
         if events.consumers:
@@ -177,7 +194,7 @@ class SerialEngine:
     def _outcome(self, task: Task[Any]) -> Any:
         """Call the task's function; its value, or the `Failure` that it ended with."""
         try:
-            return sealed(called(task))
+            return sealed(attempted(task))
         except KeyboardInterrupt:
             raise
         except BaseException as error:

@@ -464,7 +464,8 @@ class ThreadsEngine(Crew):
         self._tell(finished)
         if not running:
             for thread in threads:
-                if thread is not None:
+                # One that another thread is about to start finds the engine closed and ends.
+                if thread is not None and thread.is_alive():
                     thread.join()
 
     def abandon(self) -> None:
