@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from types import CoroutineType
 from typing import Any
 
 from darray.runtime.arguments import loaded
@@ -44,12 +45,28 @@ def attempted(task: Task[Any]) -> Any:
         assert options is not None
         left -= 1
         try:
-            return called(task)
+            value = called(task)
+            return _awaited_again(task, value) if value.__class__ is CoroutineType else value
         except options.retry_on as error:
             if task.cancelling():
                 raise
             logging.getLogger("darray").info("task %r is called again", task, exc_info=error)
     return called(task)
+
+
+async def _awaited_again(task: Task[Any], coroutine: CoroutineType[Any, Any, Any]) -> Any:
+    """Await what an async function returned, and what it returns when called again."""
+    options = task._options
+    assert options is not None
+    for _ in range(options.retries):
+        try:
+            return await coroutine
+        except options.retry_on as error:
+            if task.cancelling():
+                raise
+            logging.getLogger("darray").info("task %r is called again", task, exc_info=error)
+        coroutine = called(task)
+    return await coroutine
 
 
 def apart(call: Callable[..., Any], *args: Any) -> Iterator[Any]:

@@ -151,8 +151,9 @@ def _spawn(function: Callable[..., R], /, *args: Any, **kwargs: Any) -> Task[R]:
 
     Tasks and refs among the arguments, also inside lists, tuples, dicts and sets, are
     replaced by their values, and the task runs when all of them are done. NumPy arrays are
-    handed over as read-only views. ``spawn.options(name=..., scope=..., after=...,
-    occupancy=..., priority=..., memory=...)`` returns a `spawn` with these options.
+    handed over as read-only views. An async function is awaited without a processor.
+    ``spawn.options(name=..., scope=..., after=..., occupancy=..., priority=..., memory=...,
+    timeout=..., retries=..., retry_on=...)`` returns a `spawn` with these options.
 
     Returns
     -------

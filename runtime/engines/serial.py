@@ -5,8 +5,11 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import Future
+from contextvars import copy_context
 from time import perf_counter_ns
+from types import CoroutineType
 from typing import Any, TypeVar
 
 from darray.runtime import contexts, events, limits
@@ -191,10 +194,30 @@ class SerialEngine:
         task._function = task._args = task._kwargs = task._needs = task._hold = None
         return []
 
+    def _ended(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """What a coroutine returns; awaited on a fresh thread, as a loop may run on this one."""
+        import asyncio
+
+        future: Future[Any] = Future()
+        stack, context = self._stack(), copy_context()
+
+        def end() -> None:
+            self._local.stack = stack
+            try:
+                future.set_result(asyncio.run(coroutine))
+            except BaseException as error:
+                future.set_exception(error)
+
+        thread = threading.Thread(target=context.run, args=(end,), name="darray-serial")
+        thread.start()
+        thread.join()
+        return future.result()
+
     def _outcome(self, task: Task[Any]) -> Any:
         """Call the task's function; its value, or the `Failure` that it ended with."""
         try:
-            return sealed(attempted(task))
+            value = attempted(task)
+            return sealed(self._ended(value) if value.__class__ is CoroutineType else value)
         except KeyboardInterrupt:
             raise
         except BaseException as error:

@@ -6,12 +6,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
+from types import CoroutineType
 from typing import Any, TypeVar
 
 from darray.runtime import contexts, limits
 from darray.runtime.calling import apart, is_shallow, measured
 from darray.runtime.crew import Crew
 from darray.runtime.errors import DeadlockError, Failure
+from darray.runtime.loops import awaited
 from darray.runtime.processor import Processor
 from darray.runtime.seats import Worker
 from darray.runtime.settings import Settings
@@ -196,6 +198,11 @@ class ThreadsEngine(Crew):
         schedule = self._schedule
         partial = first_failure or missing < len(tasks) or worker is not None
         options = contexts.current.get()
+        if self._loop.is_here():
+            raise DeadlockError(
+                f"{tasks[0]!r} is waited for in a coroutine, which would stop all others; write "
+                "`await task`"
+            )
         try:
             with self._lock:
                 if options is not None and options.queue is not None:
@@ -272,6 +279,14 @@ class ThreadsEngine(Crew):
                 worker.helping = task
                 dependents = [one for one in task._dependents or () if one in among]
             outcome = next(apart(self._call, worker, task))
+            if outcome.__class__ is CoroutineType:
+                self._await_apart(task, outcome)
+                with self._lock:
+                    worker.helping = None
+                    goes_on = self._go_on(worker)
+                if not goes_on:
+                    worker.gate.acquire()
+                continue
             nbytes = measured(task, outcome)
             task._args = task._kwargs = task._needs = None
             with self._lock:
@@ -378,7 +393,9 @@ class ThreadsEngine(Crew):
     def current_task(self) -> Task[Any] | None:
         """The task that the calling thread runs."""
         worker: Worker | None = getattr(self._local, "worker", None)
-        return worker.stack.tasks[-1] if worker is not None and worker.stack.tasks else None
+        if worker is not None and worker.stack.tasks:
+            return worker.stack.tasks[-1]
+        return awaited.get()
 
     def processors(self) -> tuple[Processor, ...]:
         """Every processor."""
@@ -403,7 +420,7 @@ class ThreadsEngine(Crew):
     def cancel_all(self) -> None:
         """Cancel every unfinished task."""
         with self._lock:
-            every = [*self._schedule.queued(), *self._seats.running()]
+            every = [*self._schedule.queued(), *self._seats.running(), *self._awaited]
         self._cancel(every, begun=True)
 
     def _cancel(self, tasks: list[Task[Any]], begun: bool) -> None:
@@ -462,6 +479,7 @@ class ThreadsEngine(Crew):
                 worker.gate.release()
             self._seats.parked.clear()
         self._tell(finished)
+        self._loop.close()
         if not running:
             for thread in threads:
                 # One that another thread is about to start finds the engine closed and ends.
