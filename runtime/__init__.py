@@ -1,8 +1,10 @@
 """The task runtime: tasks, scopes, processors, engines, events."""
 
 from darray.runtime.accesses import Accumulate, Deps, In, InOut, Out
+from darray.runtime.cancelling import cancel, cancel_all, race
 from darray.runtime.consumers.tracing import Trace, trace
 from darray.runtime.contexts import options
+from darray.runtime.defaults import register_default
 from darray.runtime.deps import spawn_datadeps
 from darray.runtime.devices import host
 from darray.runtime.engine import configure, engine_names
@@ -24,7 +26,9 @@ from darray.runtime.events import (
     subscribe,
 )
 from darray.runtime.footprints import register_spans
+from darray.runtime.ordering import spawn_bulk, spawn_sequential, sync, wait_all
 from darray.runtime.processor import Processor
+from darray.runtime.queues import TaskQueue
 from darray.runtime.refs import Ref
 from darray.runtime.scopes import ANY, Scope, scope
 from darray.runtime.spawning import (
@@ -37,7 +41,6 @@ from darray.runtime.spawning import (
     map,  # noqa: A004
     processors,
     spawn,
-    sync,
     task,
     wait,
     workers,
@@ -66,12 +69,15 @@ __all__ = [
     "TaskBegan",
     "TaskEnded",
     "TaskFailed",
+    "TaskQueue",
     "TaskSpawned",
     "TaskWaited",
     "TasksPlanned",
     "Trace",
     "ValueMoved",
     "as_completed",
+    "cancel",
+    "cancel_all",
     "configure",
     "current_task",
     "engine_names",
@@ -80,14 +86,19 @@ __all__ = [
     "map",
     "options",
     "processors",
+    "race",
+    "register_default",
     "register_spans",
     "scope",
     "spawn",
+    "spawn_bulk",
     "spawn_datadeps",
+    "spawn_sequential",
     "subscribe",
     "sync",
     "task",
     "trace",
     "wait",
+    "wait_all",
     "workers",
 ]

@@ -69,11 +69,13 @@ class Budget:
     def finish(self, nbytes: int, name: str, result_nbytes: int) -> Hold | None:
         """Give a reservation of `nbytes` back, but for the result of task `name`."""
         self.running -= nbytes
-        if not result_nbytes:
-            return None
+        return self.hold(name, result_nbytes) if result_nbytes else None
+
+    def hold(self, name: str, nbytes: int) -> Hold:
+        """Count `nbytes` for task `name`, which is finished, until the `Hold` is dropped."""
         number = next(self._numbers)
-        self.held += result_nbytes
-        self.holders[number] = (name, result_nbytes)
+        self.held += nbytes
+        self.holders[number] = (name, nbytes)
         return Hold(number, self.released, self._tell)
 
     def described(self) -> str:

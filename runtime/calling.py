@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
+from types import CoroutineType
 from typing import Any
 
 from darray.runtime.arguments import loaded
-from darray.runtime.errors import Failure
+from darray.runtime.errors import CancelledError, Failure
 from darray.runtime.spaces import nbytes_of
-from darray.runtime.tasks import Task
+from darray.runtime.tasks import CANCELLED, FAILED, Task
 
-__all__ = ["apart", "called", "captured", "is_shallow", "measured"]
+__all__ = [
+    "apart",
+    "attempted",
+    "called",
+    "captured",
+    "is_shallow",
+    "measured",
+    "overtime",
+    "state_after",
+]
 
 # Python frames below which a thread runs a task inside the wait, or the spawn, of another.
 SHALLOW = 240
@@ -24,6 +35,38 @@ def called(task: Task[Any]) -> Any:
     if not task._kwargs:
         return function(*args)
     return function(*args, **{key: loaded(arg) for key, arg in task._kwargs.items()})
+
+
+def attempted(task: Task[Any]) -> Any:
+    """Do what `called` does, again after each failure that the task's options name."""
+    options = task._options
+    left = 0 if options is None else options.retries
+    while left > 0:
+        assert options is not None
+        left -= 1
+        try:
+            value = called(task)
+            return _awaited_again(task, value) if value.__class__ is CoroutineType else value
+        except options.retry_on as error:
+            if task.cancelling():
+                raise
+            logging.getLogger("darray").info("task %r is called again", task, exc_info=error)
+    return called(task)
+
+
+async def _awaited_again(task: Task[Any], coroutine: CoroutineType[Any, Any, Any]) -> Any:
+    """Await what an async function returned, and what it returns when called again."""
+    options = task._options
+    assert options is not None
+    for _ in range(options.retries):
+        try:
+            return await coroutine
+        except options.retry_on as error:
+            if task.cancelling():
+                raise
+            logging.getLogger("darray").info("task %r is called again", task, exc_info=error)
+        coroutine = called(task)
+    return await coroutine
 
 
 def apart(call: Callable[..., Any], *args: Any) -> Iterator[Any]:
@@ -40,6 +83,23 @@ def captured(task: Task[Any], error: BaseException) -> Failure:
     """What the failure of `task` is stored as."""
     note = f"in task {task.name!r} on {task.processor}, spawned at {task.spawned_at}"
     return Failure.capture(error, note)
+
+
+def overtime(task: Task[Any]) -> Failure:
+    """What a task fails with that runs longer than its ``timeout=``."""
+    assert task._options is not None
+    return Failure(
+        TimeoutError(
+            f"task {task.name!r}, spawned at {task.spawned_at}, ran longer than its timeout of "
+            f"{task._options.timeout} seconds"
+        )
+    )
+
+
+def state_after(task: Task[Any], failure: Failure) -> int:
+    """The state of a RUNNING task that ended with `failure`."""
+    stopped = task.cancelling() and isinstance(failure.exception, CancelledError)
+    return CANCELLED if stopped else FAILED
 
 
 def measured(task: Task[Any], outcome: Any) -> int:

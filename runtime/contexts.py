@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from darray.runtime.queues import NestedQueue, TaskQueue
 from darray.runtime.scopes import Scope
 
 __all__ = ["Options", "options"]
@@ -47,6 +48,19 @@ class Options(Struct, frozen=True):
         What the task is called in messages and events; by default its function's name.
     memory : int
         Bytes that the task will hold at its peak, its result included.
+    timeout : float or None
+        Seconds after which the running task is abandoned and fails with `TimeoutError`.
+    retries : int
+        How often the function is called again when it raises one of ``retry_on``.
+    retry_on : tuple of exception types
+        The exceptions after which it is.
+    keeps : bool
+        Whether a processor stays with the task until it returns, also when it is cancelled:
+        what it writes to must not be given to others while it runs.
+    queue : NestedQueue or None
+        What takes the tasks spawned under these options. No task has it in its own.
+    given : frozenset of str
+        The names of the options that somebody gave, if only their defaults.
     group : TaskGroup or None
         What is told of every task that is spawned under these options.
     region : TaskRegion or None
@@ -63,6 +77,12 @@ class Options(Struct, frozen=True):
     priority: int = 0
     name: str | None = None
     memory: int = 0
+    timeout: float | None = None
+    retries: int = 0
+    retry_on: tuple[type[BaseException], ...] = ()
+    keeps: bool = False
+    queue: NestedQueue | None = None
+    given: frozenset[str] = frozenset()
     group: TaskGroup | None = None
     region: TaskRegion | None = None
     own: bool = False
@@ -97,19 +117,50 @@ def checked(changes: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"memory= is a number of bytes, not {changes['memory']!r}")
     if "name" in changes and not isinstance(changes["name"], str | None):
         raise TypeError(f"name= is text, not {changes['name']!r}")
+    if "timeout" in changes:
+        timeout = changes["timeout"]
+        if not isinstance(timeout, int | float) or not timeout > 0:
+            raise ValueError(f"timeout= is a number of seconds above 0, not {timeout!r}")
+    if "retries" in changes:
+        retries = changes["retries"]
+        if not isinstance(retries, int) or retries < 0:
+            raise ValueError(f"retries= is a number of further calls, not {retries!r}")
+    if "retry_on" in changes:
+        named = changes["retry_on"]
+        if not isinstance(named, tuple) or not all(_is_exception_type(one) for one in named):
+            raise TypeError(f"retry_on= is a tuple of exception types, not {named!r}")
+    if "queue" in changes and not callable(getattr(changes["queue"], "enqueue", None)):
+        raise TypeError(f"queue= takes an object with a method enqueue, not {changes['queue']!r}")
     return changes
+
+
+def _is_exception_type(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)
 
 
 def extended(changes: dict[str, Any]) -> Options:
     """The contextual options with `changes` made for one task alone."""
     outer = current.get()
-    return replace(outer or DEFAULT, own=True, outer=outer, **checked(changes))
+    base = outer or DEFAULT
+    given = base.given.union(changes)
+    return replace(base, own=True, outer=outer, given=given, **checked(changes))
+
+
+def without_queue(options: Options | None) -> Options | None:
+    """`options` as the tasks have them that are spawned under them."""
+    if options is None or options.queue is None:
+        return options
+    given = options.given - {"queue"}
+    if not given:
+        return None
+    return replace(options, queue=None, given=given, outer=without_queue(options.outer))
 
 
 @contextmanager
 def entered(changes: dict[str, Any]) -> Iterator[None]:
     """Make `changes` to the contextual options for the block."""
-    token = current.set(replace(current.get() or DEFAULT, **changes))
+    outer = current.get() or DEFAULT
+    token = current.set(replace(outer, given=outer.given.union(changes), **changes))
     try:
         yield
     finally:
@@ -122,10 +173,19 @@ def options(
     scope: Scope | None = None,
     occupancy: float | None = None,
     priority: int | None = None,
+    queue: TaskQueue | None = None,
 ) -> Iterator[None]:
     """Give these options to every task spawned in the block, and to the tasks they spawn.
 
     An option given to a task itself, by ``spawn.options``, wins.
+
+    Parameters
+    ----------
+    scope, occupancy, priority
+        As for ``spawn.options``.
+    queue : TaskQueue
+        What takes the tasks spawned in the block, and passes them to the queue outside.
+        The tasks that they spawn do not meet it.
 
     Examples
     --------
@@ -134,7 +194,10 @@ def options(
     ...     da.spawn(lambda: da.current_task().processor.index).result()
     0
     """
-    given = {"scope": scope, "occupancy": occupancy, "priority": priority}
-    changes = {key: value for key, value in given.items() if value is not None}
-    with entered(checked(changes)):
+    given = {"scope": scope, "occupancy": occupancy, "priority": priority, "queue": queue}
+    changes = checked({key: value for key, value in given.items() if value is not None})
+    if queue is not None:
+        outer = current.get()
+        changes["queue"] = NestedQueue(queue, None if outer is None else outer.queue)
+    with entered(changes):
         yield

@@ -5,20 +5,25 @@ from __future__ import annotations
 import gc
 import itertools
 import threading
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from contextvars import copy_context
+from functools import partial
 from time import perf_counter_ns, sleep
+from types import CoroutineType
 from typing import Any
 
 from darray.runtime import contexts, events
 from darray.runtime.arguments import INERT, actions, sealed
 from darray.runtime.budget import Budget
-from darray.runtime.calling import called, captured, measured
+from darray.runtime.calling import attempted, called, captured, measured, overtime, state_after
 from darray.runtime.errors import Failure
 from darray.runtime.events import TaskBegan, publish, publish_end
+from darray.runtime.loops import EventLoop, awaited
 from darray.runtime.processor import Processor
 from darray.runtime.seats import Seats, Worker
 from darray.runtime.state import Schedule
-from darray.runtime.tasks import DONE, FAILED, READY, RUNNING, WAITING, Task
+from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, WAITING, Task
+from darray.runtime.timers import Timer, Timers
 from darray.runtime.waiting import Arrival, Stack, arrived, call_watcher
 
 __all__ = ["Crew"]
@@ -26,7 +31,14 @@ __all__ = ["Crew"]
 # How often a thread lets others go before it blocks on the lock.
 TURNS = 100
 
+# What a function may give that is not simply its task's value.
+UNPLAIN = frozenset((Failure, CoroutineType))
+
 _current_options = contexts.current.get
+
+
+def _cancel_timer(timer: Timer, _: Task[Any]) -> None:
+    timer.cancel()
 
 
 class Crew:
@@ -59,6 +71,10 @@ class Crew:
         # What waits for the engine to have no task left.
         self._closers: list[Arrival] = []
         self._closed = False
+        self._timers = Timers()
+        # Tasks whose coroutines are awaited, with their futures once these are made.
+        self._awaited: dict[Task[Any], Any] = {}
+        self._loop = EventLoop()
 
     def _let_go(self, worker: Worker) -> None:
         """Let a parked or new thread, which was given a seat, run."""
@@ -109,7 +125,7 @@ class Crew:
         seat = worker.seat
         assert seat is not None
         if worker.seated and not seat.returning and not self._closed:
-            task = self._schedule.take(seat.number)
+            task = worker.task = self._schedule.take(seat.number)
             if task is not None:
                 return task
         self._seats.park(worker, ending=self._closed)
@@ -152,16 +168,26 @@ class Crew:
         if events.consumers:
             began = perf_counter_ns()
             publish(TaskBegan(task.number, task.name, task._processor, began))
+        timer = None
+        if options is not None and options.timeout is not None:
+            timer = self._timers.call_later(
+                options.timeout, lambda: self._abandon(task, overtime(task), FAILED)
+            )
         value = self._outcome(task)
         running.pop()
-        if events.consumers:
+        is_awaited = value.__class__ is CoroutineType
+        if timer is not None and is_awaited:
+            task._engine.watch(task, partial(_cancel_timer, timer))
+        elif timer is not None:
+            timer.cancel()
+        if events.consumers and not is_awaited:
             publish_end(task, began, value)
         return value
 
     def _outcome(self, task: Task[Any]) -> Any:
         """Call the task's function; its value, or the `Failure` that it ended with."""
         try:
-            return sealed(called(task))
+            return sealed(attempted(task))
         except BaseException as error:
             try:
                 return captured(task, error)
@@ -171,9 +197,10 @@ class Crew:
 
     def _stand_aside(self, worker: Worker, task: Task[Any], occupancy: float) -> None:
         """Run a task of small occupancy beside the seat, for others to use the seat."""
-        assert worker.seated
-        assert worker.seat is not None
         with self._lock:
+            if task._state != RUNNING:
+                return
+            assert worker.seat is not None
             worker.aside = task
             worker.seat.load += occupancy
             self._seats.vacate(worker)
@@ -184,7 +211,7 @@ class Crew:
     def _complete(self, worker: Worker, task: Task[Any], outcome: Any) -> Task[Any] | None:
         """Store what a task gave; the next task for the worker."""
         schedule = self._schedule
-        if task._options is not None or outcome.__class__ is Failure or schedule.special:
+        if task._options is not None or outcome.__class__ in UNPLAIN or schedule.special:
             return self._complete_special(worker, task, outcome)
         seats, seat = self._seats, worker.seat
         plain = schedule.shared.plain
@@ -194,6 +221,8 @@ class Crew:
         if not self._lock.acquire(blocking=False):
             self._acquire_in_turn()
         try:
+            if task._state != RUNNING:
+                return self._next(worker)
             # Schedule.finish and Schedule.take, spelled out for tasks without options.
             task._value = outcome
             task._state = DONE
@@ -221,11 +250,12 @@ class Crew:
                     if candidate._state == READY and candidate._options is None:
                         following = candidate
                     elif candidate._state == READY and schedule.begin(candidate, seat.number):  # type: ignore[union-attr]
-                        following = candidate
+                        following = worker.task = candidate
                         break
                 if following is None:
                     following = self._next(worker)
                 elif following._state == READY:
+                    worker.task = following
                     following._processor = seat.processor  # type: ignore[union-attr]
                     following._state = RUNNING
                     schedule.running += 1
@@ -259,36 +289,113 @@ class Crew:
     def _complete_special(self, worker: Worker, task: Task[Any], outcome: Any) -> Task[Any] | None:
         """Do what `_complete` does, for a task that failed or has options."""
         other = None
-        nbytes = measured(task, outcome)
-        task._args = task._kwargs = task._needs = None
+        is_awaited = outcome.__class__ is CoroutineType
+        if not is_awaited:
+            nbytes = measured(task, outcome)
+            task._args = task._kwargs = task._needs = None
         with self._lock:
             if worker.aside is task:
                 assert worker.seat is not None
                 worker.aside = None
                 worker.seat.load -= task._options.occupancy  # type: ignore[union-attr]
                 self._seats.reclaim(worker)
-            finished = self._store(task, outcome, nbytes)
+            finished = [] if is_awaited else self._store(task, outcome, nbytes)
+            if is_awaited and task._state == RUNNING:
+                self._awaited[task] = None
             following = self._next(worker)
             if self._seats.idle:
                 other = self._seats.fill()
         if other is not None:
             self._let_go(other)
+        if is_awaited:
+            self._await_apart(task, outcome)
+            return following
         self._tell(finished)
+        if not finished:
+            # It was abandoned: nothing that it was given is in use any more.
+            task._function = task._hold = None
         return following
 
     def _store(self, task: Task[Any], outcome: Any, nbytes: int) -> list[Task[Any]]:
-        """Store what a RUNNING task gave; the tasks that this finished. Lock held."""
+        """Store what a task gave that ran until now; the tasks that this finished.
+
+        Those are none where it was abandoned. Lock held.
+        """
+        if task._state != RUNNING:
+            return []
         if outcome.__class__ is Failure:
-            return self._schedule.fail(task, outcome, FAILED)
+            return self._schedule.fail(task, outcome, state_after(task, outcome))
         following = self._schedule.finish(task, outcome, nbytes)
         if following is not None:
             self._schedule.shared.plain.appendleft(following)
         return [task]
 
-    def _tell(self, finished: list[Task[Any]]) -> None:
-        """Drop what finished tasks were given and call their watchers, each exactly once."""
+    def _await_apart(self, task: Task[Any], coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Let the event loop await what a RUNNING task's function returned, without a seat."""
+        began = perf_counter_ns()
+        context = copy_context()
+        context.run(awaited.set, task)
+
+        def begin() -> None:
+            future = self._loop.begin(
+                coroutine, context, lambda future: self._deliver(task, future, began)
+            )
+            with self._lock:
+                if task._state == RUNNING:
+                    self._awaited[task] = future
+                    return
+            future.cancel()
+
+        with self._lock:
+            goes_on = task._state == RUNNING
+            if goes_on:
+                self._awaited[task] = None
+        if not (goes_on and self._loop.call(begin)):
+            # It was abandoned: nothing that it was given is in use any more.
+            coroutine.close()
+            task._function = task._args = task._kwargs = task._needs = task._hold = None
+
+    def _deliver(self, task: Task[Any], future: Any, began: int) -> None:
+        """Store what a coroutine gave; called on the event loop's thread."""
+        if future.cancelled():
+            outcome: Any = Failure(self._schedule.cancellation(task))
+            self._abandon(task, outcome, CANCELLED)
+        else:
+            error = future.exception()
+            outcome = sealed(future.result()) if error is None else captured(task, error)
+        if events.consumers:
+            publish_end(task, began, outcome)
+        nbytes = measured(task, outcome)
+        with self._lock:
+            self._awaited.pop(task, None)
+            finished = self._store(task, outcome, nbytes)
+        self._fill_all()
+        self._tell(finished)
+        if not finished:
+            task._function = task._args = task._kwargs = task._needs = task._hold = None
+        if self._schedule.starved:
+            self._relieve()
+
+    def _abandon(self, task: Task[Any], failure: Failure, state: int) -> None:
+        """End a RUNNING task in `state`; its thread goes on with the function by itself."""
+        with self._lock:
+            finished = self._schedule.abandon(task, failure, state)
+            if finished:
+                self._seats.abandoned(task)
+            future = self._awaited.pop(task, None) if finished else None
+        if future is not None:
+            self._loop.call(future.cancel)
+        self._fill_all()
+        self._tell(finished, task)
+
+    def _tell(self, finished: list[Task[Any]], abandoned: Task[Any] | None = None) -> None:
+        """Drop what finished tasks were given and call their watchers, each exactly once.
+
+        The function of an `abandoned` one still uses what it was given.
+        """
         for task in finished:
-            task._function = task._args = task._kwargs = task._needs = None
+            if task is not abandoned:
+                task._function = task._args = task._kwargs = task._needs = None
             with self._lock:
                 watchers = arrived(task)
                 if self._closers and not self._schedule.outstanding:

@@ -19,7 +19,8 @@ from darray.runtime.arguments import Writable, is_replaced, prepared
 from darray.runtime.contexts import Options
 from darray.runtime.engine import Engine, current_engine
 from darray.runtime.refs import Ref
-from darray.runtime.tasks import DONE, Task
+from darray.runtime.spawning import submit_in_block
+from darray.runtime.tasks import DONE, RUNNING, Task
 from darray.runtime.tracking import Extent, Tracker
 
 __all__ = ["Region", "spawn_datadeps"]
@@ -110,17 +111,21 @@ class Region:
         # Those around the block, and in it.
         self._outer: Options | None = None
         self._options: Options | None = None
+        # Those of tasks that write, where they were given none of their own.
+        self._keeping: Options | None = None
         self._token: Any = None
         self._joins = False
 
     # The block
 
     def __enter__(self) -> Region:
-        self._outer = contexts.current.get()
-        options = self._outer or contexts.DEFAULT
+        options = contexts.current.get() or contexts.DEFAULT
+        self._outer = contexts.without_queue(contexts.current.get())
         self._joins = options.region is not None
         if not self._joins:
-            self._options = replace(options, region=self)
+            # A queue around the block would hold what the end of the block waits for.
+            self._options = replace(options, region=self, queue=None)
+            self._keeping = _keeping(self._outer)
             self._token = contexts.current.set(self._options)
         return self
 
@@ -148,18 +153,22 @@ class Region:
 
     def _finish(self) -> None:
         """Wait until all tasks are finished; Ctrl-C cancels those that have not begun."""
-        while unfinished := self._unfinished():
-            engine = cast(Engine, unfinished[0]._engine)
-            try:
-                engine.wait(unfinished, None)
-            except KeyboardInterrupt:
-                self._cancel(unfinished)
-                raise
+        try:
+            self._wait()
+        except KeyboardInterrupt:
+            self._cancel(self._unfinished())
+            # Whatever still writes to the caller's arrays is waited for, until Ctrl-C again.
+            self._wait()
+            raise
         # A wait may end before the callbacks of what it waited for have been called.
         for entry in self._entries:
             task = entry.task
             if task is not None:
                 entry(task)
+
+    def _wait(self) -> None:
+        while unfinished := self._unfinished():
+            cast(Engine, unfinished[0]._engine).wait(unfinished, None)
 
     def _unfinished(self) -> list[Task[Any]]:
         with self._lock:
@@ -192,6 +201,11 @@ class Region:
                 kwargs = {key: self._given(one, uses) for key, one in kwargs.items()}
             function = prepared(function, uses.values)
             needs = self._tracker.needs(uses.accesses)
+            if uses.written and options.retries:
+                raise ValueError(
+                    f"{_name(function)!r} writes to its arguments, so it cannot be called again "
+                    "after a failure: leave retries= out"
+                )
             if uses.values or after or self._failures:
                 failed = [task for _, task in self._failures[:1]]
                 needs.update(dict.fromkeys([*failed, *uses.values, *after]))
@@ -205,26 +219,29 @@ class Region:
         """Make the task and hand it to the engine; neither it nor what it spawns is in a region."""
         engine = current_engine()
         function, args, kwargs = call
-        inside = self._outer if options is self._options else contexts.outside(options)
+        if options is self._options:
+            inside = self._keeping if uses.written else self._outer
+        else:
+            inside = contexts.outside(options)
+            if uses.written:
+                inside = _keeping(inside)
         is_lazy = uses.is_lazy or bool(uses.values)
         task: Task[Any] = Task(
             engine, (function, args, kwargs, is_lazy), inside, frame.f_code, frame.f_lasti
         )
         if events.consumers:
             events.publish_spawned(task, needs)
-        group = None if inside is None else inside.group
         entry = _Entry(self, next(self._numbers), task, function, tuple(uses.written))
         self._entries.append(entry)
         try:
-            if group is not None:
-                group.expect(task)
-            task._watchers = [entry] if group is None else [*(task._watchers or ()), entry]
-            engine.submit(task, needs or None)
+            task._watchers = [entry]
+            if inside is None or (inside.group is None and inside.queue is None):
+                engine.submit(task, needs or None)
+            else:
+                submit_in_block(engine, task, needs, inside)
         except BaseException:
             # Also a signal in between: nobody is to wait for, or cancel, this task.
             self._entries = [one for one in self._entries if one is not entry]
-            if group is not None:
-                group.forget(task)
             raise
         return task
 
@@ -309,8 +326,10 @@ class Region:
         self._cancel(later)
 
     def _cancel(self, tasks: list[Task[Any]]) -> None:
+        """Cancel those of `tasks` that have not begun."""
         for task in tasks:
-            task._engine.cancel(task)
+            if task._state != RUNNING:
+                task._engine.cancel(task)
 
     def _raise_first(self) -> None:
         """Raise the failure of the failed task that comes first, if one failed."""
@@ -332,6 +351,13 @@ class Region:
         if self._skipped:
             exception.add_note(f"{self._skipped} task(s) of the region after it did not run")
         first.result()
+
+
+def _keeping(options: Options | None) -> Options:
+    """`options` for a task that writes: while it runs nobody else may be given what it writes."""
+    if options is None:
+        return replace(contexts.DEFAULT, keeps=True, own=True)
+    return replace(options, keeps=True, own=True, outer=options.outer if options.own else options)
 
 
 def _name(function: Any) -> str:

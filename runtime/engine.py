@@ -49,10 +49,16 @@ class Engine(Protocol):
         """Call ``wait()``, which blocks, with the calling task's processor given up."""
 
     def cancel(self, task: Task[Any]) -> bool:
-        """Cancel `task` unless it began; whether it will never run."""
+        """Cancel `task`, which is abandoned if it runs; whether it is cancelled now."""
 
-    def cancel_graph(self, tasks: list[Task[Any]]) -> None:
-        """Cancel those of `tasks`, and of all that they need, that have not begun."""
+    def cancel_graph(self, tasks: list[Task[Any]], begun: bool = False) -> None:
+        """Cancel those of `tasks`, and of all that they need, that have not begun.
+
+        With `begun`, also those that run.
+        """
+
+    def cancel_all(self) -> None:
+        """Cancel every unfinished task."""
 
     def watch(self, task: Task[Any], watcher: Callable[[Any], object]) -> None:
         """Call ``watcher(task)`` when the task is finished, at once if it is."""

@@ -17,7 +17,7 @@ __all__ = [
 
 
 class CancelledError(concurrent.futures.CancelledError):
-    """The task, or a task that it needs, was cancelled before it ran."""
+    """The task, or a task that it needs, was cancelled."""
 
 
 class DeadlockError(RuntimeError):
@@ -25,7 +25,10 @@ class DeadlockError(RuntimeError):
 
 
 class SchedulingError(RuntimeError):
-    """No processor satisfies the scopes that a task must obey."""
+    """A task that cannot be run, or not before its block ends, is asked for.
+
+    No processor satisfies the scopes that it must obey, or a queue still holds it.
+    """
 
 
 class MemoryLimitError(MemoryError):

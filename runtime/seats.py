@@ -9,8 +9,8 @@ from typing import Any
 from darray.runtime.limits import POOLS
 from darray.runtime.processor import Processor
 from darray.runtime.state import Schedule
-from darray.runtime.tasks import Task
-from darray.runtime.waiting import Stack
+from darray.runtime.tasks import RUNNING, Task
+from darray.runtime.waiting import Arrival, Stack
 
 __all__ = ["Seat", "Seats", "Worker"]
 
@@ -32,7 +32,21 @@ class Seat:
 class Worker:
     """One thread, with or without a seat."""
 
-    __slots__ = ("aside", "called", "ending", "gate", "pools", "seat", "seated", "stack", "thread")
+    __slots__ = (
+        "arrival",
+        "aside",
+        "blocked",
+        "called",
+        "ending",
+        "gate",
+        "helping",
+        "pools",
+        "seat",
+        "seated",
+        "stack",
+        "task",
+        "thread",
+    )
 
     def __init__(self) -> None:
         # The seat it serves; None while it is parked.
@@ -42,6 +56,14 @@ class Worker:
         self.seated = False
         # The task for which the seat was given up and its occupancy counted instead.
         self.aside: Task[Any] | None = None
+        # The task it serves its seat with, and the one it began last inside a wait of that:
+        # the stack has them only from when their functions are called.
+        self.task: Task[Any] | None = None
+        self.helping: Task[Any] | None = None
+        # How many tasks of the stack the schedule counts as blocked, and what the wait of
+        # the last of them blocks on.
+        self.blocked = 0
+        self.arrival: Arrival | None = None
         # Whether it was let go since it was last given a seat.
         self.called = False
         # Whether its thread ends instead of waiting at its gate.
@@ -64,6 +86,8 @@ class Seats:
     * A worker in ``parked`` has no seat and blocks on its gate, or is about to; one that
       was given a seat is let go by `let_go`, once.
     * A seat with threads in ``returning`` is not idle.
+    * A worker whose innermost task was abandoned has no part of its seat, and its other
+      unfinished tasks count as blocked, until that task's function returns.
     """
 
     def __init__(self, count: int, schedule: Schedule) -> None:
@@ -124,12 +148,60 @@ class Seats:
         """Take the seat from a worker, which ends if it is to, or if enough are parked."""
         if worker.seated:
             self.vacate(worker)
-        worker.seat = None
+        worker.seat = worker.task = None
         if ending or len(self.parked) >= self.most_parked:
             worker.ending = True
             self.workers.discard(worker)
         else:
             self.parked.append(worker)
+
+    def running(self) -> list[Task[Any]]:
+        """The RUNNING tasks that threads carry out."""
+        found = dict.fromkeys(
+            task
+            for worker in self.workers
+            for task in (worker.task, worker.helping, *worker.stack.tasks)
+            if task is not None and task._state == RUNNING
+        )
+        return list(found)
+
+    def abandoned(self, task: Task[Any]) -> None:
+        """Take from `task`, which was RUNNING until now, what it occupies."""
+        worker = next(
+            (
+                one
+                for one in self.workers
+                if one.task is task or one.helping is task or task in one.stack.tasks
+            ),
+            None,
+        )
+        if worker is None or worker.seat is None:
+            return
+        if worker.aside is task:
+            worker.aside = None
+            if not worker.blocked:
+                worker.seat.load -= task._options.occupancy  # type: ignore[union-attr]
+        tasks = worker.stack.tasks
+        innermost = worker.helping or (tasks[-1] if tasks else task)
+        if worker.blocked:
+            worker.blocked -= 1
+            self._schedule.blocked -= 1
+            if innermost is task and worker.arrival is not None:
+                worker.arrival.give_up()
+        elif innermost is task:
+            self.strand(worker)
+
+    def strand(self, worker: Worker) -> None:
+        """Let a thread go on without its seat, in a function that nobody waits for."""
+        seat = worker.seat
+        assert seat is not None
+        if worker.seated:
+            self.vacate(worker)
+        elif worker in seat.returning:
+            seat.returning.remove(worker)
+            worker.gate.release()
+        worker.blocked = sum(task._state == RUNNING for task in worker.stack.tasks)
+        self._schedule.blocked += worker.blocked
 
     def mend(self) -> list[Worker]:
         """Restore the invariants after a signal broke `fill` off; workers still to let go."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from time import monotonic
 from types import FrameType
@@ -15,11 +13,13 @@ from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, TypeVar, cast,
 from darray.runtime import contexts, events
 from darray.runtime.arguments import INERT, actions, copied, loaded, prepared
 from darray.runtime.contexts import Options
+from darray.runtime.defaults import by_function, with_defaults
 from darray.runtime.engine import Engine, current_engine
 from darray.runtime.processor import Processor
+from darray.runtime.queues import Submission
 from darray.runtime.scopes import Scope
-from darray.runtime.tasks import DONE, NO_KWARGS, WAITING, Task
-from darray.runtime.waiting import LOOKING_UP
+from darray.runtime.tasks import DONE, HELD, NO_KWARGS, WAITING, Task
+from darray.runtime.waiting import LOOKING_UP, held_back, refuse_abandoned
 
 __all__ = [
     "ALL_COMPLETED",
@@ -32,7 +32,7 @@ __all__ = [
     "map",
     "processors",
     "spawn",
-    "sync",
+    "submit_in_block",
     "task",
     "wait",
     "workers",
@@ -59,6 +59,8 @@ def submit(
     after: Iterable[Task[Any]] = (),
 ) -> Task[Any]:
     """Make a task of a call and hand it to `engine`; `frame` is where it was spawned."""
+    if by_function:
+        options = with_defaults(options, function)
     if options is not None and options.region is not None:
         return cast(
             "Task[Any]", options.region.spawn((function, args, kwargs), options, frame, after)
@@ -97,17 +99,36 @@ def submit(
         needs = [*(needs or ()), *after]
     if events.consumers:
         events.publish_spawned(task, needs)
-    if options is not None and options.group is not None:
-        try:
-            options.group.expect(task)
-            engine.submit(task, needs)
-        except BaseException:
-            # Also a signal between the two: nobody is to wait for, or cancel, this task.
-            options.group.forget(task)
-            raise
-    else:
+    if options is None or (options.group is None and options.queue is None):
         engine.submit(task, needs)
+    else:
+        submit_in_block(engine, task, needs, options)
     return task
+
+
+def submit_in_block(
+    engine: Engine, task: Task[Any], needs: list[Task[Any]] | None, options: Options
+) -> None:
+    """Hand `task` to the engine, or to the block's queue, and tell the block's group."""
+    group, queue = options.group, options.queue
+    if queue is not None:
+        task._options = contexts.without_queue(options)
+        task._needs = needs
+        task._state = HELD
+    try:
+        if group is not None:
+            group.expect(task)
+        if queue is None:
+            engine.submit(task, needs)
+        else:
+            queue.take([Submission(task, needs)])
+    except BaseException:
+        # Also a signal between the two: nobody is to wait for, or cancel, this task.
+        if group is not None:
+            group.forget(task)
+        if queue is not None:
+            engine.cancel(task)
+        raise
 
 
 class Spawn(Protocol):
@@ -125,6 +146,9 @@ class Spawn(Protocol):
         occupancy: float = 1.0,
         priority: int = 0,
         memory: int = 0,
+        timeout: float | None = None,
+        retries: int = 0,
+        retry_on: tuple[type[BaseException], ...] = (),
     ) -> Callable[..., Task[Any]]:
         """`spawn` with options for the one task."""
 
@@ -134,8 +158,9 @@ def _spawn(function: Callable[..., R], /, *args: Any, **kwargs: Any) -> Task[R]:
 
     Tasks and refs among the arguments, also inside lists, tuples, dicts and sets, are
     replaced by their values, and the task runs when all of them are done. NumPy arrays are
-    handed over as read-only views. ``spawn.options(name=..., scope=..., after=...,
-    occupancy=..., priority=..., memory=...)`` returns a `spawn` with these options.
+    handed over as read-only views. An async function is awaited without a processor.
+    ``spawn.options(name=..., scope=..., after=..., occupancy=..., priority=..., memory=...,
+    timeout=..., retries=..., retry_on=...)`` returns a `spawn` with these options.
 
     Returns
     -------
@@ -163,6 +188,9 @@ def _spawn_options(
     occupancy: float | None = None,
     priority: int | None = None,
     memory: int | None = None,
+    timeout: float | None = None,
+    retries: int | None = None,
+    retry_on: tuple[type[BaseException], ...] | None = None,
 ) -> Callable[..., Task[Any]]:
     """Return a `spawn` that gives its task these options.
 
@@ -181,6 +209,13 @@ def _spawn_options(
     memory : int
         Bytes that it will hold at its peak, its result included: it begins when the memory
         limit has room for them.
+    timeout : float
+        Seconds that it may run, retries included; then it is abandoned, as by
+        `Task.cancel`, and fails with `TimeoutError`.
+    retries : int
+        How often it is called again when it raises one of `retry_on`.
+    retry_on : tuple of exception types
+        The exceptions after which it is; none by default.
     """
     given = {
         "name": name,
@@ -188,6 +223,9 @@ def _spawn_options(
         "occupancy": occupancy,
         "priority": priority,
         "memory": memory,
+        "timeout": timeout,
+        "retries": retries,
+        "retry_on": retry_on,
     }
     changes = {key: value for key, value in given.items() if value is not None}
     first = [after] if isinstance(after, Task) else list(after)
@@ -249,14 +287,14 @@ def task_function(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     return spawn_call
 
 
-def _wait_for_all(tasks: list[Task[Any]]) -> None:
+def wait_for_all(tasks: list[Task[Any]]) -> None:
     """Wait until `tasks`, which may belong to several engines, are finished."""
     unfinished = [one for one in tasks if one._state < DONE]
     if unfinished:
-        _engine_of(unfinished).wait(unfinished, None)
+        engine_of(unfinished).wait(unfinished, None)
 
 
-def _engine_of(tasks: list[Task[Any]]) -> Engine:
+def engine_of(tasks: list[Task[Any]]) -> Engine:
     """The engine of the first unfinished of `tasks`; it refuses those of another."""
     for one in tasks:
         if one._state < DONE:
@@ -283,7 +321,7 @@ def fetch(value: Any, *, copy: bool = False) -> Any:
     """
     needs: list[Task[Any]] = []
     value = prepared(value, needs)
-    _wait_for_all(needs)
+    wait_for_all(needs)
     for one in needs:
         if one._state != DONE:
             one.result()
@@ -318,7 +356,7 @@ def wait(
             f"return_when= is FIRST_COMPLETED, FIRST_EXCEPTION or ALL_COMPLETED, "
             f"not {return_when!r}"
         )
-    engine = _engine_of(every)
+    engine = engine_of(every)
     if return_when == ALL_COMPLETED:
         engine.wait(every, timeout)
     elif return_when == FIRST_COMPLETED:
@@ -347,6 +385,9 @@ def as_completed(tasks: Iterable[Task[R]], timeout: float | None = None) -> Iter
     deadline = None if timeout is None else monotonic() + timeout
     arrivals: SimpleQueue[Task[R]] = SimpleQueue()
     for one in every:
+        if one._state == HELD:
+            raise held_back(one)
+    for one in every:
         one._engine.watch(one, arrivals.put)
     return _arriving(arrivals, every, deadline, timeout)
 
@@ -357,15 +398,16 @@ def _arriving(
     deadline: float | None,
     timeout: float | None,
 ) -> Iterator[Task[R]]:
-    engine = _engine_of(every)
+    engine = engine_of(every)
+    waiter = engine.current_task()
     for count in range(len(every)):
         try:
-            if arrivals.empty() and deadline is None and engine.current_task() is not None:
+            if arrivals.empty() and deadline is None and waiter is not None:
                 # Raises DeadlockError where waiting for the queue would never end.
                 unfinished = [one for one in every if one._state < DONE]
                 engine.wait(unfinished, None, min(1, len(unfinished)))
             if arrivals.empty():
-                arrived = engine.block(lambda: _next_arrival(arrivals, deadline))
+                arrived = engine.block(lambda: _next_arrival(arrivals, deadline, waiter))
             else:
                 arrived = arrivals.get()
         except Empty:
@@ -379,7 +421,9 @@ def _arriving(
         yield arrived
 
 
-def _next_arrival(arrivals: SimpleQueue[Task[R]], deadline: float | None) -> Task[R]:
+def _next_arrival(
+    arrivals: SimpleQueue[Task[R]], deadline: float | None, waiter: Task[Any] | None
+) -> Task[R]:
     while True:
         left = LOOKING_UP if deadline is None else min(LOOKING_UP, deadline - monotonic())
         try:
@@ -387,6 +431,8 @@ def _next_arrival(arrivals: SimpleQueue[Task[R]], deadline: float | None) -> Tas
         except Empty:
             if left < LOOKING_UP:
                 raise
+            if waiter is not None:
+                refuse_abandoned(waiter)
 
 
 def map(  # noqa: A001
@@ -405,104 +451,6 @@ def map(  # noqa: A001
         submit(engine, function, items, None, options, frame)
         for items in zip(*iterables, strict=False)
     ]
-
-
-class Group:
-    """The tasks of a `sync` block: those not told finished, and the failures among the rest."""
-
-    def __init__(self) -> None:
-        # Guards the three fields below; taken last, held for a few operations on them.
-        self._lock = threading.Lock()
-        self._expected: dict[Task[Any], int] = {}
-        self._count = 0
-        self._failed: list[tuple[int, Task[Any]]] = []
-
-    def expect(self, task: Task[Any]) -> None:
-        """Count `task`, which is about to be submitted, in."""
-        with self._lock:
-            self._expected[task] = self._count
-            self._count += 1
-        task._watchers = [self.arrive]
-
-    def forget(self, task: Task[Any]) -> None:
-        """Leave out `task`, which was not submitted."""
-        with self._lock:
-            self._expected.pop(task, None)
-
-    def arrive(self, task: Task[Any]) -> None:
-        """Count `task`, which is finished, out."""
-        with self._lock:
-            order = self._expected.pop(task, None)
-            if order is not None and task._state != DONE:
-                self._failed.append((order, task))
-
-    def unfinished(self) -> list[Task[Any]]:
-        """The tasks that are not finished."""
-        with self._lock:
-            return [task for task in self._expected if task._state < DONE]
-
-    def finish(self) -> None:
-        """Wait until every task is finished, also those spawned meanwhile."""
-        while unfinished := self.unfinished():
-            _wait_for_all(unfinished)
-
-    def cancel(self) -> None:
-        """Cancel the tasks that have not begun."""
-        unfinished = self.unfinished()
-        _engine_of(unfinished).cancel_graph(unfinished)
-
-    def raise_first(self) -> None:
-        """Raise the failure of the failed task that was spawned first, if one failed."""
-        with self._lock:
-            # A finished task whose watchers are still to be called counts as well.
-            late = [(order, task) for task, order in self._expected.items() if task._state > DONE]
-            failed = sorted([*self._failed, *late], key=lambda failure: failure[0])
-        if not failed:
-            return
-        exceptions = {id(task._value.exception) for _, task in failed}
-        first = failed[0][1]
-        if len(exceptions) > 1:
-            first._value.exception.add_note(
-                f"{len(exceptions) - 1} other task(s) of the sync block failed as well"
-            )
-        first.result()
-
-
-@contextmanager
-def sync() -> Iterator[None]:
-    """Wait at the end of the block for every task spawned in it, or by tasks of it.
-
-    Where the block itself raises, that exception goes on once the tasks are finished;
-    Ctrl-C cancels those that have not begun.
-
-    Raises
-    ------
-    BaseException
-        The exception of the failed task that was spawned first, with a note on how many
-        others failed.
-
-    Examples
-    --------
-    >>> import darray as da
-    >>> results = []
-    >>> with da.sync():
-    ...     for i in range(3):
-    ...         _ = da.spawn(results.append, i)
-    >>> sorted(results)
-    [0, 1, 2]
-    """
-    group = Group()
-    try:
-        with contexts.entered({"group": group}):
-            yield
-    except KeyboardInterrupt:
-        group.cancel()
-        raise
-    except BaseException:
-        group.finish()
-        raise
-    group.finish()
-    group.raise_first()
 
 
 def current_task() -> Task[Any]:

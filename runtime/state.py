@@ -12,7 +12,8 @@ from darray.runtime.budget import Budget
 from darray.runtime.errors import CancelledError, Failure, MemoryLimitError, SchedulingError
 from darray.runtime.processor import Processor
 from darray.runtime.scopes import Scope
-from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, WAITING, Task
+from darray.runtime.tasks import CANCELLED, DONE, FAILED, HELD, READY, RUNNING, WAITING, Task
+from darray.runtime.waiting import held_back
 
 __all__ = ["Queue", "Schedule"]
 
@@ -107,6 +108,11 @@ class Schedule:
 
     def add(self, task: Task[Any], needs: Sequence[Task[Any]] | None) -> list[Task[Any]]:
         """Take a new task that needs `needs` first; the tasks that this finished."""
+        if task._state != WAITING:
+            if task._state != HELD:
+                # Cancelled while a queue held it.
+                return _NONE
+            task._state = WAITING
         options = task._options
         if options is not None:
             failure = self._refusal(task)
@@ -143,7 +149,7 @@ class Schedule:
             if need._dependents is not None and task in need._dependents:
                 need._dependents = [one for one in need._dependents if one is not task]
         if task._state < DONE:
-            task._value = Failure(self._cancellation(task))
+            task._value = Failure(self.cancellation(task))
             task._state = CANCELLED
         return [task]
 
@@ -324,17 +330,44 @@ class Schedule:
 
     def cancel(self, task: Task[Any]) -> list[Task[Any]]:
         """Cancel `task` if it has not begun; the tasks that this finished."""
-        if task._state not in (WAITING, READY):
+        if task._state not in (HELD, WAITING, READY):
             return _NONE
-        return self.fail(task, Failure(self._cancellation(task)), CANCELLED)
+        if task._state == HELD:
+            self.outstanding += 1
+        return self.fail(task, Failure(self.cancellation(task)), CANCELLED)
+
+    def refuse_held(self, tasks: Iterable[Task[Any]]) -> None:
+        """Raise `SchedulingError` where one of `tasks` needs a task that a queue holds."""
+        for task in self.closure(tasks):
+            if task._state == HELD:
+                raise held_back(task)
 
     def interrupted(self, task: Task[Any]) -> list[Task[Any]]:
         """Cancel a RUNNING task, which Ctrl-C broke off; the tasks that this finished."""
-        return self.fail(task, Failure(self._cancellation(task)), CANCELLED)
+        return self.fail(task, Failure(self.cancellation(task)), CANCELLED)
 
-    def _cancellation(self, task: Task[Any]) -> CancelledError:
+    def abandon(self, task: Task[Any], failure: Failure, state: int) -> list[Task[Any]]:
+        """Fail a RUNNING task whose function goes on; the tasks that this finished.
+
+        None where it keeps its processor: it is asked to stop, and goes on running.
+        """
+        if task._state != RUNNING:
+            return _NONE
+        task._asked = True
+        options = task._options
+        if options is not None and options.keeps:
+            return _NONE
+        finished = self.fail(task, failure, state)
+        if options is not None and options.memory:
+            # Its function holds what it was given until it returns.
+            task._hold = self.budget.hold(task.name, options.memory)
+        return finished
+
+    def cancellation(self, task: Task[Any]) -> CancelledError:
+        """What is raised for `task` where it is cancelled now."""
+        when = "while it ran" if task._state == RUNNING else "before it ran"
         return CancelledError(
-            f"task {task.name!r}, spawned at {task.spawned_at}, was cancelled before it ran"
+            f"task {task.name!r}, spawned at {task.spawned_at}, was cancelled {when}"
         )
 
     # Memory that nothing will free
@@ -381,6 +414,13 @@ class Schedule:
             for task in (*queue.plain, *(entry[2] for entry in queue.ordered))
         )
         return [task for task in dict.fromkeys(tasks) if task._state == READY]
+
+    def drop_queued(self) -> None:
+        """Empty the queues, in which no task is READY any more."""
+        for queue in (self.shared, *self.pinned):
+            queue.plain.clear()
+            queue.ordered.clear()
+        self.starved.clear()
 
     @staticmethod
     def closure(tasks: Iterable[Task[Any]]) -> list[Task[Any]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 from darray.runtime import events
 from darray.runtime.contexts import Options
-from darray.runtime.errors import Failure
+from darray.runtime.errors import CancelledError, Failure
 from darray.runtime.places import place_text
 from darray.runtime.processor import Processor
 
@@ -21,6 +21,7 @@ __all__ = ["Task"]
 R = TypeVar("R", covariant=True)
 
 # The states of a task. A task only ever moves to a greater one.
+HELD = -1  # in a task queue of a block, not submitted yet
 WAITING = 0  # some task that it needs has not finished
 READY = 1  # in a queue, waiting for a processor or for memory
 RUNNING = 2
@@ -36,7 +37,15 @@ Watcher: TypeAlias = Callable[[Any], object]
 # Guards the numbering of tasks that had no number; no other lock is taken while it is held.
 _numbering = threading.Lock()
 
-STATE_NAMES = ("waiting", "ready", "running", "done", "failed", "cancelled")
+STATE_NAMES = {
+    HELD: "held by a queue",
+    WAITING: "waiting",
+    READY: "ready",
+    RUNNING: "running",
+    DONE: "done",
+    FAILED: "failed",
+    CANCELLED: "cancelled",
+}
 
 
 class Carrier(Protocol):
@@ -49,7 +58,10 @@ class Carrier(Protocol):
         """Wait until all `tasks` are finished; whether they are."""
 
     def cancel(self, task: Task[Any]) -> bool:
-        """Cancel `task` unless it began; whether it will never run."""
+        """Cancel `task`; whether it is cancelled now."""
+
+    def cancel_graph(self, tasks: list[Task[Any]], begun: bool = False) -> None:
+        """Cancel those of `tasks` and what they need that have not begun, or all."""
 
     def watch(self, task: Task[Any], watcher: Callable[[Any], object]) -> None:
         """Call ``watcher(task)`` when the task is finished, at once if it is."""
@@ -71,12 +83,16 @@ class Task(Generic[R]):
       where tasks, refs or loaders among the arguments are to be replaced first.
     * ``_missing`` counts the unfinished tasks of ``_needs`` and is positive only in WAITING.
     * ``_hold`` and ``_processor`` have no value until the task ends or begins, ``_number``
-      until somebody asks for it; it is not changed then.
+      until somebody asks for it, and is not changed then, ``_asked`` (to stop) until
+      cancelling is asked for.
+    * A task that is finished while its function is still being called was abandoned: it
+      occupies nothing, and what the function gives is dropped.
     """
 
     __slots__ = (
         "__weakref__",
         "_args",
+        "_asked",
         "_code",
         "_dependents",
         "_engine",
@@ -96,6 +112,7 @@ class Task(Generic[R]):
 
     __iter__ = None
 
+    _asked: bool
     _hold: object
     _number: int
     _processor: Processor
@@ -183,11 +200,46 @@ class Task(Generic[R]):
         return self._state == CANCELLED
 
     def cancel(self) -> bool:
-        """Cancel the task if it has not begun; whether it is cancelled.
+        """Cancel the task; whether it is cancelled.
 
-        Tasks that need it fail with `CancelledError`.
+        Tasks that need it fail with `CancelledError`. One that has not begun never runs. One
+        that runs is abandoned: it is finished now and its processor runs others, while its
+        function, which nothing can stop from outside, goes on in the background until it
+        returns, waits or calls `check`; what it gives is dropped.
+
+        Examples
+        --------
+        >>> import darray as da
+        >>> done = da.spawn(int, 5)
+        >>> done.wait(), done.cancel(), done.result()
+        (True, False, 5)
         """
         return self._engine.cancel(self)
+
+    def cancelling(self) -> bool:
+        """Whether cancelling the task was asked for, or its time was up, before it returned.
+
+        Meant for the task itself, which may save what it has and return.
+        """
+        return getattr(self, "_asked", False)
+
+    def check(self) -> None:
+        """Raise `CancelledError` if cancelling the task was asked for, or its time was up.
+
+        Meant for the task itself, at the places where it can stop.
+
+        Examples
+        --------
+        >>> import darray as da
+        >>> def steps():
+        ...     for step in range(3):
+        ...         da.current_task().check()
+        ...     return step
+        >>> da.spawn(steps).result()
+        2
+        """
+        if getattr(self, "_asked", False):
+            raise CancelledError(f"task {self.name!r}, spawned at {self.spawned_at}, is to stop")
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for at most `timeout` seconds until the task is finished; whether it is.
@@ -256,6 +308,9 @@ class Task(Generic[R]):
     async def _finished_in_loop(self) -> None:
         import asyncio
 
+        if self._state == HELD:
+            # Raises: nothing says that this would ever end.
+            self._engine.wait([self], 0)
         loop = asyncio.get_running_loop()
         finished = loop.create_future()
 

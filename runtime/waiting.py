@@ -7,9 +7,19 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from darray.runtime.tasks import DONE, RUNNING, WAITING, Task, Watcher
+from darray.runtime.errors import CancelledError, SchedulingError
+from darray.runtime.tasks import DONE, HELD, RUNNING, WAITING, Task, Watcher
 
-__all__ = ["LOOKING_UP", "Arrival", "Stack", "arrived", "call_watcher", "is_stuck"]
+__all__ = [
+    "LOOKING_UP",
+    "Arrival",
+    "Stack",
+    "arrived",
+    "call_watcher",
+    "held_back",
+    "is_stuck",
+    "refuse_abandoned",
+]
 
 
 # Seconds after which a thread that waits looks whether a signal came.
@@ -60,6 +70,9 @@ class Arrival:
                 missing -= 1
                 if self.at_failure and task._state != DONE:
                     missing = 0
+            elif task._state == HELD:
+                self.forget(tasks)
+                raise held_back(task)
             elif task._watchers is None:
                 task._watchers = [self]
             else:
@@ -76,6 +89,12 @@ class Arrival:
                 watchers.remove(self)
                 if not watchers:
                     task._watchers = None
+
+    def give_up(self) -> None:
+        """Let the waiter go although tasks are missing; the engine's lock is held."""
+        if self.missing > 0:
+            self.missing = 0
+            self.gate.release()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block for at most `timeout` seconds until the tasks arrived; whether they did."""
@@ -106,6 +125,22 @@ def arrived(task: Task[Any]) -> list[Watcher] | None:
         else:
             others.append(watcher)
     return others
+
+
+def held_back(task: Task[Any]) -> SchedulingError:
+    """What a wait for `task`, which no engine has, raises."""
+    return SchedulingError(
+        f"task {task.name!r}, spawned at {task.spawned_at}, is held by a queue, such as that of "
+        "da.spawn_bulk(), and was not submitted: wait for it, or fetch it, after the block"
+    )
+
+
+def refuse_abandoned(task: Task[Any]) -> None:
+    """Raise `CancelledError` if `task`, which is about to wait or does, was abandoned."""
+    if task._state != RUNNING:
+        raise CancelledError(
+            f"task {task.name!r}, spawned at {task.spawned_at}, was cancelled: nothing waits in it"
+        )
 
 
 class Stack:

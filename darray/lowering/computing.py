@@ -30,7 +30,7 @@ from darray.lowering.plans import Index, Kept, Key, Plan
 from darray.runtime import MemoryLimitError, Task, TasksPlanned, events, limits, settings, spawn
 from darray.runtime.batches import Batch
 from darray.runtime.boxes import index_of, whole
-from darray.runtime.contexts import DEFAULT, current
+from darray.runtime.contexts import DEFAULT, current, without_queue
 from darray.runtime.engine import Engine, current_engine
 
 __all__ = [
@@ -369,7 +369,8 @@ def spawned(plan: Plan, batch: Batch) -> tuple[dict[Key, Task[Any]], list[Task[A
     """The tasks of a plan by key, and those of its last stages in order; not yet submitted."""
     tasks: dict[Key, Task[Any]] = {}
     last: list[Task[Any]] = []
-    outer = current.get()
+    # They are submitted here, past any queue, since the caller waits for them.
+    outer = without_queue(current.get())
     context = outer or DEFAULT
     for rank, stage in enumerate(plan.stages):
         # Later stages run first, since they let go of what earlier ones hold.
@@ -378,6 +379,8 @@ def spawned(plan: Plan, batch: Batch) -> tuple[dict[Key, Task[Any]], list[Task[A
             name=stage.name,
             memory=stage.memory,
             priority=context.priority + rank,
+            # Buffers are handed on when their tasks end: a task must have returned by then.
+            keeps=True,
             own=True,
             outer=outer,
         )

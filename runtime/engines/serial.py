@@ -5,21 +5,33 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import Future
+from contextvars import copy_context
 from time import perf_counter_ns
+from types import CoroutineType
 from typing import Any, TypeVar
 
 from darray.runtime import contexts, events, limits
 from darray.runtime.arguments import sealed
 from darray.runtime.budget import Budget
-from darray.runtime.calling import apart, called, captured, is_shallow, measured
+from darray.runtime.calling import (
+    apart,
+    attempted,
+    captured,
+    is_shallow,
+    measured,
+    overtime,
+    state_after,
+)
 from darray.runtime.errors import DeadlockError, Failure
 from darray.runtime.processor import Processor
 from darray.runtime.settings import Settings
 from darray.runtime.spawning import submit
 from darray.runtime.state import Schedule
-from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, Task, Watcher
-from darray.runtime.waiting import Arrival, arrived, call_watcher
+from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, Task, Watcher
+from darray.runtime.timers import Timers
+from darray.runtime.waiting import Arrival, arrived, call_watcher, refuse_abandoned
 
 __all__ = ["SerialEngine", "start"]
 
@@ -45,7 +57,10 @@ class SerialEngine:
         self._processor = Processor(worker=0, kind="cpu", index=0)
         self._schedule = Schedule((self._processor,), Budget(memory))
         self._local = threading.local()
+        # The tasks whose functions are being called.
+        self._running: set[Task[Any]] = set()
         self._closed = False
+        self._timers = Timers()
 
     def spawn(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Task[Any]:
         """Spawn a task under the contextual options."""
@@ -63,10 +78,21 @@ class SerialEngine:
                 if self._closed:
                     raise RuntimeError("this engine is closed and takes no more tasks")
                 finished = list(self._schedule.add(task, needs))
-                began = self._take(task)
-            if began or task._state == READY:
-                finished += self._carry_out(task, began)
             self._tell(finished)
+            self._run_ready([task])
+
+    def _run_ready(self, tasks: list[Task[Any]]) -> None:
+        """Run those of `tasks` that are READY, in order, each followed by what it made so."""
+        pending = tasks[::-1]
+        while pending:
+            task = pending.pop()
+            with self._lock:
+                began = self._take(task)
+            if not began and task._state != READY:
+                continue
+            following: list[Task[Any]] = []
+            self._tell(self._carry_out(task, began, following))
+            pending += [one for one in reversed(following) if one._state == READY]
 
     def _refuse_foreign(self, tasks: Iterable[Task[Any]]) -> None:
         for task in tasks:
@@ -83,13 +109,20 @@ class SerialEngine:
         """
         schedule = self._schedule
         began = task._state == READY and schedule.begin(task, 0)
+        if began:
+            self._running.add(task)
         schedule.shared.plain.clear()
         schedule.shared.ordered.clear()
         schedule.starved.clear()
         return began
 
-    def _carry_out(self, task: Task[Any], began: bool) -> list[Task[Any]]:
-        """Run a task, or fail it for want of memory; the tasks that this finished."""
+    def _carry_out(
+        self, task: Task[Any], began: bool, following: list[Task[Any]]
+    ) -> list[Task[Any]]:
+        """Run a task, or fail it for want of memory; the tasks that this finished.
+
+        Those that need it are added to `following`.
+        """
         if not began:
             # Results in reference cycles hold memory that nobody can reach.
             gc.collect()
@@ -97,14 +130,14 @@ class SerialEngine:
                 if not self._take(task):
                     return self._schedule.fail(task, self._schedule.no_room(task), FAILED)
         if is_shallow():
-            return self._run(task)
+            return self._run(task, following)
         # Python's stack must not end before the tasks do: go on with a fresh one.
         finished: list[Task[Any]] = []
         stack = self._stack()
 
         def go_on() -> None:
             self._local.stack = stack
-            finished.extend(self._run(task))
+            finished.extend(self._run(task, following))
 
         thread = threading.Thread(target=go_on, name="darray-serial")
         thread.start()
@@ -117,7 +150,7 @@ class SerialEngine:
             stack = self._local.stack = []
         return stack
 
-    def _run(self, task: Task[Any]) -> list[Task[Any]]:
+    def _run(self, task: Task[Any], following: list[Task[Any]]) -> list[Task[Any]]:
         """Call the task's function and store what it gave; the tasks that this finished."""
         options = task._options
         inherited = options.outer if options is not None and options.own else options
@@ -127,30 +160,64 @@ class SerialEngine:
         began = perf_counter_ns()
         if events.consumers:
             events.publish(events.TaskBegan(task.number, task.name, self._processor, began))
+        timer = None
+        if options is not None and options.timeout is not None:
+            timer = self._timers.call_later(
+                options.timeout, lambda: self._abandon(task, overtime(task), FAILED)
+            )
         try:
             outcome = next(apart(self._outcome, task))
         except KeyboardInterrupt:
             # Pressed by the user, who waits here: it is not the task's own failure.
             with self._lock:
+                self._running.discard(task)
                 finished = self._schedule.interrupted(task)
             self._tell(finished)
             raise
         finally:
+            if timer is not None:
+                timer.cancel()
             stack.pop()
             contexts.current.reset(token)
         if events.consumers:
             events.publish_end(task, began, outcome)
         nbytes = measured(task, outcome)
         with self._lock:
-            if outcome.__class__ is Failure:
-                return self._schedule.fail(task, outcome, FAILED)
-            self._schedule.finish(task, outcome, nbytes)
-            return [task]
+            self._running.discard(task)
+            if task._state == RUNNING:
+                if outcome.__class__ is Failure:
+                    return self._schedule.fail(task, outcome, state_after(task, outcome))
+                following += task._dependents or ()
+                self._schedule.finish(task, outcome, nbytes)
+                return [task]
+        # It was abandoned: nothing that it was given is in use any more.
+        task._function = task._args = task._kwargs = task._needs = task._hold = None
+        return []
+
+    def _ended(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """What a coroutine returns; awaited on a fresh thread, as a loop may run on this one."""
+        import asyncio
+
+        future: Future[Any] = Future()
+        stack, context = self._stack(), copy_context()
+
+        def end() -> None:
+            self._local.stack = stack
+            try:
+                future.set_result(asyncio.run(coroutine))
+            except BaseException as error:
+                future.set_exception(error)
+
+        thread = threading.Thread(target=context.run, args=(end,), name="darray-serial")
+        thread.start()
+        thread.join()
+        return future.result()
 
     def _outcome(self, task: Task[Any]) -> Any:
         """Call the task's function; its value, or the `Failure` that it ended with."""
         try:
-            return sealed(called(task))
+            value = attempted(task)
+            return sealed(self._ended(value) if value.__class__ is CoroutineType else value)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -160,10 +227,14 @@ class SerialEngine:
                 # The failure's frames keep this one: it must not keep the failure.
                 del task
 
-    def _tell(self, finished: list[Task[Any]]) -> None:
-        """Drop what finished tasks were given and call their watchers, each exactly once."""
+    def _tell(self, finished: list[Task[Any]], abandoned: Task[Any] | None = None) -> None:
+        """Drop what finished tasks were given and call their watchers, each exactly once.
+
+        The function of an `abandoned` one still uses what it was given.
+        """
         for task in finished:
-            task._function = task._args = task._kwargs = task._needs = None
+            if task is not abandoned:
+                task._function = task._args = task._kwargs = task._needs = None
             with self._lock:
                 watchers = arrived(task)
             for watcher in watchers or ():
@@ -195,6 +266,8 @@ class SerialEngine:
             return True
         self._refuse_foreign(unfinished)
         own = self._stack()
+        if own:
+            refuse_abandoned(own[-1])
         stuck = [task for task in unfinished if task in own]
         if stuck and timeout is None and missing > len(unfinished) - len(stuck):
             raise DeadlockError(
@@ -202,8 +275,12 @@ class SerialEngine:
                 "the waiting task does; do not wait for it here"
             )
         arrival = Arrival(first_failure)
+        options = contexts.current.get()
         try:
             with self._lock:
+                if options is not None and options.queue is not None:
+                    # The queue may let go of what it holds only when this wait has ended.
+                    self._schedule.refuse_held(unfinished)
                 if self._closed:
                     raise RuntimeError("this engine is closed: its unfinished tasks never run")
                 if arrival.watch(unfinished, missing):
@@ -218,11 +295,43 @@ class SerialEngine:
         return wait()
 
     def cancel(self, task: Task[Any]) -> bool:
-        """Cancel `task` unless it began; whether it will never run."""
+        """Cancel `task`, which is abandoned if it runs; whether it is cancelled now.
+
+        An abandoned one is finished at once, and what it gives is dropped; whoever spawned
+        it goes on when its function returns.
+        """
+        self._cancel([task], begun=True)
         return task._state == CANCELLED
 
-    def cancel_graph(self, tasks: list[Task[Any]]) -> None:
-        """Cancel nothing: every task began when it was spawned."""
+    def cancel_graph(self, tasks: list[Task[Any]], begun: bool = False) -> None:
+        """Cancel those of `tasks`, and of all that they need, that have not begun.
+
+        With `begun`, also those that run.
+        """
+        with self._lock:
+            every = self._schedule.closure(tasks)
+        self._cancel(every, begun)
+
+    def cancel_all(self) -> None:
+        """Cancel every unfinished task."""
+        with self._lock:
+            every = list(self._running)
+        self._cancel(every, begun=True)
+
+    def _cancel(self, tasks: list[Task[Any]], begun: bool) -> None:
+        for task in tasks:
+            if task._state == RUNNING and begun:
+                self._abandon(task, Failure(self._schedule.cancellation(task)), CANCELLED)
+            else:
+                with self._lock:
+                    finished = self._schedule.cancel(task)
+                self._tell(finished)
+
+    def _abandon(self, task: Task[Any], failure: Failure, state: int) -> None:
+        """End a RUNNING task in `state`, although its function goes on."""
+        with self._lock:
+            finished = self._schedule.abandon(task, failure, state)
+        self._tell(finished, task)
 
     def current_task(self) -> Task[Any] | None:
         """The task that the calling thread runs."""

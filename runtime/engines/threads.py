@@ -6,18 +6,20 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic, perf_counter_ns
+from types import CoroutineType
 from typing import Any, TypeVar
 
 from darray.runtime import contexts, events, limits
 from darray.runtime.calling import apart, is_shallow, measured
 from darray.runtime.crew import Crew
-from darray.runtime.errors import DeadlockError
+from darray.runtime.errors import DeadlockError, Failure
+from darray.runtime.loops import awaited
 from darray.runtime.processor import Processor
 from darray.runtime.seats import Worker
 from darray.runtime.settings import Settings
 from darray.runtime.spawning import submit
-from darray.runtime.tasks import CANCELLED, DONE, READY, WAITING, Task, Watcher
-from darray.runtime.waiting import Arrival, call_watcher, is_stuck
+from darray.runtime.tasks import CANCELLED, DONE, READY, RUNNING, WAITING, Task, Watcher
+from darray.runtime.waiting import Arrival, call_watcher, is_stuck, refuse_abandoned
 
 __all__ = ["ThreadsEngine", "start"]
 
@@ -156,7 +158,9 @@ class ThreadsEngine(Crew):
                 self._wait_in_task(worker, unfinished)
                 return True
             self._refuse_stuck(worker, unfinished, missing, timeout)
-            return self.block(lambda: self._await(unfinished, missing, timeout, first_failure))
+            return self.block(
+                lambda: self._await(unfinished, missing, timeout, first_failure, worker)
+            )
         try:
             if missing == len(unfinished) > 2 * LAST_FIRST and not first_failure:
                 return self._wait_last_first(unfinished, timeout)
@@ -184,15 +188,31 @@ class ThreadsEngine(Crew):
         missing: int,
         timeout: float | None,
         first_failure: bool = False,
+        worker: Worker | None = None,
     ) -> bool:
-        """Block until `missing` of `tasks` are finished; whether they are."""
+        """Block until `missing` of `tasks` are finished; whether they are.
+
+        `worker` is the thread of the task that waits, which may be abandoned meanwhile.
+        """
         arrival = Arrival(first_failure)
         schedule = self._schedule
-        partial = first_failure or missing < len(tasks)
+        partial = first_failure or missing < len(tasks) or worker is not None
+        options = contexts.current.get()
+        if self._loop.is_here():
+            raise DeadlockError(
+                f"{tasks[0]!r} is waited for in a coroutine, which would stop all others; write "
+                "`await task`"
+            )
         try:
             with self._lock:
+                if options is not None and options.queue is not None:
+                    # The queue may let go of what it holds only when this wait has ended.
+                    schedule.refuse_held(tasks)
                 if self._closed:
                     raise RuntimeError("this engine is closed: its unfinished tasks never run")
+                if worker is not None:
+                    refuse_abandoned(worker.stack.tasks[-1])
+                    worker.arrival = arrival
                 if arrival.watch(tasks, missing):
                     return True
                 schedule.waiters.add(arrival)
@@ -202,6 +222,8 @@ class ThreadsEngine(Crew):
         finally:
             with self._lock:
                 schedule.waiters.discard(arrival)
+                if worker is not None:
+                    worker.arrival = None
                 if partial or arrival.missing:
                     arrival.forget(tasks)
 
@@ -220,6 +242,7 @@ class ThreadsEngine(Crew):
         """Wait for all `tasks` inside a task: run what they need, else give the seat up."""
         stack = worker.stack
         with self._lock:
+            refuse_abandoned(worker.stack.tasks[-1])
             if is_stuck(stack, tasks, self._stacks):
                 raise _deadlock(worker, next(task for task in tasks if task._state < DONE))
             stack.waits.append((len(stack.tasks) - 1, tasks))
@@ -227,9 +250,10 @@ class ThreadsEngine(Crew):
         try:
             if worker.seated and is_shallow():
                 self._help(worker, tasks)
+                refuse_abandoned(stack.tasks[-1])
             unfinished = [task for task in tasks if task._state < DONE]
             if unfinished:
-                self.block(lambda: self._await(unfinished, len(unfinished), None))
+                self.block(lambda: self._await(unfinished, len(unfinished), None, worker=worker))
         finally:
             with self._lock:
                 stack.waits.pop()
@@ -248,20 +272,52 @@ class ThreadsEngine(Crew):
         while ready:
             task = ready.pop()
             with self._lock:
+                if worker.stack.tasks[-1]._state != RUNNING:
+                    break
                 if not self._begin_helped(task, seat.number):
                     continue
+                worker.helping = task
                 dependents = [one for one in task._dependents or () if one in among]
             outcome = next(apart(self._call, worker, task))
+            if outcome.__class__ is CoroutineType:
+                self._await_apart(task, outcome)
+                with self._lock:
+                    worker.helping = None
+                    goes_on = self._go_on(worker)
+                if not goes_on:
+                    worker.gate.acquire()
+                continue
             nbytes = measured(task, outcome)
             task._args = task._kwargs = task._needs = None
             with self._lock:
+                worker.helping = None
                 finished = self._store(task, outcome, nbytes)
+                goes_on = self._go_on(worker)
                 other = self._seats.fill() if self._seats.idle else None
             if other is not None:
                 self._let_go(other)
             self._tell(finished)
+            if not finished:
+                task._function = task._hold = None
+            if not goes_on:
+                worker.gate.acquire()
             ready += [one for one in reversed(dependents) if one._state == READY]
         contexts.current.set(context)
+
+    def _go_on(self, worker: Worker) -> bool:
+        """Go on with a wait, after a task inside it; False if that needs a wait at the gate.
+
+        Either of the two may have been abandoned meanwhile; lock held.
+        """
+        if worker.stack.tasks[-1]._state != RUNNING:
+            if worker.seated:
+                self._seats.strand(worker)
+            return True
+        if worker.seated:
+            return True
+        self._schedule.blocked -= worker.blocked
+        worker.blocked = 0
+        return self._sit_down(worker)
 
     def _begin_helped(self, task: Task[Any], seat: int) -> bool:
         """Begin a task inside a wait, if it is one that may run there; lock held."""
@@ -291,10 +347,11 @@ class ThreadsEngine(Crew):
             finally:
                 with self._lock:
                     schedule.waiters.discard(waiter)
-        count = len(worker.stack.tasks)
         began = perf_counter_ns()
         with self._lock:
-            schedule.blocked += count
+            refuse_abandoned(worker.stack.tasks[-1])
+            worker.blocked = sum(task._state == RUNNING for task in worker.stack.tasks)
+            schedule.blocked += worker.blocked
             self._rise(worker)
             other = self._seats.fill() if self._seats.idle else None
         if other is not None:
@@ -305,12 +362,16 @@ class ThreadsEngine(Crew):
             return wait()
         finally:
             with self._lock:
-                schedule.blocked -= count
-                seated = self._sit_down(worker)
-            if not seated:
+                goes_on = worker.stack.tasks[-1]._state != RUNNING
+                if not goes_on:
+                    schedule.blocked -= worker.blocked
+                    worker.blocked = 0
+                    goes_on = self._sit_down(worker)
+            if not goes_on:
                 worker.gate.acquire()
             if events.consumers:
                 events.publish_wait(worker.stack.tasks[-1], began)
+            refuse_abandoned(worker.stack.tasks[-1])
 
     def _rise(self, worker: Worker) -> None:
         """Give up what the worker occupies of its seat; lock held."""
@@ -335,7 +396,9 @@ class ThreadsEngine(Crew):
     def current_task(self) -> Task[Any] | None:
         """The task that the calling thread runs."""
         worker: Worker | None = getattr(self._local, "worker", None)
-        return worker.stack.tasks[-1] if worker is not None and worker.stack.tasks else None
+        if worker is not None and worker.stack.tasks:
+            return worker.stack.tasks[-1]
+        return awaited.get()
 
     def processors(self) -> tuple[Processor, ...]:
         """Every processor."""
@@ -344,19 +407,37 @@ class ThreadsEngine(Crew):
     # Ending
 
     def cancel(self, task: Task[Any]) -> bool:
-        """Cancel `task` unless it began; whether it will never run."""
-        with self._lock:
-            finished = self._schedule.cancel(task)
-        self._tell(finished)
+        """Cancel `task`, which is abandoned if it runs; whether it is cancelled now."""
+        self._cancel([task], begun=True)
         return task._state == CANCELLED
 
-    def cancel_graph(self, tasks: list[Task[Any]]) -> None:
-        """Cancel those of `tasks`, and of all that they need, that have not begun."""
-        finished: list[Task[Any]] = []
+    def cancel_graph(self, tasks: list[Task[Any]], begun: bool = False) -> None:
+        """Cancel those of `tasks`, and of all that they need, that have not begun.
+
+        With `begun`, also those that run.
+        """
         with self._lock:
-            for task in self._schedule.closure(tasks):
-                finished += self._schedule.cancel(task)
+            every = self._schedule.closure(tasks)
+        self._cancel(every, begun)
+
+    def cancel_all(self) -> None:
+        """Cancel every unfinished task."""
+        with self._lock:
+            every = [*self._schedule.queued(), *self._seats.running(), *self._awaited]
+        self._cancel(every, begun=True)
+
+    def _cancel(self, tasks: list[Task[Any]], begun: bool) -> None:
+        finished: list[Task[Any]] = []
+        running: list[Task[Any]] = []
+        with self._lock:
+            for task in tasks:
+                if task._state == RUNNING and begun:
+                    running.append(task)
+                else:
+                    finished += self._schedule.cancel(task)
         self._tell(finished)
+        for task in running:
+            self._abandon(task, Failure(self._schedule.cancellation(task)), CANCELLED)
 
     def close(self, finish: bool = True) -> None:
         """Finish what was submitted, or cancel what has not begun, and end the threads."""
@@ -387,16 +468,25 @@ class ThreadsEngine(Crew):
             self._closed = True
             for task in self._schedule.queued():
                 finished += self._schedule.cancel(task)
+            # Left there, they would look like work for which threads are to be started.
+            self._schedule.drop_queued()
             running = self._schedule.running
-            threads = [worker.thread for worker in self._seats.workers]
+            # Those without a seat that serve one are with functions that were abandoned.
+            threads = [
+                worker.thread
+                for worker in self._seats.workers
+                if worker.seated or worker.seat is None
+            ]
             for worker in self._seats.parked:
                 worker.ending = True
                 worker.gate.release()
             self._seats.parked.clear()
         self._tell(finished)
+        self._loop.close()
         if not running:
             for thread in threads:
-                if thread is not None:
+                # One that another thread is about to start finds the engine closed and ends.
+                if thread is not None and thread.is_alive():
                     thread.join()
 
     def abandon(self) -> None:

@@ -489,3 +489,74 @@ def test_a_trace_has_the_tasks_of_a_region_and_what_they_wait_for():
         da.spawn(fill, da.Out(a), 1)
         da.spawn(add, da.InOut(a), 1)
     assert {one.name for one in traced.summary().functions} == {"fill", "add"}
+
+
+@pytest.mark.usefixtures("engine")
+def test_regions_and_queues_within_one_another():
+    a = np.ones(3)
+    with da.spawn_bulk(), da.spawn_datadeps():
+        da.spawn(add, da.InOut(a), 1)
+        da.spawn(np.multiply, a, 3, da.Out(a))
+    assert a.tolist() == [6] * 3
+    with da.spawn_datadeps():
+        da.spawn(add, da.InOut(a), 1)
+        with da.spawn_bulk():
+            da.spawn(np.multiply, a, 2, da.Out(a))
+            da.spawn(add, da.InOut(a), 1)
+        with da.spawn_sequential():
+            da.spawn(np.multiply, a, 2, da.Out(a))
+    assert a.tolist() == [30] * 3
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_region_in_a_block_that_waits_for_all():
+    a = np.ones(3)
+    with da.sync(), da.spawn_datadeps():
+        da.spawn(add, da.InOut(a), 1)
+        with da.wait_all():
+            da.spawn(add, da.InOut(a), 1)
+        assert a.tolist() == [3] * 3
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_running_task_that_writes_is_waited_for_when_it_is_cancelled():
+    a = np.zeros(2)
+    begun, gate = threading.Event(), threading.Event()
+
+    def write(array):
+        begun.set()
+        assert gate.wait(60)
+        array += 1
+
+    with da.spawn_datadeps():
+        task = da.spawn(write, da.InOut(a))
+        assert begun.wait(60)
+        task.cancel()
+        assert not task.done()
+        gate.set()
+    assert a.tolist() == [1, 1]
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_task_that_was_cancelled_ends_the_region():
+    a = np.zeros(2)
+
+    def body():
+        with da.spawn_bulk():
+            task = da.spawn(fill, da.Out(a), 1)
+            da.spawn(add, da.InOut(a), 1)
+            task.cancel()
+
+    with pytest.raises(da.CancelledError):
+        da.spawn_datadeps(body)
+    assert a.tolist() == [0, 0]
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_task_that_writes_is_not_tried_again():
+    a = np.zeros(2)
+    spawn = da.spawn.options(retries=1, retry_on=(ValueError,))
+    with da.spawn_datadeps():
+        with pytest.raises(ValueError, match="leave retries= out"):
+            spawn(fill, da.Out(a), 1)
+        assert spawn(np.sum, a).result() == 0

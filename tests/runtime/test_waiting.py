@@ -165,15 +165,12 @@ def test_cancel_of_a_queued_task(threads):
     assert da.fetch(held) == [True, True]
 
 
-def test_cancel_of_begun_and_finished_tasks_does_nothing(threads):
-    gate, began = threading.Event(), threading.Event()
-    task = da.spawn(lambda: (began.set(), gate.wait()))
-    began.wait()
-    assert task.running()
-    assert task.cancel() is False
-    gate.set()
-    assert task.result() == (None, True)
-    assert task.cancel() is False
+def test_cancel_of_finished_tasks_does_nothing(engine):
+    task, failed = da.spawn(int, 3), da.spawn(int, "x")
+    da.wait([task, failed])
+    assert task.cancel() is failed.cancel() is False
+    assert task.result() == 3
+    assert not failed.cancelled()
 
 
 def test_tasks_are_taken_by_priority(one_thread):
