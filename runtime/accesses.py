@@ -129,13 +129,14 @@ class Deps(Access):
     --------
     >>> import numpy as np
     >>> import darray as da
+    >>> from functools import partial
     >>> a = np.zeros((4, 4))
     >>> def fill(matrix, part, number):
     ...     matrix[part(np.ones_like(matrix, dtype=bool))] = number
-    >>> upper, lower = np.triu, lambda m: np.tril(m, -1)
+    >>> upper, lower = np.triu, partial(np.tril, k=-1)
     >>> with da.spawn_datadeps():  # the two run side by side
-    ...     _ = da.spawn(fill, da.Deps(a, da.Out(np.triu)), upper, 1)
-    ...     _ = da.spawn(fill, da.Deps(a, da.Out(lambda m: m[1:, :0])), lower, 2)
+    ...     _ = da.spawn(fill, da.Deps(a, da.Out(upper)), upper, 1)
+    ...     _ = da.spawn(fill, da.Deps(a, da.Out(lower)), lower, 2)
     >>> a[0, 1], a[1, 0]
     (np.float64(1.0), np.float64(2.0))
     """

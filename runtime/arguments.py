@@ -10,6 +10,7 @@ from darray.runtime.refs import Ref
 from darray.runtime.tasks import Task
 
 __all__ = [
+    "Later",
     "Writable",
     "copied",
     "is_replaced",
@@ -91,6 +92,19 @@ class Writable(Pending):
         return value
 
 
+class Later(Pending):
+    """A container that is looked at when the task runs, for others may change it before."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def loaded(self) -> Any:
+        """The container, with what can be frozen in it frozen."""
+        return sealed(self.value)
+
+
 def action_of(cls: type) -> int:
     """The action for values of class `cls`, remembered in `actions`."""
     if issubclass(cls, Task):
@@ -138,8 +152,8 @@ def prepared(value: Any, needs: list[Task[Any]], path: tuple[int, ...] = ()) -> 
         return value
     if action == ACCESS:
         raise TypeError(
-            f"{type(value).__name__}(...) says what a task of a region does to an argument; spawn "
-            "the task in a `with da.spawn_datadeps():` block"
+            f"{type(value).__name__}(...) says what a task of a region does to a whole argument; "
+            "spawn the task in a `with da.spawn_datadeps():` block, and annotate no item of a list"
         )
     if action == TASK:
         needs.append(value)

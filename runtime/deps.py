@@ -6,8 +6,9 @@ import itertools
 import threading
 from bisect import insort
 from collections.abc import Callable, Iterable
+from functools import partial
 from operator import itemgetter
-from types import FrameType, TracebackType
+from types import FrameType, ModuleType, TracebackType
 from typing import Any, TypeVar, cast, overload
 
 from msgspec import Struct
@@ -15,9 +16,10 @@ from msgspec.structs import replace
 
 from darray.runtime import contexts, events
 from darray.runtime.accesses import Access, Deps
-from darray.runtime.arguments import Writable, is_replaced, prepared
+from darray.runtime.arguments import Later, Writable, is_replaced, prepared
 from darray.runtime.contexts import Options
 from darray.runtime.engine import Engine, current_engine
+from darray.runtime.footprints import is_constant
 from darray.runtime.refs import Ref
 from darray.runtime.spawning import submit_in_block
 from darray.runtime.tasks import DONE, RUNNING, Task
@@ -62,6 +64,7 @@ class _Entry(Struct, eq=False, gc=False):
     task: Task[Any] | None
     function: Any
     written: tuple[Access, ...]
+    extents: tuple[Extent, ...]
 
     def __call__(self, task: Task[Any]) -> None:
         """Let go of `task` if it is done; tell the region if it failed."""
@@ -70,6 +73,7 @@ class _Entry(Struct, eq=False, gc=False):
             return
         self.task = self.function = None
         self.written = ()
+        self.extents = ()
 
     def described(self) -> list[str]:
         """What it writes, in words."""
@@ -106,6 +110,10 @@ class Region:
         self._undefined: list[str] = []
         # How many tasks did not run because of them.
         self._skipped = 0
+        # Tasks that were arguments before it was known where their values lie.
+        self._unknown: dict[Task[Any], Extent] = {}
+        self._is_entered = False
+        self._is_closed = False
         # The places of the tasks that failed or were cancelled, once that was seen to.
         self._seen: set[int] = set()
         # Those around the block, and in it.
@@ -119,6 +127,9 @@ class Region:
     # The block
 
     def __enter__(self) -> Region:
+        if self._is_entered:
+            raise RuntimeError("this region was entered before; call da.spawn_datadeps() again")
+        self._is_entered = True
         options = contexts.current.get() or contexts.DEFAULT
         self._outer = contexts.without_queue(contexts.current.get())
         self._joins = options.region is not None
@@ -144,12 +155,17 @@ class Region:
                 self._cancel(self._unfinished())
             self._finish()
         finally:
-            # They refer to the region, which the collector of cycles does not know.
-            self._entries = []
-        if raised is None:
+            with self._lock:
+                self._is_closed = True
+                # Entries refer to the region, which the collector of cycles does not know.
+                self._entries, self._unknown, self._tracker = [], {}, Tracker()
+                self._options = self._keeping = None
+        exceptions = [task._value.exception for _, task in self._failures]
+        if raised is None or any(one is raised for one in exceptions):
+            # What the block raises may be the failure of a later task that it fetched.
             self._raise_first()
-        elif self._failures:
-            raised.add_note(f"{len(self._failures)} task(s) of the region failed before")
+        elif self._failures and not isinstance(raised, KeyboardInterrupt):
+            raised.add_note(f"tasks of the region had failed before: {exceptions[0]!r}")
 
     def _finish(self) -> None:
         """Wait until all tasks are finished; Ctrl-C cancels those that have not begun."""
@@ -161,7 +177,7 @@ class Region:
             self._wait()
             raise
         # A wait may end before the callbacks of what it waited for have been called.
-        for entry in self._entries:
+        for entry in list(self._entries):
             task = entry.task
             if task is not None:
                 entry(task)
@@ -193,12 +209,19 @@ class Region:
         """
         function, args, kwargs = call
         uses = _Uses()
+        if not (callable(function) or isinstance(function, Task | Ref)):
+            raise TypeError(f"spawn() calls its first argument, but {function!r} is not callable")
         with self._lock:
+            if self._is_closed:
+                raise RuntimeError("this region has ended; spawn its tasks before its block ends")
+            if self._unknown:
+                self._learn()
             if self._tracker.tidy() or len(self._entries) > self._most:
                 self._forget_done()
             args = tuple([self._given(one, uses) for one in args])
             if kwargs:
                 kwargs = {key: self._given(one, uses) for key, one in kwargs.items()}
+            self._look_into(function, uses)
             function = prepared(function, uses.values)
             needs = self._tracker.needs(uses.accesses)
             if uses.written and options.retries:
@@ -231,7 +254,8 @@ class Region:
         )
         if events.consumers:
             events.publish_spawned(task, needs)
-        entry = _Entry(self, next(self._numbers), task, function, tuple(uses.written))
+        number, extents = next(self._numbers), tuple(uses.accesses)
+        entry = _Entry(self, number, task, function, tuple(uses.written), extents)
         self._entries.append(entry)
         try:
             task._watchers = [entry]
@@ -259,7 +283,10 @@ class Region:
         if writes:
             return self._writable(argument, uses)
         if known is not None and known.readable is not None:
-            return known.readable
+            # Not one made before the shape of the array was set.
+            readable = known.readable
+            if getattr(readable, "shape", None) == getattr(value, "shape", None):
+                return readable
         readable = self._readable(value, uses)
         if known is not None and not is_replaced(readable):
             known.readable = readable
@@ -276,30 +303,75 @@ class Region:
 
     def _readable(self, value: Any, uses: _Uses) -> Any:
         given = prepared(value, uses.values)
+        if value.__class__ in (dict, list, set) and not is_replaced(given):
+            given = Later(value)
         uses.is_lazy = uses.is_lazy or is_replaced(given)
         return given
 
     def _writable(self, argument: Access, uses: _Uses) -> Any:
         value = argument.value
         uses.written.append(argument)
+        if is_constant(value):
+            raise TypeError(f"{argument!r}: a {type(value).__name__} cannot be written to")
         if not isinstance(value, Task | Ref):
+            if isinstance(value, dict | list | set) and is_replaced(prepared(value, [])):
+                raise TypeError(
+                    f"{argument!r}: a container that tasks write to must not hold tasks or refs; "
+                    "fetch them first"
+                )
             return value
         if isinstance(value, Ref) and value.refusal is not None:
             raise TypeError(f"{type(argument).__name__}({value!r}): {value.refusal}")
         uses.values.append(value.task if isinstance(value, Ref) else value)
         return Writable(value)
 
-    def _extents(self, value: Any, part: Any = None) -> tuple[Extent, ...]:
+    def _look_into(self, function: Any, uses: _Uses) -> None:
+        """Add what a method or a partial function holds to what the task reads."""
+        held = [getattr(function, "__self__", None)]
+        if isinstance(function, partial):
+            self._look_into(function.func, uses)
+            held += [*function.args, *function.keywords.values()]
+        for value in held:
+            if value is not None and not isinstance(value, type | ModuleType):
+                for extent in self._extents(value):
+                    uses.accesses.setdefault(extent, False)
+
+    def _extents(
+        self, value: Any, part: Any = None, path: tuple[int, ...] = ()
+    ) -> tuple[Extent, ...]:
         """The extents of a value, or of what stands for it."""
         if isinstance(value, Ref):
             value = value.task
-        if not isinstance(value, Task):
+        if isinstance(value, Task):
+            return self._extents_of_task(value, part)
+        if part is not None or not isinstance(value, dict | list | set | tuple | frozenset):
             return self._tracker.extents(value, part)
-        # Until the task is done its value is known by the task alone.
-        found = self._tracker.extents(value, part if isinstance(part, str) else None)
-        if value._state == DONE:
-            return (*found, *self._tracker.extents(value._value, part))
-        return found
+        if id(value) in path:
+            return ()
+        path = (*path, id(value))
+        items = [*value.keys(), *value.values()] if isinstance(value, dict) else list(value)
+        found = [extent for item in items for extent in self._extents(item, None, path)]
+        if isinstance(value, tuple | frozenset):
+            return tuple(found)
+        return (self._tracker.extent_of_object(value), *found)
+
+    def _extents_of_task(self, task: Task[Any], part: Any) -> tuple[Extent, ...]:
+        """Where the value of a task lies; until it is done, perhaps in what it was given."""
+        if task._state == DONE:
+            self._learn()
+            return self._tracker.extents(task._value, part)
+        own = self._tracker.extent_of_object(task)
+        self._unknown[task] = own
+        given = [one.extents for one in task._watchers or () if isinstance(one, _Entry)]
+        return (own, *itertools.chain.from_iterable(given))
+
+    def _learn(self) -> None:
+        """Find out where the values of tasks lie that are done by now; lock held."""
+        for task, extent in list(self._unknown.items()):
+            if task._state >= DONE:
+                del self._unknown[task]
+                if task._state == DONE:
+                    self._tracker.alias(task._value, extent)
 
     def _forget_done(self) -> None:
         self._entries = [entry for entry in self._entries if entry.task is not None]
@@ -320,9 +392,9 @@ class Region:
                 self._skipped += 1
                 return
             insort(self._failures, (entry.number, task), key=itemgetter(0))
+            later = self._after(entry.number)
             if task.processor is not None:
                 self._undefined += entry.described()
-            later = self._after(entry.number)
         self._cancel(later)
 
     def _cancel(self, tasks: list[Task[Any]]) -> None:
@@ -367,10 +439,11 @@ def _name(function: Any) -> str:
 
 def _described(value: Any) -> str:
     """A value in a few words."""
-    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    if shape is None or dtype is None:
-        return type(value).__name__
-    return f"{type(value).__name__} of shape {shape} and dtype {dtype}"
+    cls = type(value)
+    # Asked of the class: an object that answers for any name may raise anything.
+    if not (hasattr(cls, "shape") and hasattr(cls, "dtype")):
+        return f"the value of {value!r}" if issubclass(cls, Task | Ref) else cls.__name__
+    return f"{cls.__name__} of shape {value.shape} and dtype {value.dtype}"
 
 
 @overload
@@ -394,8 +467,8 @@ def spawn_datadeps(body: Callable[[], R] | None = None, /) -> Region | R:
     Parameters
     ----------
     body : callable, optional
-        Instead of a block, a function: it is called, and what it returns is returned when all
-        tasks have ended.
+        Instead of a block, a function: it is called, and what it returns is returned when the
+        block would end.
 
     Raises
     ------

@@ -9,7 +9,15 @@ from msgspec import Struct
 
 from darray.runtime.accesses import Part
 
-__all__ = ["Footprint", "footprints_of", "is_fixed", "register_footprints", "register_spans"]
+__all__ = [
+    "Footprint",
+    "footprints_of",
+    "is_constant",
+    "is_fixed",
+    "object_footprint",
+    "register_footprints",
+    "register_spans",
+]
 
 
 class Footprint(Struct, frozen=True, eq=False):
@@ -68,6 +76,7 @@ _CONSTANT = frozenset(
 def register_footprints(cls: type, finder: _Finder) -> None:
     """Let ``finder(value, part)`` tell the footprints of values of class `cls`."""
     _finders[cls] = finder
+    _spans.pop(cls, None)
 
 
 def register_spans(cls: type, spans: Callable[[Any], Iterable[Any]]) -> None:
@@ -96,54 +105,67 @@ def register_spans(cls: type, spans: Callable[[Any], Iterable[Any]]) -> None:
     if not isinstance(cls, type):
         raise TypeError(f"register_spans() takes a class, not {cls!r}")
     _spans[cls] = spans
+    _finders.pop(cls, None)
 
 
-def footprints_of(value: Any, part: Part | None = None) -> Sequence[Footprint]:
+def is_constant(value: Any) -> bool:
+    """Whether `value` is of a class whose values cannot be written to."""
+    return value.__class__ in _CONSTANT
+
+
+def footprints_of(
+    value: Any, part: Part | None = None, path: tuple[int, ...] = ()
+) -> Sequence[Footprint]:
     """The bytes that `value`, or the `part` of it, lies in; none where it cannot be written to."""
     cls = value.__class__
     if cls in _CONSTANT:
         return ()
-    for known in cls.__mro__:
-        if known in _finders:
-            return _finders[known](value, part)
-        if known in _spans:
-            if part is not None:
-                return _part_of_object(value, part)
-            return [one for span in _spans[known](value) for one in footprints_of(span)]
+    if id(value) in path:
+        # It names itself among what it consists of.
+        return (object_footprint(value),)
+    path = (*path, id(value))
+    known = _known_class(cls)
+    if known in _finders:
+        return _finders[known](value, part)
     if part is not None:
-        return _part_of_object(value, part)
-    if cls is tuple or cls is frozenset:
-        return [one for item in value for one in footprints_of(item)]
+        return _part_of_object(value, part, path)
+    if known is not None:
+        return [one for span in _spans[known](value) for one in footprints_of(span, None, path)]
+    if isinstance(value, tuple | frozenset):
+        return [one for item in value for one in footprints_of(item, None, path)]
     if cls in (list, set, dict):
         items = [*value.keys(), *value.values()] if cls is dict else list(value)
-        return [_object(value, None), *[one for item in items for one in footprints_of(item)]]
-    return (_object(value, None),)
+        inner = [one for item in items for one in footprints_of(item, None, path)]
+        return [object_footprint(value), *inner]
+    return (object_footprint(value),)
+
+
+def _known_class(cls: type) -> type | None:
+    """The first class of those that `cls` inherits from which something is registered for."""
+    return next((one for one in cls.__mro__ if one in _spans or one in _finders), None)
 
 
 def is_fixed(value: Any, part: Part | None = None) -> bool:
     """Whether the footprints of `value` stay what they are while it lives.
 
-    Containers may hold other things tomorrow, and attributes may be set.
+    Containers may hold other things tomorrow, attributes may be set, and a function that gives
+    a part may give another one.
     """
     cls = value.__class__
-    if any(known in _finders for known in cls.__mro__):
-        return True
-    return (
-        part is None
-        and cls not in (dict, frozenset, list, set, tuple)
-        and not any(known in _spans for known in cls.__mro__)
-    )
+    if _known_class(cls) is not None:
+        return _known_class(cls) in _finders and (part is None or isinstance(part, str))
+    return part is None and not isinstance(value, dict | frozenset | list | set | tuple)
 
 
-def _part_of_object(value: Any, part: Part) -> Sequence[Footprint]:
+def _part_of_object(value: Any, part: Part, path: tuple[int, ...]) -> Sequence[Footprint]:
     if not isinstance(part, str):
-        return footprints_of(part(value))
+        return footprints_of(part(value), None, path)
     if not hasattr(value, part):
         raise AttributeError(f"Deps names the field {part!r}, which {value!r} does not have")
-    return (_object(value, part), *footprints_of(getattr(value, part)))
+    return (object_footprint(value, part), *footprints_of(getattr(value, part), None, path))
 
 
-def _object(value: Any, field: str | None) -> Footprint:
+def object_footprint(value: Any, field: str | None = None) -> Footprint:
     """The footprint of an object that is known by its identity, or of a field of it."""
     at = id(value)
     return Footprint((at, field), at, at + 1, field is None, (value, field), _same_object)

@@ -6,8 +6,10 @@ import itertools
 from collections.abc import Hashable, Iterable
 from typing import Any
 
+from msgspec.structs import replace
+
 from darray.runtime.accesses import Part
-from darray.runtime.footprints import Footprint, footprints_of, is_fixed
+from darray.runtime.footprints import Footprint, footprints_of, is_fixed, object_footprint
 from darray.runtime.tasks import DONE, Task
 
 __all__ = ["Extent", "Known", "Tracker"]
@@ -134,6 +136,23 @@ class Tracker:
         if is_fixed(value, part):
             known[key] = Known(value, extents)
         return extents
+
+    def extent_of_object(self, value: Any) -> Extent:
+        """The extent of an object by its identity, whatever it holds."""
+        known = self.known.get(id(value))
+        if known is not None and len(known.extents) == 1:
+            return known.extents[0]
+        return self._extent(object_footprint(value))
+
+    def alias(self, value: Any, extent: Extent) -> None:
+        """Let whoever uses the bytes of `value` wait for those that use `extent`."""
+        for footprint in footprints_of(value):
+            key = ("alias", id(extent), footprint.key)
+            other = self._extent(replace(footprint, key=key))
+            other.writer, other.readers = extent.writer, list(extent.readers)
+            for wide in other.wide:
+                assert wide.active is not None
+                wide.active[other] = None
 
     def needs(self, accesses: dict[Extent, bool]) -> dict[Task[Any], None]:
         """The tasks that one with these accesses, each written or not, must wait for."""

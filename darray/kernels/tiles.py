@@ -38,15 +38,21 @@ def _routine(library: str, name: str, count: int) -> Callable[..., None]:
     return found
 
 
-def _layout(tile: Tile) -> tuple[ctypes.c_void_p, ctypes.c_int]:
-    """Where a tile lies, and how far its rows are apart, in elements."""
-    if tile.dtype != np.float64 or tile.strides[1] != 8 or tile.strides[0] % 8:
+def _layout(tile: Tile, shape: tuple[int, int], writes: bool = False) -> tuple[Any, Any]:
+    """Where a tile of that shape lies, and how far its rows are apart, in elements."""
+    if tile.dtype != np.float64 or tile.shape != shape:
         raise ValueError(
-            f"a tile is a matrix of float64 that lies by rows; this has dtype {tile.dtype} and "
-            f"strides {tile.strides}"
+            f"a tile of float64 of shape {shape} is asked for here; this has dtype {tile.dtype} "
+            f"and shape {tile.shape}"
         )
-    address = tile.__array_interface__["data"][0]
-    return ctypes.c_void_p(address), ctypes.c_int(max(tile.strides[0] // 8, tile.shape[1]))
+    rows, columns = shape
+    by_row, by_column = tile.strides
+    step = by_row // 8 if rows > 1 else max(1, columns)
+    if (columns > 1 and by_column != 8) or by_row % 8 or step < columns or not tile.flags.aligned:
+        raise ValueError(f"a tile lies in memory by rows; this one has strides {tile.strides}")
+    if writes and not tile.flags.writeable:
+        raise ValueError("a tile that is changed must be writable; this one is read-only")
+    return ctypes.c_void_p(tile.__array_interface__["data"][0]), ctypes.c_int(step)
 
 
 def _call(library: str, name: str, *arguments: Any) -> None:
@@ -75,7 +81,7 @@ def factor(a: Tile) -> None:
     array([[2., 0.],
            [1., 3.]])
     """
-    place, step = _layout(a)
+    place, step = _layout(a, (len(a), len(a)), True)
     ended = ctypes.c_int(0)
     # LAPACK counts by columns: its upper triangle is the lower one here.
     _call("lapack", "dpotrf", b"U", ctypes.c_int(len(a)), place, step, ended)
@@ -96,7 +102,9 @@ def solve(factor: Tile, b: Tile) -> None:
     >>> b
     array([[1., 2.]])
     """
-    (place, step), (b_place, b_step) = _layout(factor), _layout(b)
+    side = len(factor)
+    place, step = _layout(factor, (side, side))
+    b_place, b_step = _layout(b, (len(b), side), True)
     rows, columns = map(ctypes.c_int, b.shape)
     sizes = (columns, rows)
     _call("blas", "dtrsm", b"L", b"U", b"T", b"N", *sizes, _ONE, place, step, b_place, b_step)
@@ -113,7 +121,9 @@ def subtract_square(a: Tile, c: Tile) -> None:
     array([[8., 9.],
            [7., 5.]])
     """
-    (place, step), (c_place, c_step) = _layout(a), _layout(c)
+    side = len(a)
+    place, step = _layout(a, (side, a.shape[1]))
+    c_place, c_step = _layout(c, (side, side), True)
     rows, depth = map(ctypes.c_int, a.shape)
     scales = (_MINUS_ONE, place, step, _ONE, c_place, c_step)
     _call("blas", "dsyrk", b"U", b"T", rows, depth, *scales)
@@ -129,7 +139,9 @@ def subtract_product(a: Tile, b: Tile, c: Tile) -> None:
     >>> c
     array([[3., 1.]])
     """
-    (a_place, a_step), (b_place, b_step), (c_place, c_step) = map(_layout, (a, b, c))
+    a_place, a_step = _layout(a, (len(a), a.shape[1]))
+    b_place, b_step = _layout(b, (len(b), a.shape[1]))
+    c_place, c_step = _layout(c, (len(a), len(b)), True)
     rows, depth = map(ctypes.c_int, a.shape)
     columns = ctypes.c_int(len(b))
     operands = (_MINUS_ONE, b_place, b_step, a_place, a_step, _ONE, c_place, c_step)

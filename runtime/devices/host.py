@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from array import array as plain_array
 from collections.abc import Sequence
 from functools import partial
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -85,7 +87,12 @@ def footprints(array: NDArray[Any], part: Part | None = None) -> Sequence[Footpr
     TypeError
         Where the part is a function that gives something else than a view of the array.
     """
-    memory = _Memory(array, array) if part is None else _part_of(array, part)
+    if part is None:
+        # A view, since the shape of the array itself may be set.
+        whole = array.view(np.ndarray)
+        memory = _Memory(whole, whole)
+    else:
+        memory = _part_of(array, part)
     view = memory.view
     if view.size == 0:
         return ()
@@ -93,7 +100,20 @@ def footprints(array: NDArray[Any], part: Part | None = None) -> Sequence[Footpr
     is_dense = bool(view.flags.forc) and (memory.band is None or memory.view is not memory.matrix)
     address = view.__array_interface__["data"][0]
     key = (address, view.shape, view.strides, view.itemsize, memory.band)
-    return (Footprint(key, low, high, is_dense, memory, overlap),)
+    found = Footprint(key, low, high, is_dense, memory, overlap)
+    mask = getattr(array, "_mask", None) if part is None else None
+    # A masked array has a second one for its mask.
+    return (found, *footprints(mask)) if isinstance(mask, np.ndarray) else (found,)
+
+
+def _of_buffer(value: Any, part: Part | None = None) -> Sequence[Footprint]:
+    """Where the bytes of an object with a buffer lie."""
+    return footprints(np.asarray(memoryview(value)), part)
+
+
+def _of_base(value: Any, part: Part | None = None) -> Sequence[Footprint]:
+    """Where the array lies that `value`, a record or an iterator, belongs to."""
+    return footprints(value.base, part) if isinstance(value.base, np.ndarray) else ()
 
 
 def _part_of(array: NDArray[Any], part: Part) -> _Memory:
@@ -142,6 +162,8 @@ def _bands_meet(one: _Memory, other: _Memory) -> bool:
     step, item = a.strides
     if item <= 0 or step < item or step % item:
         return True
+    if any(matrix.shape[1] * item > step for matrix in (a, b)):
+        return True  # rows overlap one another
     # Where the first element of `b` lies, counted in rows and columns of `a`.
     apart = b.__array_interface__["data"][0] - a.__array_interface__["data"][0]
     row, rest = divmod(apart, step)
@@ -172,5 +194,9 @@ def _meet_at(
 
 
 register_footprints(np.ndarray, footprints)
+register_footprints(np.void, _of_base)
+register_footprints(np.flatiter, _of_base)
+for _class in (bytearray, memoryview, plain_array, mmap):
+    register_footprints(_class, _of_buffer)
 register_frozen(np.ndarray, freeze, copy, thaw)
 register_measure(np.ndarray, measure)

@@ -153,7 +153,7 @@ def test_events_tell_of_the_end_once(engine):
     with da.subscribe(seen.append):
         da.spawn(add, 1, 2).result()
         da.configure()
-    assert [type(event) for event in seen] == [da.TaskBegan, da.TaskEnded]
+    assert [type(event) for event in seen] == [da.TaskSpawned, da.TaskBegan, da.TaskEnded]
 
 
 def test_cancelled_right_after_spawning(threads):

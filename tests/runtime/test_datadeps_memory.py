@@ -1,0 +1,217 @@
+"""Regions: memory that is reached through other objects, and what a region leaves behind."""
+
+from __future__ import annotations
+
+import array
+import contextvars
+import functools
+import gc
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+import darray.runtime as da
+from tests.runtime.test_datadeps import add, fill, ignore, recorded
+
+
+def held_fill(gate, array, value):
+    assert gate.wait(60)
+    array[...] = value
+
+
+def written_and_read(target, source):
+    """What is read of `source`, after a task that waits has filled `target` with sevens."""
+    gate = threading.Event()
+    with da.spawn_datadeps():
+        target, source = (one() if callable(one) else one for one in (target, source))
+        da.spawn(held_fill, gate, da.InOut(target), 7)
+        found = da.spawn(lambda x: np.array(x), source)
+        gate.set()
+    return found.result()
+
+
+@pytest.mark.usefixtures("threads")
+def test_the_value_of_a_task_may_lie_in_what_it_was_given():
+    a = np.zeros(3)
+    assert written_and_read(lambda: da.spawn(lambda x: x, da.InOut(a)), a)[0] == 7
+    b = np.zeros(3)
+    assert written_and_read(b, lambda: da.spawn(lambda x: x, da.InOut(b)))[0] == 7
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_fetched_value_is_the_memory_of_its_task():
+    gate = threading.Event()
+    with da.spawn_datadeps():
+        made = da.spawn(np.zeros, 3)
+        da.spawn(held_fill, gate, da.InOut(made), 7)
+        piece = made.result()[1:]
+        inside = da.spawn(np.copy, piece)
+        listed = da.spawn(lambda items: items[0].copy(), [made])
+        gate.set()
+    assert inside.result().tolist() == [7, 7]
+    assert listed.result().tolist() == [7, 7, 7]
+
+
+@pytest.mark.parametrize(
+    "views",
+    [
+        lambda a: (a, a.flat),
+        lambda a: (a, memoryview(a)),
+        lambda a: (a[1:], memoryview(a)[1:]),
+        lambda a: (np.frombuffer(one := bytearray(24)), one),
+        lambda a: (np.frombuffer(one := array.array("d", [0.0] * 3)), one),
+        lambda a: (np.ma.array(a, copy=False), a),
+        lambda a: (a, [a]),
+        lambda a: (a, {"x": (a,)}),
+    ],
+    ids=["flat", "view", "piece", "bytes", "array", "masked", "list", "dict"],
+)
+@pytest.mark.usefixtures("threads")
+def test_memory_is_known_whatever_object_shows_it(views):
+    target, source = views(np.zeros(3))
+    gate = threading.Event()
+    with da.spawn_datadeps():
+        held = da.spawn(held_fill, gate, da.InOut(target), 7)
+        after = da.spawn(ignore, source)
+        assert held in after._needs
+        gate.set()
+
+
+@pytest.mark.usefixtures("threads")
+def test_methods_and_partial_functions_read_what_they_hold():
+    a = np.zeros(3)
+    for function in (a.sum, functools.partial(np.sum, a), functools.partial(np.sum, a=a)):
+        a[:] = 0
+        gate = threading.Event()
+        with da.spawn_datadeps():
+            da.spawn(held_fill, gate, da.Out(a), 1)
+            total = da.spawn(function)
+            gate.set()
+        assert total.result() == 3
+
+
+@pytest.mark.usefixtures("threads")
+def test_containers_are_read_when_their_turn_comes():
+    gate = threading.Event()
+    items = [np.zeros(2)]
+
+    def append(target):
+        assert gate.wait(60)
+        target.append(1)
+
+    with da.spawn_datadeps():
+        da.spawn(append, da.InOut(items))
+        length = da.spawn(len, items)
+        frozen = da.spawn(lambda x: x[0].flags.writeable, items)
+        gate.set()
+    assert length.result() == 2
+    assert not frozen.result()
+
+
+@pytest.mark.usefixtures("threads")
+def test_parts_of_matrices_whose_rows_overlap():
+    rows = np.lib.stride_tricks.sliding_window_view(np.zeros(12), 6, writeable=True)
+    above, below = functools.partial(np.triu, k=3), functools.partial(np.tril, k=-3)
+    assert recorded([da.Deps(rows, da.Out(above))], [da.Deps(rows, da.In(below))])[1] == {0}
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_part_may_be_another_one_the_next_time():
+    a, at = np.zeros(4), [0]
+
+    def part(array):
+        return array[at[0] : at[0] + 1]
+
+    gate = threading.Event()
+    with da.spawn_datadeps():
+        held = da.spawn(gate.wait, 60)
+        at[0] = 0
+        da.spawn(ignore, held, da.Deps(a, da.Out(part)))
+        at[0] = 3
+        second = da.spawn(ignore, held, da.Deps(a, da.Out(part)))
+        assert second in da.spawn(ignore, held, a[3:])._needs
+        gate.set()
+
+
+@pytest.mark.usefixtures("engine")
+def test_values_that_name_themselves():
+    class Node:
+        def __init__(self, data):
+            self.data = data
+
+    da.register_spans(Node, lambda node: [node, node.data])
+    node, ring = Node(np.zeros(2)), [0]
+    ring.append(ring)
+    with da.spawn_datadeps():
+        da.spawn(lambda one: add(one.data, 1), da.InOut(node))
+        da.spawn(lambda one: one.append(1), da.InOut(ring))
+        total = da.spawn(np.sum, node.data)
+    assert total.result() == 2
+    assert len(ring) == 3
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_region_is_entered_once_and_takes_no_tasks_after_its_end():
+    region = da.spawn_datadeps()
+    with region:
+        context = contextvars.copy_context()
+        with pytest.raises(RuntimeError, match="entered before"):
+            region.__enter__()
+    with pytest.raises(RuntimeError, match="entered before"):
+        region.__enter__()
+    with pytest.raises(RuntimeError, match="has ended"):
+        context.run(da.spawn, int)
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_failure_that_the_block_fetches_is_not_raised_before_an_earlier_one():
+    gate = threading.Event()
+
+    def fail(error, wait):
+        assert not wait or gate.wait(60)
+        raise error
+
+    def body():
+        da.spawn(fail, KeyError("first"), True)
+        second = da.spawn(fail, IndexError("second"), False)
+        second.wait()
+        gate.set()
+        second.result()
+
+    with pytest.raises(KeyError, match="first"):
+        da.spawn_datadeps(body)
+
+
+@pytest.mark.usefixtures("engine")
+def test_an_argument_that_cannot_be_described_hides_no_failure():
+    class Proxy:
+        def __getattr__(self, name):
+            raise ZeroDivisionError
+
+    def fail(proxy):
+        raise LookupError("gone")
+
+    log = []
+
+    def body():
+        da.wait(da.spawn(fail, da.InOut(Proxy())))
+        da.spawn(log.append, True)
+
+    with pytest.raises(LookupError, match="gone") as caught:
+        da.spawn_datadeps(body)
+    assert log == []
+    assert any("InOut Proxy" in note for note in caught.value.__notes__)
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_region_that_ended_is_collected():
+    a = np.zeros(2)
+    with da.spawn_datadeps() as region:
+        da.spawn(fill, da.Out(a), 1)
+    seen, array_seen = weakref.ref(region), weakref.ref(a)
+    del region, a
+    gc.collect()
+    assert seen() is None
+    assert array_seen() is None
