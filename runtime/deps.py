@@ -119,8 +119,6 @@ class Region:
         # Those around the block, and in it.
         self._outer: Options | None = None
         self._options: Options | None = None
-        # Those of tasks that write, where they were given none of their own.
-        self._keeping: Options | None = None
         self._token: Any = None
         self._joins = False
 
@@ -136,7 +134,6 @@ class Region:
         if not self._joins:
             # A queue around the block would hold what the end of the block waits for.
             self._options = replace(options, region=self, queue=None)
-            self._keeping = _keeping(self._outer)
             self._token = contexts.current.set(self._options)
         return self
 
@@ -159,7 +156,7 @@ class Region:
                 self._is_closed = True
                 # Entries refer to the region, which the collector of cycles does not know.
                 self._entries, self._unknown, self._tracker = [], {}, Tracker()
-                self._options = self._keeping = None
+                self._options = None
         exceptions = [task._value.exception for _, task in self._failures]
         if raised is None or any(one is raised for one in exceptions):
             # What the block raises may be the failure of a later task that it fetched.
@@ -242,12 +239,7 @@ class Region:
         """Make the task and hand it to the engine; neither it nor what it spawns is in a region."""
         engine = current_engine()
         function, args, kwargs = call
-        if options is self._options:
-            inside = self._keeping if uses.written else self._outer
-        else:
-            inside = contexts.outside(options)
-            if uses.written:
-                inside = _keeping(inside)
+        inside = self._outer if options is self._options else contexts.outside(options)
         is_lazy = uses.is_lazy or bool(uses.values)
         task: Task[Any] = Task(
             engine, (function, args, kwargs, is_lazy), inside, frame.f_code, frame.f_lasti
@@ -259,6 +251,9 @@ class Region:
         self._entries.append(entry)
         try:
             task._watchers = [entry]
+            if uses.written:
+                # While it runs nobody else may be given what it writes.
+                task._keeps = True
             if inside is None or (inside.group is None and inside.queue is None):
                 engine.submit(task, needs or None)
             else:
@@ -423,13 +418,6 @@ class Region:
         if self._skipped:
             exception.add_note(f"{self._skipped} task(s) of the region after it did not run")
         first.result()
-
-
-def _keeping(options: Options | None) -> Options:
-    """`options` for a task that writes: while it runs nobody else may be given what it writes."""
-    if options is None:
-        return replace(contexts.DEFAULT, keeps=True, own=True)
-    return replace(options, keeps=True, own=True, outer=options.outer if options.own else options)
 
 
 def _name(function: Any) -> str:

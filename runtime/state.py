@@ -355,7 +355,7 @@ class Schedule:
             return _NONE
         task._asked = True
         options = task._options
-        if options is not None and options.keeps:
+        if getattr(task, "_keeps", False) or (options is not None and options.keeps):
             return _NONE
         finished = self.fail(task, failure, state)
         if options is not None and options.memory:

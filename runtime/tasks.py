@@ -84,7 +84,7 @@ class Task(Generic[R]):
     * ``_missing`` counts the unfinished tasks of ``_needs`` and is positive only in WAITING.
     * ``_hold`` and ``_processor`` have no value until the task ends or begins, ``_number``
       until somebody asks for it, and is not changed then, ``_asked`` (to stop) until
-      cancelling is asked for.
+      cancelling is asked for, ``_keeps`` but where it is true: as the option of that name.
     * A task that is finished while its function is still being called was abandoned: it
       occupies nothing, and what the function gives is dropped.
     """
@@ -99,6 +99,7 @@ class Task(Generic[R]):
         "_function",
         "_hold",
         "_instruction",
+        "_keeps",
         "_kwargs",
         "_missing",
         "_needs",
@@ -115,6 +116,7 @@ class Task(Generic[R]):
     _asked: bool
     _hold: object
     _number: int
+    _keeps: bool
     _processor: Processor
 
     def __init__(
