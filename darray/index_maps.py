@@ -107,6 +107,12 @@ class IndexMap(Struct, frozen=True):
     def __hash__(self) -> int:
         return hash((self.source_shape, self.axes, self.fixed))
 
+    def __repr__(self) -> str:
+        return (
+            f"IndexMap(source_shape={self.source_shape!r}, axes={self.axes!r}, "
+            f"fixed={self.fixed!r})"
+        )
+
     @classmethod
     def identity(cls, shape: Shape) -> Self:
         """Return the view of all of an array, as it is.

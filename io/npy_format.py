@@ -53,6 +53,12 @@ class NpyArray(Struct, frozen=True):
     chunks: tuple[tuple[int, ...], ...]
     header: bytes
 
+    def __repr__(self) -> str:
+        return (
+            f"NpyArray(path={self.path!r}, shape={self.shape!r}, dtype={self.dtype!r}, "
+            f"order={self.order!r}, chunks={self.chunks!r})"
+        )
+
     def read(self, box: Box) -> NDArray[Any]:
         """Return the elements of `box` as a fresh, writable, C-contiguous array."""
         require_box(box, self.shape)

@@ -71,7 +71,7 @@ def cut_product(left: Chunks, right: Chunks, batch: int, inner: int) -> ProductC
     >>> cut_product(((4, 4), (6,)), ((6,), (5, 5)), 0, 1)
     ProductCut(tiles=((8,), (10,)), chunks=((4, 4), (5, 5)), panels=((6,),), chains=1)
     >>> cut_product(((4000,), (4000,)), ((4000,), (4000,)), 0, 1).tiles
-    ((1000, 1000, 1000, 1000), (1000, 1000, 1000, 1000))
+    ((2000, 2000), (1000, 1000, 1000, 1000))
     """
     middle = len(left) - inner
     batches = common_cut(
