@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from bisect import insort
+from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from operator import itemgetter
@@ -110,8 +111,10 @@ class Region:
         self._undefined: list[str] = []
         # How many tasks did not run because of them.
         self._skipped = 0
-        # Tasks that were arguments before it was known where their values lie.
+        # Tasks that were arguments before it was known where their values lie; those of them
+        # that ended since, which any thread may add to without the lock.
         self._unknown: dict[Task[Any], Extent] = {}
+        self._arrived: deque[Task[Any]] = deque()
         self._is_entered = False
         self._is_closed = False
         # The places of the tasks that failed or were cancelled, once that was seen to.
@@ -156,6 +159,7 @@ class Region:
                 self._is_closed = True
                 # Entries refer to the region, which the collector of cycles does not know.
                 self._entries, self._unknown, self._tracker = [], {}, Tracker()
+                self._arrived.clear()
                 self._options = None
         exceptions = [task._value.exception for _, task in self._failures]
         if raised is None or any(one is raised for one in exceptions):
@@ -211,8 +215,8 @@ class Region:
         with self._lock:
             if self._is_closed:
                 raise RuntimeError("this region has ended; spawn its tasks before its block ends")
-            if self._unknown:
-                self._learn()
+            while self._arrived:
+                self._learn(self._arrived.popleft())
             if self._tracker.tidy() or len(self._entries) > self._most:
                 self._forget_done()
             args = tuple([self._given(one, uses) for one in args])
@@ -273,6 +277,10 @@ class Region:
             value, writes = argument.value, argument.writes
         accesses = uses.accesses
         known = self._tracker.known.get(id(value))
+        if known is None and self._unknown:
+            # Perhaps the value of a task that ended this moment, fetched in the block.
+            for task in [one for one in self._unknown if one._state == DONE]:
+                self._learn(task)
         for extent in self._extents(value) if known is None else known.extents:
             accesses[extent] = writes or accesses.get(extent, False)
         if writes:
@@ -353,20 +361,20 @@ class Region:
     def _extents_of_task(self, task: Task[Any], part: Any) -> tuple[Extent, ...]:
         """Where the value of a task lies; until it is done, perhaps in what it was given."""
         if task._state == DONE:
-            self._learn()
+            self._learn(task)
             return self._tracker.extents(task._value, part)
         own = self._tracker.extent_of_object(task)
-        self._unknown[task] = own
+        if task not in self._unknown:
+            self._unknown[task] = own
+            task._engine.watch(task, self._arrived.append)
         given = [one.extents for one in task._watchers or () if isinstance(one, _Entry)]
         return (own, *itertools.chain.from_iterable(given))
 
-    def _learn(self) -> None:
-        """Find out where the values of tasks lie that are done by now; lock held."""
-        for task, extent in list(self._unknown.items()):
-            if task._state >= DONE:
-                del self._unknown[task]
-                if task._state == DONE:
-                    self._tracker.alias(task._value, extent)
+    def _learn(self, task: Task[Any]) -> None:
+        """Find out where the value of a task lies that has ended; lock held."""
+        extent = self._unknown.pop(task, None)
+        if extent is not None and task._state == DONE:
+            self._tracker.alias(task._value, extent)
 
     def _forget_done(self) -> None:
         self._entries = [entry for entry in self._entries if entry.task is not None]

@@ -39,20 +39,17 @@ def freeze(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def thaw(array: NDArray[Any]) -> NDArray[Any]:
-    """The array that `array` is a read-only view of, to be written to."""
-    base = array.base
-    if (
-        not array.flags.writeable
-        and isinstance(base, np.ndarray)
-        and base.flags.writeable
-        and base.__array_interface__ == {**array.__array_interface__, "data": _written(array)}
-    ):
-        return base
-    return array
-
-
-def _written(array: NDArray[Any]) -> tuple[int, bool]:
-    return array.__array_interface__["data"][0], False
+    """The elements that `array` shows read-only, to be written to; itself where that cannot be."""
+    owner = array.base
+    if array.flags.writeable or not isinstance(owner, np.ndarray) or not owner.flags.writeable:
+        return array
+    address, start = [one.__array_interface__["data"][0] for one in (array, owner)]
+    same_cut = owner.shape == array.shape and owner.strides == array.strides
+    if same_cut and owner.dtype == array.dtype and address == start:
+        return owner
+    if not owner.flags.c_contiguous or array.dtype.hasobject:
+        return array
+    return np.ndarray(array.shape, array.dtype, owner, address - start, array.strides)
 
 
 def copy(array: NDArray[Any]) -> NDArray[Any]:

@@ -215,3 +215,25 @@ def test_a_region_that_ended_is_collected():
     gc.collect()
     assert seen() is None
     assert array_seen() is None
+
+
+@pytest.mark.usefixtures("threads")
+def test_many_tasks_that_are_arguments_and_outstanding():
+    gate = threading.Event()
+    total = np.zeros(1)
+    with da.spawn_datadeps():
+        held = da.spawn(gate.wait, 60)
+        made = [da.spawn(np.add, held, i) for i in range(5_000)]
+        for one in made:
+            da.spawn(add, da.Accumulate(total), one)
+        gate.set()
+    assert total[0] == sum(range(5_000)) + 5_000
+
+
+@pytest.mark.parametrize("cut", [np.s_[:], np.s_[1:], np.s_[::-1], np.s_[:, ::2]], ids=str)
+@pytest.mark.usefixtures("engine")
+def test_the_value_of_a_task_is_written_though_it_is_a_view(cut):
+    with da.spawn_datadeps():
+        made = da.spawn(lambda: np.arange(12.0).reshape(3, 4)[cut])
+        da.spawn(add, da.InOut(made), 1)
+    np.testing.assert_array_equal(made.result(), np.arange(12.0).reshape(3, 4)[cut] + 1)

@@ -56,6 +56,8 @@ class World:
         self.records = np.zeros(10, RECORD)
         self.bytes = bytearray(16 * 8)
         self.lists = [[0], [0]]
+        # Arrays that tasks made: copies, and what they were given.
+        self.made = []
 
     def view(self, rng):
         """Some view; of the same buffer also through different objects."""
@@ -78,9 +80,19 @@ class World:
             return np.frombuffer(self.bytes, np.int64)[cut(16)]
         return np.lib.stride_tricks.as_strided(self.flat[cut(50)][:1], (3, 2), (16, 8))
 
+    def something(self, rng):
+        """Some view, or an array that a task made, or will; perhaps it is waited for."""
+        if not self.made or rng.random() < 0.7:
+            return self.view(rng)
+        made = rng.choice(self.made[-3:])
+        if rng.random() < 0.2 and isinstance(made, da.Task):
+            made.wait()
+        return made
+
     def state(self):
         """All values."""
         arrays = [self.flat, self.matrix, self.records, np.frombuffer(self.bytes, np.int64)]
+        arrays += da.fetch(self.made)
         return [one.tolist() for one in arrays] + [list(one) for one in self.lists]
 
 
@@ -91,7 +103,7 @@ def mix(number, pause, out, *inputs):
         time.sleep(pause)
     for place in np.ndindex(out.shape):
         out[place] = (out[place] * 3 + total) % PRIME
-    return total % PRIME
+    return out
 
 
 def overwrite(number, pause, out, *inputs):
@@ -119,26 +131,28 @@ def extend(number, target, source):
 def run(seed, count, spawn, world, failing=()):
     """Run a program that depends on the seed, and on which of its tasks fail."""
     rng = random.Random(seed)
-    results = []
     for number in range(count):
         pause = rng.choice([0, 0, 0, 0.0005])
         if number in failing:
             spawn(fail, number, pause, da.InOut(world.view(rng)))
-        kind = rng.choice(["mix", "mix", "overwrite", "part", "extend"])
+        kind = rng.choice(["mix", "mix", "overwrite", "part", "extend", "make", "hand on"])
         if kind == "part":
             corner = world.matrix[rng.choice([0, 0, 1, 3]) :, rng.choice([0, 0, 2]) :]
             written, read = rng.choices(list(TRIANGLES), k=2)
             access = da.Deps(corner, da.InOut(TRIANGLES[written]), da.In(TRIANGLES[read]))
             spawn(mix_part, number, pause, written, access, read)
+        elif kind == "make":
+            world.made.append(spawn(np.array, world.view(rng)))
+        elif kind == "hand on":
+            world.made.append(spawn(mix, number, pause, da.InOut(world.view(rng))))
         elif kind == "extend":
-            source = rng.choice([world.view(rng), *results[-2:], world.lists[0]])
+            source = rng.choice([world.something(rng), world.lists[0], [world.something(rng)]])
             spawn(extend, number, da.InOut(world.lists[1]), source)
         else:
-            inputs = [world.view(rng) for _ in range(rng.choice([0, 1, 1, 2]))]
+            inputs = [world.something(rng) for _ in range(rng.choice([0, 1, 1, 2]))]
             inputs = [rng.choice([da.In, lambda one: one])(one) for one in inputs]
             if kind == "mix":
-                changed = da.InOut(world.view(rng))
-                results.append(spawn(mix, number, pause, changed, *inputs))
+                spawn(mix, number, pause, da.InOut(world.something(rng)), *inputs)
             else:
                 spawn(overwrite, number, pause, da.Out(world.view(rng)), *inputs)
 
