@@ -7,7 +7,8 @@ from typing import Any
 
 from darray.runtime.accesses import Access
 from darray.runtime.refs import Ref
-from darray.runtime.tasks import Task
+from darray.runtime.spaces import Placed, register_seal
+from darray.runtime.tasks import Task, value_of
 
 __all__ = [
     "Later",
@@ -86,10 +87,17 @@ class Writable(Pending):
 
     def loaded(self) -> Any:
         """What the task may write to."""
-        value = loaded(self.value)
+        value = self._taken()
         if value is not self.value and _action(value) == FROZEN:
             return _registered(_freezers, value.__class__)[2](value)
         return value
+
+    def _taken(self) -> Any:
+        """The object, or the task's value, which is in this space from now on."""
+        if not isinstance(self.value, Task | Ref):
+            return loaded(self.value)
+        value = (self.value.task if isinstance(self.value, Ref) else self.value)._value
+        return value.taken() if value.__class__ is Placed else value
 
 
 class Later(Pending):
@@ -191,9 +199,9 @@ def loaded(value: Any) -> Any:
     """A prepared value with finished tasks and refs replaced, and loaders called."""
     action = _action(value)
     if action == TASK:
-        return value._value
+        return value_of(value)
     if action == REF:
-        return value.task._value
+        return value_of(value.task)
     if action == LOADED:
         return sealed(_registered(_loaders, value.__class__)(value))
     if action == PENDING:
@@ -233,3 +241,6 @@ def _rebuilt(nest: Any, change: Callable[[Any], Any]) -> Any:
     if all(new is old for new, old in zip(items, nest, strict=True)):
         return nest
     return nest.__class__(items)
+
+
+register_seal(sealed, copied)

@@ -32,7 +32,7 @@ class Batch:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self.engine = engine
         self._tasks: list[tuple[Task[Any], list[Task[Any]] | None]] = []
         self._frame = _calling_frame()
 
@@ -46,7 +46,7 @@ class Batch:
         """Make a task; `needs` are the tasks among `args`, which hold them at the top level."""
         frame = self._frame
         task: Task[Any] = Task(
-            self._engine, (function, args, None, bool(needs)), options, frame.f_code, frame.f_lasti
+            self.engine, (function, args, None, bool(needs)), options, frame.f_code, frame.f_lasti
         )
         if options is not None and options.group is not None:
             options.group.expect(task)
@@ -59,7 +59,7 @@ class Batch:
         if events.consumers:
             for task, needs in tasks:
                 events.publish_spawned(task, needs)
-        self._engine.submit_all(tasks)
+        self.engine.submit_all(tasks)
 
 
 def _calling_frame() -> FrameType:

@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator
 from types import CoroutineType
 from typing import Any
 
-from darray.runtime.arguments import loaded
+from darray.runtime import events
+from darray.runtime.arguments import loaded, sealed
 from darray.runtime.errors import CancelledError, Failure
-from darray.runtime.spaces import nbytes_of
-from darray.runtime.tasks import CANCELLED, FAILED, Task
+from darray.runtime.spaces import HOST, Origin, Placed, Space, brought, here, moves_for, nbytes_of
+from darray.runtime.tasks import CANCELLED, DONE, FAILED, Task, value_of
 
 __all__ = [
     "apart",
     "attempted",
+    "attempted_in",
     "called",
     "captured",
     "is_shallow",
@@ -31,7 +33,7 @@ SHALLOW = 240
 def called(task: Task[Any]) -> Any:
     """Call the task's function with tasks, refs and loaders replaced by their values."""
     function = loaded(task._function)
-    args = [arg._value if arg.__class__ is Task else loaded(arg) for arg in task._args]
+    args = [value_of(arg) if arg.__class__ is Task else loaded(arg) for arg in task._args]
     if not task._kwargs:
         return function(*args)
     return function(*args, **{key: loaded(arg) for key, arg in task._kwargs.items()})
@@ -52,6 +54,32 @@ def attempted(task: Task[Any]) -> Any:
                 raise
             logging.getLogger("darray").info("task %r is called again", task, exc_info=error)
     return called(task)
+
+
+def attempted_in(task: Task[Any], space: Space) -> Any:
+    """Do what `attempted` does where there are several spaces; the value, sealed and placed.
+
+    What the task was given comes to `space` first: what it was spawned with from where that
+    was, the values of other tasks as the call asks for them.
+    """
+    token = here.set(space)
+    if events.consumers:
+        moves_for.set(task.number)
+    try:
+        for need in task._needs or ():
+            if need._state == DONE and need._value.__class__ is not Placed:
+                # Given by a task that did not know of other spaces.
+                need._value = Placed(need._value, HOST)
+        origin = getattr(task, "_origin", None)
+        source = HOST if origin is None else origin.space
+        if source != space:
+            call = (task._function, task._args, task._kwargs)
+            task._function, task._args, task._kwargs = brought(call, source, space)
+            task._origin = Origin(space, 0)
+        value = attempted(task)
+        return value if value.__class__ is CoroutineType else Placed(sealed(value), space)
+    finally:
+        here.reset(token)
 
 
 async def _awaited_again(task: Task[Any], coroutine: CoroutineType[Any, Any, Any]) -> Any:
@@ -107,7 +135,7 @@ def measured(task: Task[Any], outcome: Any) -> int:
     options = task._options
     if options is None or not options.memory or outcome.__class__ is Failure:
         return 0
-    return nbytes_of(outcome)
+    return outcome.nbytes if outcome.__class__ is Placed else nbytes_of(outcome)
 
 
 def is_shallow() -> bool:

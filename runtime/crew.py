@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import threading
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextvars import copy_context
 from functools import partial
 from time import perf_counter_ns, sleep
@@ -15,12 +15,21 @@ from typing import Any
 from darray.runtime import contexts, events
 from darray.runtime.arguments import INERT, actions, sealed
 from darray.runtime.budget import Budget
-from darray.runtime.calling import attempted, called, captured, measured, overtime, state_after
+from darray.runtime.calling import (
+    attempted,
+    attempted_in,
+    called,
+    captured,
+    measured,
+    overtime,
+    state_after,
+)
 from darray.runtime.errors import Failure
 from darray.runtime.events import TaskBegan, publish, publish_end
 from darray.runtime.loops import EventLoop, awaited
 from darray.runtime.processor import Processor
 from darray.runtime.seats import Seats, Worker
+from darray.runtime.spaces import Placed, here, space_of
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, WAITING, Task
 from darray.runtime.timers import Timer, Timers
@@ -54,16 +63,20 @@ class Crew:
     either whole or repaired by `_mend`.
     """
 
-    def __init__(self, count: int, memory: int) -> None:
+    def __init__(
+        self,
+        processors: tuple[Processor, ...],
+        memory: int,
+        schedule: Callable[[tuple[Processor, ...], Budget], Schedule] = Schedule,
+    ) -> None:
         # Guards the schedule, the seats, `_closers` and the tasks' fields as `Task` says.
         # Held for a few operations; no other lock is taken and no callback, task or value
         # of the user's is called or dropped while it is held.
         self._lock = threading.Lock()
-        self._schedule = Schedule(
-            tuple(Processor(worker=0, kind="cpu", index=number) for number in range(count)),
-            Budget(memory, self._memory_freed),
-        )
-        self._seats = Seats(count, self._schedule)
+        self._schedule = schedule(processors, Budget(memory, self._memory_freed))
+        self._seats = Seats(self._schedule)
+        # Whether tasks may run in other spaces than that of the host's memory.
+        self.has_spaces = False
         self._local = threading.local()
         self._numbers = itertools.count()
         # Threads with waits inside tasks.
@@ -187,6 +200,8 @@ class Crew:
     def _outcome(self, task: Task[Any]) -> Any:
         """Call the task's function; its value, or the `Failure` that it ended with."""
         try:
+            if self.has_spaces:
+                return attempted_in(task, space_of(task._processor))
             return sealed(attempted(task))
         except BaseException as error:
             try:
@@ -335,6 +350,8 @@ class Crew:
         began = perf_counter_ns()
         context = copy_context()
         context.run(awaited.set, task)
+        if self.has_spaces:
+            context.run(here.set, space_of(task._processor))
 
         def begin() -> None:
             future = self._loop.begin(
@@ -363,6 +380,8 @@ class Crew:
         else:
             error = future.exception()
             outcome = sealed(future.result()) if error is None else captured(task, error)
+            if self.has_spaces and error is None:
+                outcome = Placed(outcome, space_of(task._processor))
         if events.consumers:
             publish_end(task, began, outcome)
         nbytes = measured(task, outcome)

@@ -22,6 +22,7 @@ from darray.runtime.contexts import Options
 from darray.runtime.engine import Engine, current_engine
 from darray.runtime.footprints import is_constant
 from darray.runtime.refs import Ref
+from darray.runtime.spaces import Placed, here
 from darray.runtime.spawning import submit_in_block
 from darray.runtime.tasks import DONE, RUNNING, Task
 from darray.runtime.tracking import Extent, Tracker
@@ -244,6 +245,9 @@ class Region:
         engine = current_engine()
         function, args, kwargs = call
         inside = self._outer if options is self._options else contexts.outside(options)
+        if engine.has_spaces and (uses.written or inside is None or inside.scope is None):
+            # What overlaps what is known of this memory, not of copies of it elsewhere.
+            inside = contexts.kept_here(contexts.own(inside))
         is_lazy = uses.is_lazy or bool(uses.values)
         task: Task[Any] = Task(
             engine, (function, args, kwargs, is_lazy), inside, frame.f_code, frame.f_lasti
@@ -362,7 +366,7 @@ class Region:
         """Where the value of a task lies; until it is done, perhaps in what it was given."""
         if task._state == DONE:
             self._learn(task)
-            return self._tracker.extents(task._value, part)
+            return self._tracker.extents(_lying_here(task), part)
         own = self._tracker.extent_of_object(task)
         if task not in self._unknown:
             self._unknown[task] = own
@@ -374,7 +378,7 @@ class Region:
         """Find out where the value of a task lies that has ended; lock held."""
         extent = self._unknown.pop(task, None)
         if extent is not None and task._state == DONE:
-            self._tracker.alias(task._value, extent)
+            self._tracker.alias(_lying_here(task), extent)
 
     def _forget_done(self) -> None:
         self._entries = [entry for entry in self._entries if entry.task is not None]
@@ -391,6 +395,15 @@ class Region:
             exception = task._value.exception
             is_later = bool(self._failures) and entry.number > self._failures[0][0]
             is_known = any(one._value.exception is exception for _, one in self._failures[:16])
+            if task.processor is None and not is_known:
+                # The task that it failed with may be about to tell.
+                is_known = any(
+                    one.task is not None
+                    and one.number < entry.number
+                    and one.task._state > DONE
+                    and one.task._value.exception is exception
+                    for one in self._entries
+                )
             if task.processor is None and (is_known or is_later):
                 self._skipped += 1
                 return
@@ -426,6 +439,12 @@ class Region:
         if self._skipped:
             exception.add_note(f"{self._skipped} task(s) of the region after it did not run")
         first.result()
+
+
+def _lying_here(task: Task[Any]) -> Any:
+    """The value of a task where it lies in the memory of the calling code, or a stand-in."""
+    value = task._value
+    return value.value if value.__class__ is Placed and value.home == here.get() else value
 
 
 def _name(function: Any) -> str:

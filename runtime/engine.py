@@ -24,6 +24,9 @@ R = TypeVar("R")
 class Engine(Protocol):
     """What carries tasks: the seam that ``runtime/engines/<name>.py`` fills with ``start()``."""
 
+    has_spaces: bool
+    """Whether tasks may run in other spaces than that of the calling code."""
+
     def spawn(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Task[Any]:
         """Spawn a task under the contextual options."""
 
@@ -115,11 +118,12 @@ def publish_move(nbytes: int, source: str, destination: str, began: int) -> None
 
 
 def configure(**changes: Any) -> None:
-    """Change settings: ``engine``, ``threads``, ``memory_limit``, ``spill_folder``.
+    """Change settings: ``engine``, ``threads``, ``workers``, ``memory_limit``, ``spill_folder``.
 
     What is running is finished first; the engine starts anew when next needed. The
-    variables ``DARRAY_ENGINE``, ``DARRAY_THREADS``, ``DARRAY_MEMORY_LIMIT`` and
-    ``DARRAY_SPILL_FOLDER`` give the settings at the start.
+    variables ``DARRAY_ENGINE``, ``DARRAY_THREADS``, ``DARRAY_WORKERS``,
+    ``DARRAY_MEMORY_LIMIT`` and ``DARRAY_SPILL_FOLDER`` give the settings at the start.
+    ``workers`` counts those of the engine ``"workers"``, ``threads`` the threads of each.
 
     Raises
     ------

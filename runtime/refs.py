@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Generic, TypeVar
 
+from darray.runtime.spaces import register_handle
 from darray.runtime.tasks import Task
 
 __all__ = ["Ref"]
@@ -42,3 +43,6 @@ class Ref(Generic[T]):
 
     def __repr__(self) -> str:
         return f"<Ref to the value of {self._task!r}>"
+
+
+register_handle(Ref)

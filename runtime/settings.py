@@ -56,6 +56,7 @@ class Settings(Struct, frozen=True):
 
     engine: str = "threads"
     threads: int | None = None
+    workers: int | None = None
     memory_limit: int | None = None
     spill_folder: str | None = None
 
@@ -71,11 +72,12 @@ def checked(changes: dict[str, Any]) -> dict[str, Any]:
     result = dict(changes)
     if result.get("memory_limit") is not None:
         result["memory_limit"] = parse_bytes(result["memory_limit"])
-    if result.get("threads") is not None:
-        threads = int(result["threads"])
-        if threads < 1:
-            raise ValueError(f"threads must be at least 1, not {result['threads']!r}")
-        result["threads"] = threads
+    for name in ("threads", "workers"):
+        if result.get(name) is not None:
+            count = int(result[name])
+            if count < 1:
+                raise ValueError(f"{name} must be at least 1, not {result[name]!r}")
+            result[name] = count
     return result
 
 

@@ -1,19 +1,130 @@
-"""Spaces: what is known of the values that live in some memory."""
+"""Spaces: what can hold values, how many bytes a value holds, how values come to another space."""
 
 from __future__ import annotations
 
+import io
+import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from functools import cache
+from time import perf_counter_ns
 from typing import Any
 
-__all__ = ["nbytes_of", "register_measure"]
+from msgspec import Struct
+
+from darray.runtime import events
+from darray.runtime.processor import Processor
+
+__all__ = [
+    "HOST",
+    "Origin",
+    "Placed",
+    "Space",
+    "brought",
+    "here",
+    "measured_nbytes",
+    "nbytes_of",
+    "register_device_arrays",
+    "register_handle",
+    "register_host_arrays",
+    "register_measure",
+    "register_seal",
+    "space_of",
+]
+
+_Change = Callable[[Any], Any]
 
 _measures: dict[type, Callable[[Any], int]] = {}
+
+# Classes whose objects stand for something, wherever they are: they cross as they are.
+_handles: set[type] = set()
+
+# What brings an array of the host's to the memory of a device, and one of the device's back, by
+# the kind of the device; and the class of the device's arrays.
+_devices: dict[str, tuple[type, _Change, _Change]] = {}
+
+# The class of the arrays in host memory, and what makes a value one to hand out; both are told
+# by floors above this one.
+_host_arrays: type = type(None)
+_seal: _Change = lambda value: value  # noqa: E731
+_copy: _Change = lambda value: value  # noqa: E731
+
+
+class Space(Struct, frozen=True, gc=False):
+    """Memory that holds values: the host memory of a worker, or the memory of one device there.
+
+    Spaces are plain values: two that are equal are the same space.
+
+    Examples
+    --------
+    >>> Space(worker=0, kind="host", index=0)
+    Space(worker=0, kind='host', index=0)
+    """
+
+    worker: int
+    kind: str
+    index: int
+
+    def __str__(self) -> str:
+        if self.kind == "host":
+            return f"worker {self.worker}"
+        return f"{self.kind} {self.index} of worker {self.worker}"
+
+
+HOST = Space(0, "host", 0)
+
+# The space of the processor that the calling code runs on; without a value it is `HOST`.
+here: ContextVar[Space] = ContextVar("darray.space", default=HOST)
+
+# The number of the task for which values are moved; only set while somebody listens.
+moves_for: ContextVar[int | None] = ContextVar("darray.moves_for", default=None)
+
+
+def space_of(processor: Processor) -> Space:
+    """The space that holds what tasks on `processor` work with.
+
+    Examples
+    --------
+    >>> from darray.runtime import events
+    from darray.runtime.processor import Processor
+    >>> space_of(Processor(worker=1, kind="cpu", index=3))
+    Space(worker=1, kind='host', index=0)
+    """
+    if processor.kind in _devices:
+        return Space(processor.worker, processor.kind, processor.index)
+    return Space(processor.worker, "host", 0)
 
 
 def register_measure(cls: type, measure: Callable[[Any], int]) -> None:
     """Let ``measure(value)`` tell how many bytes a value of class `cls` holds."""
     _measures[cls] = measure
+
+
+def register_handle(cls: type) -> None:
+    """Let objects of class `cls` cross between workers as they are, not as copies."""
+    _handles.add(cls)
+
+
+def register_device_arrays(kind: str, cls: type, to_host: _Change, from_host: _Change) -> None:
+    """Say what values look like in the memory of devices of a kind.
+
+    Arrays of class `cls` live there; ``to_host(array)`` is a NumPy array of the same elements,
+    ``from_host(array)`` brings one there. Both copy.
+    """
+    _devices[kind] = (cls, to_host, from_host)
+
+
+def register_host_arrays(cls: type) -> None:
+    """Say what arrays in host memory are."""
+    global _host_arrays
+    _host_arrays = cls
+
+
+def register_seal(seal: _Change, copy: _Change) -> None:
+    """Let ``seal(value)`` be a value as it is handed out, ``copy(value)`` one to be written to."""
+    global _seal, _copy
+    _seal, _copy = seal, copy
 
 
 def nbytes_of(value: Any) -> int:
@@ -35,3 +146,144 @@ def nbytes_of(value: Any) -> int:
     if isinstance(value, list | tuple | set | frozenset):
         return size + sum(nbytes_of(item) for item in value)
     return size
+
+
+def measured_nbytes(values: Iterable[Any]) -> int:
+    """Bytes of those of `values` whose class says how many it holds; quick."""
+    return sum([_measures[one.__class__](one) for one in values if one.__class__ in _measures])
+
+
+class Origin(Struct, frozen=True, gc=False):
+    """Where a task was spawned, and the bytes that it was given there."""
+
+    space: Space
+    nbytes: int
+
+
+class Placed:
+    """The value of a task, where there are several spaces: its home, and copies elsewhere.
+
+    Copies are made when first asked for, by whichever thread asks, and kept; where two threads
+    make one at once, one of them is kept. Only what is exclusively used is written to, at its
+    home, and has no copies then.
+    """
+
+    __slots__ = ("_copies", "home", "nbytes", "value")
+
+    def __init__(self, value: Any, home: Space) -> None:
+        self.value = value
+        self.home = home
+        self.nbytes = nbytes_of(value)
+        self._copies: dict[Space, Any] = {}
+
+    def here(self) -> Any:
+        """The value as it is in the space of the calling code."""
+        space = here.get()
+        if space == self.home:
+            return self.value
+        if space not in self._copies:
+            return self._copies.setdefault(space, brought(self.value, self.home, space))
+        return self._copies[space]
+
+    def taken(self) -> Any:
+        """The value, which the calling code is about to write to, moved to its space."""
+        space = here.get()
+        if space != self.home:
+            # What was unpickled may be read-only; what is copied is not, under its seal.
+            self.value = _seal(_copy(brought(self.value, self.home, space)))
+            self.home = space
+        self._copies = {}
+        return self.value
+
+    def is_at(self, worker: int) -> bool:
+        """Whether nothing is to be moved for a task on `worker`."""
+        return self.home.worker == worker or any(one.worker == worker for one in self._copies)
+
+
+def brought(value: Any, source: Space, destination: Space) -> Any:
+    """`value`, which is in one space, as it is in another.
+
+    Between workers everything is pickled and unpickled, but for handles. Between a device
+    and its host the device's arrays become NumPy arrays, and the other way about.
+
+    Raises
+    ------
+    TypeError
+        For a value that cannot be pickled.
+    """
+    if source == destination:
+        return value
+    began = perf_counter_ns()
+    if source.kind != "host":
+        cls, to_host, _ = _devices[source.kind]
+        value = _changed(value, cls, to_host)
+    if source.worker != destination.worker:
+        value = _unpickled(_pickled(value))
+    if destination.kind != "host":
+        value = _changed(value, _host_arrays, _devices[destination.kind][2])
+    if events.consumers:
+        now = perf_counter_ns()
+        places = (str(source), str(destination))
+        events.publish(events.ValueMoved(nbytes_of(value), *places, began, now, moves_for.get()))
+    return _seal(value)
+
+
+def _changed(value: Any, cls: type, change: _Change) -> Any:
+    """`value` with `change` made to every array of class `cls` in builtin containers."""
+    if isinstance(value, cls):
+        return change(value)
+    if value.__class__ is dict:
+        return {_changed(k, cls, change): _changed(v, cls, change) for k, v in value.items()}
+    if value.__class__ in (list, tuple, set, frozenset):
+        return value.__class__([_changed(item, cls, change) for item in value])
+    return value
+
+
+class _Message(Struct, frozen=True):
+    """What goes from one worker to another."""
+
+    data: bytes
+    # Copies of the buffers of arrays, which the arrays there use as their memory.
+    buffers: list[bytearray]
+    # What the data refers to by number.
+    handles: list[Any]
+
+
+def _pickled(value: Any) -> _Message:
+    file = io.BytesIO()
+    buffers: list[Any] = []
+    pickler = _pickler()(file, protocol=5, buffer_callback=buffers.append)
+    handles: list[Any] = []
+    pickler.handles = handles
+    pickler.dump(value)
+    return _Message(file.getvalue(), [bytearray(one.raw()) for one in buffers], handles)
+
+
+def _unpickled(message: _Message) -> Any:
+    unpickler = _Unpickler(io.BytesIO(message.data), buffers=message.buffers)
+    unpickler.handles = message.handles
+    return unpickler.load()
+
+
+@cache
+def _pickler() -> Any:
+    """The class that pickles; cloudpickle is not loaded before it is needed."""
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        handles: list[Any]
+
+        def persistent_id(self, item: Any) -> int | None:
+            if type(item) not in _handles:
+                return None
+            self.handles.append(item)
+            return len(self.handles) - 1
+
+    return Pickler
+
+
+class _Unpickler(pickle.Unpickler):
+    handles: list[Any]
+
+    def persistent_load(self, number: int) -> Any:
+        return self.handles[number]

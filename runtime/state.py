@@ -32,8 +32,8 @@ class Queue:
         self.plain: deque[Task[Any]] = deque()
         self.ordered: list[tuple[int, int, Task[Any]]] = []
 
-    def __bool__(self) -> bool:
-        return bool(self.plain or self.ordered)
+    def __len__(self) -> int:
+        return len(self.plain) + len(self.ordered)
 
     def push(self, task: Task[Any]) -> None:
         """Add `task` behind those of its priority."""
@@ -131,9 +131,9 @@ class Schedule:
                 elif need._state != DONE:
                     self.outstanding += 1
                     return self.fail(task, need._value, need._state)
+            task._needs = needs
             if missing:
                 task._missing = missing
-                task._needs = needs
                 self.outstanding += 1
                 return _NONE
         task._state = READY
@@ -224,7 +224,7 @@ class Schedule:
         while True:
             found = self._best(seat)
             if found is None:
-                self.special = bool(self.shared or any(self.pinned) or self.starved)
+                self.special = self._is_special()
                 return None
             queue, task = found
             queue.drop_first()
@@ -239,13 +239,25 @@ class Schedule:
         """
         best: tuple[Queue, Task[Any]] | None = None
         greatest = 0
-        for queue in (*self._fitting(seat), self.pinned[seat], self.shared):
+        for queue in (*self._fitting(seat), self.pinned[seat], *self._open(seat)):
             task = queue.first()
             if task is not None:
                 priority = 0 if task._options is None else task._options.priority
                 if best is None or priority > greatest:
                     best, greatest = (queue, task), priority
         return best
+
+    def _open(self, seat: int) -> tuple[Queue, ...]:
+        """The queues that `seat` takes from as others do."""
+        return (self.shared,)
+
+    def _is_special(self) -> bool:
+        """Whether a queue other than ``shared.plain`` may hold tasks."""
+        return bool(self.shared or any(self.pinned) or self.starved)
+
+    def _queues(self) -> tuple[Queue, ...]:
+        """Every queue but those of starved tasks."""
+        return (self.shared, *self.pinned)
 
     def _fitting(self, seat: int | None) -> list[Queue]:
         """The queues of starved tasks that `seat`, or any seat, has memory for now."""
@@ -381,7 +393,7 @@ class Schedule:
             return None
         if not (self.waiters or self.blocked):
             return None
-        if self.shared.first() or any(one.first() for one in self.pinned) or self._fitting(None):
+        if any(one.first() for one in self._queues()) or self._fitting(None):
             return None
         return next((queue.first() for queue in self.starved.values()), None)
 
@@ -407,7 +419,7 @@ class Schedule:
 
     def queued(self) -> list[Task[Any]]:
         """Every READY task."""
-        queues = (self.shared, *self.pinned, *self.starved.values())
+        queues = (*self._queues(), *self.starved.values())
         tasks = (
             task
             for queue in queues
@@ -417,7 +429,7 @@ class Schedule:
 
     def drop_queued(self) -> None:
         """Empty the queues, in which no task is READY any more."""
-        for queue in (self.shared, *self.pinned):
+        for queue in self._queues():
             queue.plain.clear()
             queue.ordered.clear()
         self.starved.clear()

@@ -5,18 +5,19 @@ from __future__ import annotations
 import operator
 import threading
 from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from darray.runtime import events
 from darray.runtime.contexts import Options
 from darray.runtime.errors import CancelledError, Failure
 from darray.runtime.places import place_text
 from darray.runtime.processor import Processor
+from darray.runtime.spaces import Origin, Placed, register_handle
 
 if TYPE_CHECKING:
     from types import CodeType
 
-__all__ = ["Task"]
+__all__ = ["Task", "value_of"]
 
 R = TypeVar("R", covariant=True)
 
@@ -84,7 +85,10 @@ class Task(Generic[R]):
     * ``_missing`` counts the unfinished tasks of ``_needs`` and is positive only in WAITING.
     * ``_hold`` and ``_processor`` have no value until the task ends or begins, ``_number``
       until somebody asks for it, and is not changed then, ``_asked`` (to stop) until
-      cancelling is asked for, ``_keeps`` but where it is true: as the option of that name.
+      cancelling is asked for, ``_keeps`` but where it is true: as the option of that name,
+      ``_origin`` but where there are several spaces.
+    * ``_value`` of a finished task is what it gave or, where there are several spaces, that
+      as something `Placed`; `value_of` is the value in either case.
     * A task that is finished while its function is still being called was abandoned: it
       occupies nothing, and what the function gives is dropped.
     """
@@ -105,6 +109,7 @@ class Task(Generic[R]):
         "_needs",
         "_number",
         "_options",
+        "_origin",
         "_processor",
         "_state",
         "_value",
@@ -117,6 +122,7 @@ class Task(Generic[R]):
     _hold: object
     _number: int
     _keeps: bool
+    _origin: Origin
     _processor: Processor
 
     def __init__(
@@ -279,8 +285,8 @@ class Task(Generic[R]):
                 # with it the caller's frames, to one that outlives them.
                 failure.exception.__context__ = failure.context
                 del self, failure
-        value: R = self._value
-        return value
+        value: Any = self._value
+        return cast("R", value.here() if value.__class__ is Placed else value)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Exception that ended the task, or None; waited for at most `timeout` seconds."""
@@ -330,3 +336,12 @@ class Task(Generic[R]):
 
         self._engine.watch(self, tell)
         await finished
+
+
+def value_of(task: Task[Any]) -> Any:
+    """The value of a task that is done, in the space of the calling code."""
+    value = task._value
+    return value.here() if value.__class__ is Placed else value
+
+
+register_handle(Task)

@@ -30,7 +30,7 @@ from darray.lowering.plans import Index, Kept, Key, Plan
 from darray.runtime import MemoryLimitError, Task, TasksPlanned, events, limits, settings, spawn
 from darray.runtime.batches import Batch
 from darray.runtime.boxes import index_of, whole
-from darray.runtime.contexts import DEFAULT, current, without_queue
+from darray.runtime.contexts import DEFAULT, current, kept_here, without_queue
 from darray.runtime.engine import Engine, current_engine
 
 __all__ = [
@@ -372,6 +372,9 @@ def spawned(plan: Plan, batch: Batch) -> tuple[dict[Key, Task[Any]], list[Task[A
     # They are submitted here, past any queue, since the caller waits for them.
     outer = without_queue(current.get())
     context = outer or DEFAULT
+    if batch.engine.has_spaces:
+        # Plans, their outputs and their ledgers are objects of the calling code.
+        context = kept_here(context)
     for rank, stage in enumerate(plan.stages):
         # Later stages run first, since they let go of what earlier ones hold.
         options = replace(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from darray.runtime.accesses import Part
 from darray.runtime.arguments import register_frozen
 from darray.runtime.footprints import Footprint, register_footprints
-from darray.runtime.spaces import register_measure
+from darray.runtime.spaces import register_host_arrays, register_measure
 
 __all__ = ["copy", "footprints", "freeze", "measure", "thaw"]
 
@@ -196,4 +196,5 @@ register_footprints(np.flatiter, _of_base)
 for _class in (bytearray, memoryview, plain_array, mmap):
     register_footprints(_class, _of_buffer)
 register_frozen(np.ndarray, freeze, copy, thaw)
+register_host_arrays(np.ndarray)
 register_measure(np.ndarray, measure)

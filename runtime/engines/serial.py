@@ -50,6 +50,8 @@ class SerialEngine:
     a task waits for one that it runs in, stuck.
     """
 
+    has_spaces = False
+
     def __init__(self, memory: int) -> None:
         # Guards the schedule and the tasks' fields; held for a few operations, never while
         # a task or a callback runs.

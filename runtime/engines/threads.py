@@ -33,7 +33,8 @@ LAST_FIRST = 4
 def start(settings: Settings) -> ThreadsEngine:
     """Start the engine that `settings` describe."""
     count = settings.threads or limits.processor_count()
-    return ThreadsEngine(count, limits.task_memory(settings))
+    processors = tuple(Processor(worker=0, kind="cpu", index=number) for number in range(count))
+    return ThreadsEngine(processors, limits.task_memory(settings))
 
 
 class ThreadsEngine(Crew):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import darray.runtime as da
+import tests.runtime.shared  # noqa: F401 - lets tasks on several workers signal one another
 from darray.runtime import engine as engines
 from darray.runtime import settings
 
@@ -13,21 +14,39 @@ from darray.runtime import settings
 def same_settings_afterwards():
     before = settings.current()
     yield
+    # What a test that failed left behind would never end.
+    da.cancel_all()
     engines.close()
     settings._current = before
 
 
-@pytest.fixture(params=["serial", "threads"])
+# The engines that every test of the runtime runs on: a name, and threads and workers.
+ENGINES = {
+    "serial": {"engine": "serial"},
+    "threads": {"engine": "threads", "threads": 2},
+    "2 workers": {"engine": "workers", "threads": 2, "workers": 2},
+    "3 workers": {"engine": "workers", "threads": 2, "workers": 3},
+}
+
+
+@pytest.fixture(params=ENGINES)
 def engine(request):
-    """Both engines, that of threads with two."""
-    da.configure(engine=request.param, threads=2)
+    """Every engine."""
+    da.configure(**ENGINES[request.param])
+    return engines.current_engine()
+
+
+@pytest.fixture(params=[name for name in ENGINES if name != "serial"])
+def threads(request):
+    """Every engine on which two tasks run at once."""
+    da.configure(**ENGINES[request.param])
     return engines.current_engine()
 
 
 @pytest.fixture
-def threads():
-    """The engine of threads, with two."""
-    da.configure(engine="threads", threads=2)
+def two_threads():
+    """The engine of threads alone, for what it costs and for what is its own."""
+    da.configure(**ENGINES["threads"])
     return engines.current_engine()
 
 

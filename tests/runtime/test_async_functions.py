@@ -9,6 +9,7 @@ import time
 import pytest
 
 import darray.runtime as da
+from tests.runtime.shared import Notes
 from tests.runtime.test_cancelling import whole
 
 
@@ -136,7 +137,7 @@ def test_coroutine_that_cancels_itself(threads):
 
 
 def test_retries_await_again(engine):
-    calls = []
+    calls = Notes()
 
     async def flaky():
         calls.append(1)
@@ -149,7 +150,7 @@ def test_retries_await_again(engine):
 
 
 def test_events_tell_of_the_end_once(engine):
-    seen = []
+    seen = Notes()
     with da.subscribe(seen.append):
         da.spawn(add, 1, 2).result()
         da.configure()

@@ -360,7 +360,7 @@ def test_cancel_takes_a_graph(threads):
 
 
 def test_cancel_all_and_go_on(threads):
-    held = [Held(), Held()]
+    held = [Held() for _ in da.processors()]
     queued = [da.spawn(int, i) for i in range(10)]
     waiting = da.spawn(sum, [one.task for one in held])
     da.cancel_all()

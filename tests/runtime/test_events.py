@@ -150,7 +150,7 @@ def test_number_of_a_task_nobody_heard_of_is_given_once(engine):
     assert numbers == {task.number}
 
 
-def test_waits_inside_tasks_are_told(threads):
+def test_waits_inside_tasks_are_told(two_threads):
     seen = []
     gate = threading.Event()
 

@@ -171,7 +171,7 @@ def test_what_values_hold():
     assert nbytes_of(b"x" * 1000) >= 1000
 
 
-def test_pending_task_takes_at_most_1_kb(threads):
+def test_pending_task_takes_at_most_1_kb(two_threads):
     gate = threading.Event()
     held = [da.spawn(gate.wait) for _ in range(2)]
     count = 10_000
@@ -187,7 +187,7 @@ def test_pending_task_takes_at_most_1_kb(threads):
     assert size / len(tasks) <= 1000
 
 
-def test_memory_is_flat_over_repeats(threads):
+def test_memory_is_flat_over_repeats(two_threads):
     process = psutil.Process()
     resident = []
     for _ in range(20):
@@ -201,14 +201,14 @@ def test_memory_is_flat_over_repeats(threads):
     assert resident[-1] - resident[4] < 8 * 2**20
 
 
-def test_chain_of_a_million(threads):
+def test_chain_of_a_million(two_threads):
     link = da.spawn(int, 0)
     for _ in range(1_000_000):
         link = da.spawn(abs, link)
     assert link.result() == 0
 
 
-def test_chain_of_a_million_that_fails(threads):
+def test_chain_of_a_million_that_fails(two_threads):
     gate = threading.Event()
     link = da.spawn(lambda: gate.wait() and 1 / 0)
     for _ in range(1_000_000):

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 import darray.runtime as da
+from tests.runtime.shared import Board
 
 
 def fib(n):
@@ -50,7 +51,7 @@ def test_nested_depth_of_1000_on_the_serial_engine():
 
 def test_waits_that_cross_between_two_tasks(threads):
     met = threading.Barrier(2)
-    children = {}
+    children = Board()
 
     def parent(own, other):
         children[own] = da.spawn(int, own)
@@ -136,7 +137,7 @@ def test_wait_for_what_needs_oneself_is_a_deadlock(threads):
 @pytest.mark.parametrize("mode", [da.ALL_COMPLETED, da.FIRST_COMPLETED])
 def test_two_tasks_that_wait_for_each_other(threads, mode):
     met = threading.Barrier(2)
-    tasks = {}
+    tasks = Board()
 
     def wait_for(other):
         met.wait()
@@ -153,7 +154,7 @@ def test_two_tasks_that_wait_for_each_other(threads, mode):
 
 def test_three_tasks_that_wait_in_a_ring(threads):
     met = threading.Barrier(3)
-    tasks = {}
+    tasks = Board()
     begun = threading.Event()
 
     def wait_for(other):
@@ -195,14 +196,14 @@ def test_seats_are_whole_after_all_that(threads):
             da.spawn(int)
     da.configure()
     threads._check()
-    assert len(threads._seats.idle) == 2
+    assert len(threads._seats.idle) == len(da.processors())
     assert threads._schedule.running == threads._schedule.blocked == 0
     assert all(abs(seat.load) < 1e-9 for seat in threads._seats.every)
 
 
 def test_crossing_iterations_over_what_completes_are_a_deadlock():
     da.configure(engine="threads", threads=2)
-    tasks, both = {}, threading.Event()
+    tasks, both = Board(), threading.Event()
 
     def wait_for(other):
         both.wait()

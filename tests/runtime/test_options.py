@@ -10,6 +10,7 @@ import pytest
 
 import darray.runtime as da
 from darray.runtime.defaults import by_function
+from tests.runtime.shared import Notes
 from tests.runtime.test_cancelling import whole
 
 
@@ -179,7 +180,7 @@ def test_other_failures_are_not_retried(engine, options):
 
 
 def test_cancelled_tasks_are_not_retried(engine):
-    calls = []
+    calls = Notes()
 
     def work():
         calls.append(1)

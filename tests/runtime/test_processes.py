@@ -299,7 +299,7 @@ def test_engine_is_found_by_its_file_name(tmp_path):
         import darray.runtime as da
         import darray.runtime.engines as engines
         engines.__path__.append({str(tmp_path)!r})
-        assert da.engine_names() == ["counting", "serial", "threads"]
+        assert da.engine_names() == ["counting", "serial", "threads", "workers"]
         da.configure(engine="counting")
         task = da.spawn(int, 3)
         assert task.result() == 3 and task._engine.count == 1

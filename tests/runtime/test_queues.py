@@ -11,6 +11,7 @@ import pytest
 import darray as arrays
 import darray.runtime as da
 from darray.runtime.engine import current_engine
+from tests.runtime.shared import Notes
 
 
 class Line:
@@ -18,7 +19,7 @@ class Line:
 
     def __init__(self, width=1):
         self.width = width
-        self.order = []
+        self.order = Notes()
         self.running = 0
         self.most = 0
         self.lock = threading.Lock()
@@ -40,7 +41,7 @@ def test_without_a_queue_tasks_run_as_they_are_waited_for(engine):
 
 
 def test_bulk_submits_at_the_end(engine):
-    done = []
+    done = Notes()
     with da.spawn_bulk():
         tasks = [da.spawn(done.append, number) for number in range(10)]
         two, three = da.spawn(int, "2"), da.spawn(int, "3")
@@ -103,7 +104,7 @@ def test_waiting_for_other_tasks_in_a_bulk(engine):
 
 
 def test_bulk_that_raises_submits_nothing(engine):
-    done, tasks, seen = [], [], []
+    done, tasks, seen = Notes(), [], Notes()
 
     def program():
         with da.spawn_bulk():
@@ -170,7 +171,7 @@ def test_sequential_keeps_its_own_needs(engine):
 
 
 def test_bulk_inside_sequential_is_a_step(threads):
-    met, order = threading.Barrier(5), []
+    met, order = threading.Barrier(5), Notes()
 
     def together(batch):
         met.wait()
@@ -203,7 +204,7 @@ def test_sequential_inside_bulk_starts_at_its_end(engine):
 
 
 def test_bulk_inside_bulk_inside_sequential(engine):
-    order = []
+    order = Notes()
     with da.spawn_sequential(), da.spawn_bulk():
         with da.spawn_bulk():
             inner = da.spawn(order.append, 0)
@@ -240,7 +241,7 @@ def test_other_options_do(engine):
 
 
 def test_wait_all_waits_for_what_was_spawned_in_it(threads):
-    gate, done = threading.Event(), []
+    gate, done = threading.Event(), Notes()
 
     def nested():
         da.spawn.options(name="nested")(gate.wait)
@@ -257,7 +258,7 @@ def test_wait_all_waits_for_what_was_spawned_in_it(threads):
 
 
 def test_wait_all_raises_the_failure_spawned_first(engine):
-    done = []
+    done = Notes()
 
     def program():
         with da.wait_all():
@@ -271,7 +272,7 @@ def test_wait_all_raises_the_failure_spawned_first(engine):
 
 
 def test_wait_all_whose_body_raises(engine):
-    done = []
+    done = Notes()
 
     def program(outer):
         with outer(), da.wait_all():
@@ -304,7 +305,7 @@ def test_blocks_that_wait_inside_a_bulk(engine, block):
 
 @pytest.mark.parametrize("block", [da.wait_all, da.sync])
 def test_bulk_inside_blocks_that_wait(engine, block):
-    done = []
+    done = Notes()
     with block():
         with da.spawn_bulk():
             da.map(done.append, range(5))
@@ -343,7 +344,7 @@ def test_queue_of_ones_own(engine):
 
 
 def test_queue_inside_a_queue(engine):
-    order = []
+    order = Notes()
 
     class Noting:
         def __init__(self, name):

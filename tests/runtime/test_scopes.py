@@ -101,8 +101,9 @@ def test_contextual_scope_reaches_nested_tasks():
 @pytest.mark.usefixtures("threads")
 def test_pinned_tasks_leave_the_other_thread_free():
     gate = threading.Event()
-    held = da.spawn.options(scope=da.scope(thread=0))(gate.wait)
-    queued = [da.spawn.options(scope=da.scope(thread=0))(int, i) for i in range(5)]
+    first = da.scope(worker=0, thread=0)
+    held = da.spawn.options(scope=first)(gate.wait)
+    queued = [da.spawn.options(scope=first)(int, i) for i in range(5)]
     assert da.spawn.options(scope=da.scope(thread=1))(int, 3).result(timeout=60) == 3
     assert da.spawn(int, 4).result(timeout=60) == 4
     assert not any(task.done() for task in queued)

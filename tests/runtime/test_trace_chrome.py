@@ -129,13 +129,19 @@ def test_program_of_all_kinds_of_events(engine, tmp_path):
     counters = defaultdict(list)
     for event in found:
         if event["ph"] == "C":
-            counters[event["name"]] += event["args"].values()
-    assert counters["running tasks"][-1] == 0
-    assert counters["memory declared by running tasks"] == [1000, 0]
-    assert counters["moved"][-1] == sum(range(100, 110)) + 5 * sum(range(100, 105)) + 7
+            counters[event["name"], event["pid"]] += event["args"].values()
+    ends = defaultdict(int)
+    for (name, _), counted in counters.items():
+        ends[name] += counted[-1]
+    assert ends["running tasks"] == 0
+    (declared,) = [one for (name, _), one in counters.items() if name.startswith("memory")]
+    assert declared == [1000, 0]
+    assert ends["moved"] == sum(range(100, 110)) + 5 * sum(range(100, 105)) + 7
     threads = {e["args"]["name"] for e in found if e["name"] == "thread_name"}
     assert {"cpu 0", "outside tasks"} <= threads
-    assert {e["args"]["name"] for e in found if e["name"] == "process_name"} == {"worker 0"}
+    assert {e["args"]["name"] for e in found if e["name"] == "process_name"} == {
+        f"worker {number}" for number in da.workers()
+    }
 
 
 def test_nothing_happened(engine, tmp_path):

@@ -1,0 +1,56 @@
+"""The engine of several workers in this process: each has threads and a memory of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from darray.runtime import limits
+from darray.runtime.engines.threads import ThreadsEngine
+from darray.runtime.placement import PlacingSchedule
+from darray.runtime.processor import Processor
+from darray.runtime.seats import Worker
+from darray.runtime.settings import Settings
+from darray.runtime.spaces import Origin, here, measured_nbytes
+from darray.runtime.tasks import Task
+
+__all__ = ["WorkersEngine", "start"]
+
+
+def start(settings: Settings) -> WorkersEngine:
+    """Start the engine that `settings` describe."""
+    workers = settings.workers or 2
+    threads = settings.threads or max(1, limits.processor_count() // workers)
+    processors = tuple(
+        Processor(worker, "cpu", thread) for worker in range(workers) for thread in range(threads)
+    )
+    return WorkersEngine(processors, limits.task_memory(settings), PlacingSchedule)
+
+
+class WorkersEngine(ThreadsEngine):
+    """Tasks on the threads of several workers, between which nothing goes unpickled.
+
+    It stands in for a cluster: a program that gives the right answer here shares nothing
+    between workers but what it sends. Code outside tasks is on worker 0. A task's function,
+    arguments and value are pickled when they cross to another worker; handles (tasks, refs)
+    cross as they are.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.has_spaces = True
+
+    def submit(self, task: Task[Any], needs: Sequence[Task[Any]] | None) -> None:
+        """Take a new task that runs once `needs` are done."""
+        self.submit_all([(task, needs)])
+
+    def submit_all(self, tasks: Sequence[tuple[Task[Any], Sequence[Task[Any]] | None]]) -> None:
+        """Take new tasks, none of which begins before all are taken."""
+        space = here.get()
+        for task, _ in tasks:
+            task._origin = Origin(space, measured_nbytes(task._args or ()))
+        super().submit_all(tasks)
+
+    def _call(self, worker: Worker, task: Task[Any]) -> Any:
+        """Call the task's function; its value, placed, or the `Failure` that it ended with."""
+        return self._call_observed(worker, task)

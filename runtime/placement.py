@@ -1,0 +1,160 @@
+"""Placement: which of several workers a task is queued for: where its bytes are, then load."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+
+from darray.runtime.budget import Budget
+from darray.runtime.errors import Failure
+from darray.runtime.processor import Processor
+from darray.runtime.spaces import Placed, space_of
+from darray.runtime.state import Queue, Schedule
+from darray.runtime.tasks import READY, RUNNING, Task
+
+__all__ = ["PlacingSchedule"]
+
+# Seconds that moving a byte takes, and moving anything at all.
+PER_BYTE = 1e-9
+PER_MOVE = 1e-4
+
+# Seconds that a task is taken to run before any has, and how fast that follows what is seen.
+FIRST_GUESS = 1e-3
+WEIGHT = 0.1
+
+
+class PlacingSchedule(Schedule):
+    """A schedule of several workers, each with a queue of its own.
+
+    A task that becomes READY is queued for the worker where it would begin soonest: moving
+    what it needs takes time, and so do the tasks that the worker has. A processor without work
+    takes a task of another worker where that would have to wait longer than the move takes.
+
+    Invariants, checked by `_check`
+    -------------------------------
+    * Those of `Schedule`, but that a READY task is in ``local`` of one worker, in
+      ``pinned[s]`` for seats s of its scope, or in a queue of ``starved``.
+    * ``busy`` counts the RUNNING tasks of each worker.
+    """
+
+    def __init__(self, processors: tuple[Processor, ...], budget: Budget) -> None:
+        super().__init__(processors, budget)
+        self.special = True
+        workers = sorted({one.worker for one in processors})
+        self.local = {worker: Queue() for worker in workers}
+        self.busy = dict.fromkeys(workers, 0)
+        self._width = {
+            worker: sum(one.worker == worker for one in processors) for worker in workers
+        }
+        self._mean = FIRST_GUESS
+        self._began: dict[Task[Any], float] = {}
+
+    # Where tasks are queued
+
+    def push(self, task: Task[Any]) -> None:
+        """Queue a READY task for the worker where it would begin soonest."""
+        seats = self.seats(task)
+        workers = {self.processors[seat].worker for seat in seats}
+        worker = min(workers, key=lambda one: (self.delay(task, one), self._load(one), one))
+        own = [seat for seat in seats if self.processors[seat].worker == worker]
+        if len(own) == self._width[worker]:
+            self.local[worker].push(task)
+            return
+        bound = any(isinstance(need._value, Placed) for need in task._needs or ())
+        for seat in own if bound else seats:
+            self.pinned[seat].push(task)
+
+    def delay(self, task: Task[Any], worker: int) -> float:
+        """Seconds until the task would begin on a worker, as far as can be told."""
+        return self._moving(task, worker) + self._waiting(worker)
+
+    def _moving(self, task: Task[Any], worker: int) -> float:
+        nbytes = moves = 0
+        origin = getattr(task, "_origin", None)
+        if origin is not None and origin.space.worker != worker:
+            nbytes += origin.nbytes
+            moves += 1
+        for need in task._needs or ():
+            value = need._value
+            if value.__class__ is Placed and not value.is_at(worker):
+                nbytes += value.nbytes
+                moves += 1
+        return nbytes * PER_BYTE + moves * PER_MOVE
+
+    def _waiting(self, worker: int) -> float:
+        before = len(self.local[worker]) + self.busy[worker]
+        width = self._width[worker]
+        return max(0, before - width + 1) / width * self._mean
+
+    def _load(self, worker: int) -> float:
+        return (len(self.local[worker]) + self.busy[worker]) / self._width[worker]
+
+    # What a seat takes
+
+    def _is_special(self) -> bool:
+        return True
+
+    def _queues(self) -> tuple[Queue, ...]:
+        return (*super()._queues(), *self.local.values())
+
+    def _open(self, seat: int) -> tuple[Queue, ...]:
+        own = self.local[self.processors[seat].worker]
+        if own.first() is not None:
+            return (own,)
+        other = self._worth_taking(seat)
+        return (own,) if other is None else (own, other)
+
+    def has_work(self, seat: int) -> bool:
+        """Whether `take` may find a task for `seat`."""
+        if self.pinned[seat].first() is not None or (self.starved and self._fitting(seat)):
+            return True
+        return any(queue.first() is not None for queue in self._open(seat))
+
+    def _worth_taking(self, seat: int) -> Queue | None:
+        """The queue of another worker of which the first task would begin sooner on `seat`."""
+        own = self.processors[seat].worker
+        for worker in sorted(self.local, key=self._waiting, reverse=True):
+            task = self.local[worker].first() if worker != own else None
+            if task is None or seat not in self.seats(task):
+                continue
+            if self._moving(task, own) < self._moving(task, worker) + self._waiting(worker):
+                return self.local[worker]
+        return None
+
+    # Beginning and ending
+
+    def begin(self, task: Task[Any], seat: int) -> bool:
+        """Make a READY task RUNNING on `seat`; where there is no memory, put it to starved."""
+        begun = super().begin(task, seat)
+        if begun:
+            self.busy[self.processors[seat].worker] += 1
+            self._began[task] = perf_counter()
+        return begun
+
+    def finish(self, task: Task[Any], value: Any, nbytes: int = 0) -> Task[Any] | None:
+        """Store the value of a RUNNING task and queue those that are READY now."""
+        self._end(task)
+        following = super().finish(task, value, nbytes)
+        if following is not None:
+            self.push(following)
+        return None
+
+    def fail(self, task: Task[Any], failure: Failure, state: int) -> list[Task[Any]]:
+        """Fail `task` and all that need it, at once; the tasks that this finished."""
+        if task._state == RUNNING:
+            self._end(task)
+        return super().fail(task, failure, state)
+
+    def _end(self, task: Task[Any]) -> None:
+        self.busy[task._processor.worker] -= 1
+        self._mean += WEIGHT * (perf_counter() - self._began.pop(task) - self._mean)
+
+    def _check(self, tasks: Sequence[Task[Any]]) -> None:  # type: ignore[override]
+        super()._check(tasks)
+        for worker, count in self.busy.items():
+            running = [task for task in tasks if task._state == RUNNING]
+            assert count == sum(space_of(task._processor).worker == worker for task in running)
+        assert set(self._began) == {task for task in tasks if task._state == RUNNING}
+        assert not self.shared, "tasks are queued for workers"
+        assert all(task._state == READY for task in self.queued())
