@@ -21,6 +21,7 @@ from darray.runtime.arguments import Later, Writable, is_replaced, prepared
 from darray.runtime.contexts import Options
 from darray.runtime.engine import Engine, current_engine
 from darray.runtime.footprints import is_constant
+from darray.runtime.narrowing import limits_of, narrowed
 from darray.runtime.refs import Ref
 from darray.runtime.spawning import submit_in_block
 from darray.runtime.tasks import DONE, RUNNING, Task
@@ -244,6 +245,8 @@ class Region:
         engine = current_engine()
         function, args, kwargs = call
         inside = self._outer if options is self._options else contexts.outside(options)
+        if contexts.limiting:
+            inside = narrowed(inside, limits_of(function, args, kwargs))
         is_lazy = uses.is_lazy or bool(uses.values)
         task: Task[Any] = Task(
             engine, (function, args, kwargs, is_lazy), inside, frame.f_code, frame.f_lasti

@@ -118,6 +118,10 @@ class Schedule:
             failure = self._refusal(task)
             if failure is not None:
                 self.outstanding += 1
+                for need in needs or ():
+                    if need._state > DONE:
+                        # Where what it needs has failed, that is what its user is to hear of.
+                        return self.fail(task, need._value, need._state)
                 return self.fail(task, failure, FAILED)
         if needs:
             missing = 0
@@ -191,13 +195,21 @@ class Schedule:
         """Why `task` can never run, or None."""
         options = task._options
         assert options is not None
+        if options.conflict is not None:
+            return Failure(
+                SchedulingError(
+                    f"task {task.name!r}, spawned at {task.spawned_at}, may run nowhere: "
+                    f"{options.conflict}"
+                )
+            )
         if not self.seats(task):
             known = ", ".join(map(repr, self.processors[:8]))
             more = f" and {len(self.processors) - 8} more" if len(self.processors) > 8 else ""
             return Failure(
                 SchedulingError(
                     f"task {task.name!r}, spawned at {task.spawned_at}, may run in "
-                    f"{options.scope!r}, but no processor is there; there are {known}{more}"
+                    f"{options.scope!r}, but no processor is there; there are {known}{more}; "
+                    "try a wider scope"
                 )
             )
         if options.memory > self.budget.limit:
