@@ -80,7 +80,10 @@ class Scope(Struct, frozen=True, cache_hash=True):
             return NotImplemented
         # What lies in a union lies in one of the largest terms of the union.
         boxes = [dict(term) for term in other.terms]
-        return all(any(_is_within(dict(term), box) for box in boxes) for term in self.terms)
+        return all(
+            any(_is_within(term, box) for box in boxes) or not _is_possible(term)
+            for term in map(dict, self.terms)
+        )
 
     def __repr__(self) -> str:
         if not self.terms:
@@ -169,14 +172,14 @@ def _order(term: Term) -> str:
 
 def _spelling(box: _Box) -> str:
     """How a term is written in Python."""
-    if not box:
-        return "ANY"
+    if box.keys() <= {"default"}:
+        return "DEFAULT" if box else "ANY"
     parts: dict[str, list[Hashable]] = {
         key: sorted(values, key=repr)
         for key, values in box.items()
         if key not in ("index", "default") and not key.startswith(TAG)
     }
-    is_cpu = box.get("kind") == {CPU}
+    is_cpu = not box.get("kind", _YES) - {CPU}
     if "index" in box:
         parts["thread"] = sorted(box["index"], key=repr)
         if is_cpu:
