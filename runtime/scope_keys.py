@@ -43,8 +43,8 @@ class _Key:
 # Each is one assignment to a dict, so that reading needs no lock.
 _lock = threading.Lock()
 _keys: dict[str, _Key] = {}
-# The processors that registered functions are asked about as soon as they are registered.
-_known: set[Processor] = set()
+# The processors that functions are asked about before they are registered.
+_known: tuple[Processor, ...] = ()
 _tags: dict[str, Scope] = {}
 _hosts: dict[int, str] = {}
 
@@ -101,7 +101,7 @@ def register_scope_key(name: str, function: Callable[[Processor], Hashable] | No
     taken = [*BUILT_IN, *_keys]
     key = None if function is None else _Key(function)
     if key is not None:
-        key.ask(list(_known))
+        key.ask(_known)
     with _lock:
         if function is None and name not in _keys:
             raise ValueError(f"no scope key {name!r} is registered; there are {sorted(taken)!r}")
@@ -149,8 +149,8 @@ def register_tag(tag: str, scope: Scope | None) -> None:
 
 def know(processors: Sequence[Processor]) -> None:
     """Ask the registered functions about `processors`, so that `answer` calls none later."""
-    with _lock:
-        _known.update(processors)
+    global _known
+    _known = tuple(processors)
     for key in list(_keys.values()):
         key.ask(processors)
 
