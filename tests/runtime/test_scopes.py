@@ -184,10 +184,14 @@ def test_large_unions_are_bounded_and_right():
     count = 12
     scopes = [da.scope(worker=i, threads=[j for j in range(count) if j != i]) for i in range(count)]
     union = da.scope(*scopes)
-    assert len(union.terms) <= 4 * MOST_TERMS
+    assert len(union.terms) <= MOST_TERMS
     for worker, thread in itertools.product(range(count), repeat=2):
         assert (Processor(worker, "cpu", thread) in union) == (worker != thread)
     assert all(one <= union for one in scopes)
+    assert da.scope(workers=[0, 1], threads=[2, 3]) <= union
+    assert not da.scope(workers=[0, 1], threads=[1, 2, 3]) <= union
+    assert union <= da.scope(workers=range(count), threads=range(count))
+    assert da.scope(*(one & union for one in scopes)) <= union
 
 
 def test_workers_and_hosts_alone_mean_processors_used_by_default(engine):
