@@ -26,11 +26,13 @@ from darray.runtime.events import (
     subscribe,
 )
 from darray.runtime.footprints import register_spans
+from darray.runtime.kinds import register_kind
 from darray.runtime.ordering import spawn_bulk, spawn_sequential, sync, wait_all
 from darray.runtime.processor import Processor
 from darray.runtime.queues import TaskQueue
 from darray.runtime.refs import Ref
-from darray.runtime.scopes import ANY, Scope, scope
+from darray.runtime.scope_keys import register_scope_key, register_tag
+from darray.runtime.scopes import ANY, DEFAULT, Scope, scope
 from darray.runtime.spawning import (
     ALL_COMPLETED,
     FIRST_COMPLETED,
@@ -50,6 +52,7 @@ from darray.runtime.tasks import Task
 __all__ = [
     "ALL_COMPLETED",
     "ANY",
+    "DEFAULT",
     "FIRST_COMPLETED",
     "FIRST_EXCEPTION",
     "Accumulate",
@@ -88,7 +91,10 @@ __all__ = [
     "processors",
     "race",
     "register_default",
+    "register_kind",
+    "register_scope_key",
     "register_spans",
+    "register_tag",
     "scope",
     "spawn",
     "spawn_bulk",

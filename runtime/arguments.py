@@ -12,6 +12,7 @@ from darray.runtime.tasks import Task, value_of
 
 __all__ = [
     "Later",
+    "Pending",
     "Writable",
     "copied",
     "is_replaced",
@@ -70,6 +71,12 @@ class Pending:
         self.cls = cls
         self.items = items
 
+    def held(self) -> list[Any]:
+        """What is to be replaced, and whatever else it holds."""
+        if self.cls is dict:
+            return [one for pair in self.items for one in pair]
+        return self.items
+
     def loaded(self) -> Any:
         """The container with its items replaced."""
         if self.cls is dict:
@@ -84,6 +91,10 @@ class Writable(Pending):
 
     def __init__(self, value: Any) -> None:
         self.value = value
+
+    def held(self) -> list[Any]:
+        """The object, or the task or ref that stands for it."""
+        return [self.value]
 
     def loaded(self) -> Any:
         """What the task may write to."""
@@ -107,6 +118,10 @@ class Later(Pending):
 
     def __init__(self, value: Any) -> None:
         self.value = value
+
+    def held(self) -> list[Any]:
+        """Nothing: it holds no tasks and no refs."""
+        return []
 
     def loaded(self) -> Any:
         """The container, with what can be frozen in it frozen."""

@@ -8,8 +8,9 @@ from types import FrameType
 from typing import Any
 
 from darray.runtime import events
-from darray.runtime.contexts import Options
+from darray.runtime.contexts import Options, limiting
 from darray.runtime.engine import Engine
+from darray.runtime.narrowing import limits_of, narrowed
 from darray.runtime.tasks import Task
 
 __all__ = ["Batch"]
@@ -45,6 +46,8 @@ class Batch:
     ) -> Task[Any]:
         """Make a task; `needs` are the tasks among `args`, which hold them at the top level."""
         frame = self._frame
+        if limiting:
+            options = narrowed(options, limits_of(function, args, None))
         task: Task[Any] = Task(
             self.engine, (function, args, None, bool(needs)), options, frame.f_code, frame.f_lasti
         )

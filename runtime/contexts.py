@@ -41,7 +41,14 @@ class Options(Struct, frozen=True):
     Attributes
     ----------
     scope : Scope or None
-        The processors that may run the task; None for every one.
+        The processors that may run the task; None for those of the default scope. In a
+        task's own options, what its arguments and ``result_scope`` leave of it.
+    compute_scope : Scope or None
+        Wins over ``scope``.
+    result_scope : Scope or None
+        Where the task's result may be used, and the task run; None for anywhere.
+    conflict : str or None
+        Why no processor may run the task: which scopes have none in common.
     occupancy : float
         The share of a processor, 0 to 1, that the task needs while it runs.
     priority : int
@@ -75,6 +82,9 @@ class Options(Struct, frozen=True):
     """
 
     scope: Scope | None = None
+    compute_scope: Scope | None = None
+    result_scope: Scope | None = None
+    conflict: str | None = None
     occupancy: float = 1.0
     priority: int = 0
     name: str | None = None
@@ -92,6 +102,10 @@ class Options(Struct, frozen=True):
 
 
 DEFAULT = Options()
+
+# Holds something once there was an option or a Ref by which tasks have other scopes than the
+# option ``scope`` says. Until then none is looked for when a task is spawned.
+limiting: set[str] = set()
 
 # The options of the block that runs; None, which is quicker to test, for DEFAULT.
 current: ContextVar[Options | None] = ContextVar("darray.options", default=None)
@@ -120,8 +134,11 @@ def kept_here(options: Options) -> Options:
 
 def checked(changes: dict[str, Any]) -> dict[str, Any]:
     """`changes` to options, each of the right type and within its range."""
-    if "scope" in changes and not isinstance(changes["scope"], Scope | None):
-        raise TypeError(f"scope= takes what da.scope(...) returns, not {changes['scope']!r}")
+    for key in ("scope", "compute_scope", "result_scope"):
+        if key in changes and not isinstance(changes[key], Scope | None):
+            raise TypeError(f"{key}= takes what da.scope(...) returns, not {changes[key]!r}")
+        if key in changes and key != "scope":
+            limiting.add(key)
     if "occupancy" in changes:
         occupancy = changes["occupancy"]
         if not isinstance(occupancy, int | float) or not 0 <= occupancy <= 1:
@@ -186,6 +203,8 @@ def entered(changes: dict[str, Any]) -> Iterator[None]:
 def options(
     *,
     scope: Scope | None = None,
+    compute_scope: Scope | None = None,
+    result_scope: Scope | None = None,
     occupancy: float | None = None,
     priority: int | None = None,
     queue: TaskQueue | None = None,
@@ -196,7 +215,7 @@ def options(
 
     Parameters
     ----------
-    scope, occupancy, priority
+    scope, compute_scope, result_scope, occupancy, priority
         As for ``spawn.options``.
     queue : TaskQueue
         What takes the tasks spawned in the block, and passes them to the queue outside.
@@ -209,7 +228,14 @@ def options(
     ...     da.spawn(lambda: da.current_task().processor.index).result()
     0
     """
-    given = {"scope": scope, "occupancy": occupancy, "priority": priority, "queue": queue}
+    given = {
+        "scope": scope,
+        "compute_scope": compute_scope,
+        "result_scope": result_scope,
+        "occupancy": occupancy,
+        "priority": priority,
+        "queue": queue,
+    }
     changes = checked({key: value for key, value in given.items() if value is not None})
     if queue is not None:
         outer = current.get()

@@ -12,7 +12,7 @@ from time import perf_counter_ns, sleep
 from types import CoroutineType
 from typing import Any
 
-from darray.runtime import contexts, events
+from darray.runtime import contexts, events, kinds
 from darray.runtime.arguments import INERT, actions, sealed
 from darray.runtime.budget import Budget
 from darray.runtime.calling import (
@@ -28,6 +28,7 @@ from darray.runtime.errors import Failure
 from darray.runtime.events import TaskBegan, publish, publish_end
 from darray.runtime.loops import EventLoop, awaited
 from darray.runtime.processor import Processor
+from darray.runtime.scope_keys import know
 from darray.runtime.seats import Seats, Worker
 from darray.runtime.spaces import Placed, here, space_of
 from darray.runtime.state import Schedule
@@ -73,7 +74,12 @@ class Crew:
         # Held for a few operations; no other lock is taken and no callback, task or value
         # of the user's is called or dropped while it is held.
         self._lock = threading.Lock()
-        self._schedule = schedule(processors, Budget(memory, self._memory_freed))
+        self._threads = processors
+        # How many changes of the kinds of processors are known of.
+        self._version = kinds.version
+        every = self._present()
+        know(every)
+        self._schedule = schedule(every, Budget(memory, self._memory_freed))
         self._seats = Seats(self._schedule)
         # Whether tasks may run in other spaces than that of the host's memory.
         self.has_spaces = False
@@ -88,6 +94,12 @@ class Crew:
         # Tasks whose coroutines are awaited, with their futures once these are made.
         self._awaited: dict[Task[Any], Any] = {}
         self._loop = EventLoop()
+
+    def _present(self) -> tuple[Processor, ...]:
+        """The processors that there are now: the threads', and those of registered kinds."""
+        workers = dict.fromkeys(one.worker for one in self._threads)
+        others = [one for worker in workers for one in kinds.registered(worker)]
+        return (*self._threads, *others)
 
     def _let_go(self, worker: Worker) -> None:
         """Let a parked or new thread, which was given a seat, run."""
@@ -129,6 +141,8 @@ class Crew:
                 outcome = None
             if schedule.starved:
                 self._relieve()
+            if schedule.stranded:
+                self._refuse_stranded()
             if worker.ending:
                 return
             worker.gate.acquire()
@@ -343,7 +357,7 @@ class Crew:
         following = self._schedule.finish(task, outcome, nbytes)
         if following is not None:
             self._schedule.shared.plain.appendleft(following)
-        return [task]
+        return [task, *self._schedule.refuse_stranded()]
 
     def _await_apart(self, task: Task[Any], coroutine: Coroutine[Any, Any, Any]) -> None:
         """Let the event loop await what a RUNNING task's function returned, without a seat."""
@@ -444,6 +458,37 @@ class Crew:
             self._lock.release()
         if worker is not None:
             self._let_go(worker)
+
+    def reseat(self) -> None:
+        """Find out again which processors there are, and which scopes they are in."""
+        version = kinds.version
+        every = self._present()
+        know(every)
+
+        def change() -> None:
+            with self._lock:
+                if self._closed or version < self._version:
+                    # Whoever made the later change knows of this one.
+                    return
+                self._version = version
+                self._schedule.reseat(every)
+                self._seats.extend()
+                for seat in self._seats.idle:
+                    self._schedule.leaving.discard(seat.number)
+            self._refuse_stranded()
+            self._fill_all()
+
+        # Tasks leave their queues meanwhile. Ctrl-C, which comes to the main thread, must not
+        # break that off.
+        thread = threading.Thread(target=change, name="darray-reseat")
+        thread.start()
+        thread.join()
+
+    def _refuse_stranded(self) -> None:
+        """Fail the tasks that no processor is left for."""
+        with self._lock:
+            finished = self._schedule.refuse_stranded()
+        self._tell(finished)
 
     def _relieve(self) -> None:
         """Begin tasks for which there is memory; fail those for which there never will be."""

@@ -15,10 +15,12 @@ __all__ = ["by_function", "register_default", "with_defaults"]
 by_function: dict[Any, dict[str, Any]] = {}
 
 NAMES = (
+    "compute_scope",
     "memory",
     "name",
     "occupancy",
     "priority",
+    "result_scope",
     "retries",
     "retry_on",
     "scope",

@@ -21,7 +21,9 @@ from darray.runtime.arguments import Later, Writable, is_replaced, prepared
 from darray.runtime.contexts import Options
 from darray.runtime.engine import Engine, current_engine
 from darray.runtime.footprints import is_constant
+from darray.runtime.narrowing import limits_of, narrowed
 from darray.runtime.refs import Ref
+from darray.runtime.scopes import scope
 from darray.runtime.spaces import Placed, here
 from darray.runtime.spawning import submit_in_block
 from darray.runtime.tasks import DONE, RUNNING, Task
@@ -51,6 +53,10 @@ class _Uses:
         self.written: list[Access] = []
         # Whether arguments are to be replaced when the task runs.
         self.is_lazy = False
+
+    def writes_here(self) -> bool:
+        """Whether objects of the calling code are written to."""
+        return any(not isinstance(one.value, Task | Ref) for one in self.written)
 
 
 class _Entry(Struct, eq=False, gc=False):
@@ -245,9 +251,13 @@ class Region:
         engine = current_engine()
         function, args, kwargs = call
         inside = self._outer if options is self._options else contexts.outside(options)
-        if engine.has_spaces and (uses.written or inside is None or inside.scope is None):
-            # What overlaps what is known of this memory, not of copies of it elsewhere.
-            inside = contexts.kept_here(contexts.own(inside))
+        if contexts.limiting or engine.has_spaces:
+            limits = limits_of(function, args, kwargs)
+            if engine.has_spaces and (uses.writes_here() or not (limits or _is_scoped(inside))):
+                # What overlaps what is known of this memory, not of copies of it elsewhere.
+                place = here.get().worker
+                limits.append((scope(worker=place), f"what the region orders, on worker {place}"))
+            inside = narrowed(inside, limits)
         is_lazy = uses.is_lazy or bool(uses.values)
         task: Task[Any] = Task(
             engine, (function, args, kwargs, is_lazy), inside, frame.f_code, frame.f_lasti
@@ -439,6 +449,10 @@ class Region:
         if self._skipped:
             exception.add_note(f"{self._skipped} task(s) of the region after it did not run")
         first.result()
+
+
+def _is_scoped(options: Options | None) -> bool:
+    return options is not None and options.scope is not None
 
 
 def _lying_here(task: Task[Any]) -> Any:

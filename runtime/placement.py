@@ -39,26 +39,32 @@ class PlacingSchedule(Schedule):
     """
 
     def __init__(self, processors: tuple[Processor, ...], budget: Budget) -> None:
-        super().__init__(processors, budget)
-        self.special = True
-        workers = sorted({one.worker for one in processors})
-        self.local = {worker: Queue() for worker in workers}
-        self.busy = dict.fromkeys(workers, 0)
-        self._width = {
-            worker: sum(one.worker == worker for one in processors) for worker in workers
-        }
+        self.local: dict[int, Queue] = {}
+        self.busy: dict[int, int] = {}
         self._mean = FIRST_GUESS
         self._began: dict[Task[Any], float] = {}
+        super().__init__(processors, budget)
+        self.special = True
+
+    def reseat(self, present: tuple[Processor, ...]) -> None:
+        """Have the processors `present` from now on, whose scopes may have changed."""
+        for one in present:
+            self.local.setdefault(one.worker, Queue())
+            self.busy.setdefault(one.worker, 0)
+        super().reseat(present)
 
     # Where tasks are queued
 
     def push(self, task: Task[Any]) -> None:
         """Queue a READY task for the worker where it would begin soonest."""
         seats = self.seats(task)
+        if not seats:
+            self.stranded.append(task)
+            return
         workers = {self.processors[seat].worker for seat in seats}
         worker = min(workers, key=lambda one: (self.delay(task, one), self._load(one), one))
         own = [seat for seat in seats if self.processors[seat].worker == worker]
-        if len(own) == self._width[worker]:
+        if all(seat not in self.apart for seat in own) and len(own) == self._width(worker):
             self.local[worker].push(task)
             return
         bound = any(isinstance(need._value, Placed) for need in task._needs or ())
@@ -84,11 +90,15 @@ class PlacingSchedule(Schedule):
 
     def _waiting(self, worker: int) -> float:
         before = len(self.local[worker]) + self.busy[worker]
-        width = self._width[worker]
+        width = self._width(worker)
         return max(0, before - width + 1) / width * self._mean
 
+    def _width(self, worker: int) -> int:
+        """How many processors of a worker tasks use unasked, but one at least."""
+        return max(1, sum(self.processors[seat].worker == worker for seat in self._every))
+
     def _load(self, worker: int) -> float:
-        return (len(self.local[worker]) + self.busy[worker]) / self._width[worker]
+        return (len(self.local[worker]) + self.busy[worker]) / self._width(worker)
 
     # What a seat takes
 
@@ -99,6 +109,8 @@ class PlacingSchedule(Schedule):
         return (*super()._queues(), *self.local.values())
 
     def _open(self, seat: int) -> tuple[Queue, ...]:
+        if seat in self.apart:
+            return ()
         own = self.local[self.processors[seat].worker]
         if own.first() is not None:
             return (own,)

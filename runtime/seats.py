@@ -91,14 +91,24 @@ class Seats:
     """
 
     def __init__(self, schedule: Schedule) -> None:
-        self.every = [Seat(*numbered) for numbered in enumerate(schedule.processors)]
+        self.every = [Seat(number, one) for number, one in enumerate(schedule.processors)]
         self.idle = self.every[::-1]
         self.parked: list[Worker] = []
         self.workers: set[Worker] = set()
         self.pools = POOLS
-        # Threads kept for the next waits; more than these end when they have no seat.
-        self.most_parked = 2 * len(self.every) + 6
         self._schedule = schedule
+
+    @property
+    def most_parked(self) -> int:
+        """Threads kept for the next waits; more than these end when they have no seat."""
+        return 2 * len(self.every) + 6
+
+    def extend(self) -> None:
+        """Make seats for the processors that the schedule has and that have none yet."""
+        for number, one in enumerate(self._schedule.processors[len(self.every) :], len(self.every)):
+            seat = Seat(number, one)
+            self.every.append(seat)
+            self.idle.insert(0, seat)
 
     def fill(self) -> Worker | None:
         """Give an idle seat that has work to a thread, which the caller lets go."""

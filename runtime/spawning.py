@@ -12,9 +12,10 @@ from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, TypeVar, cast,
 
 from darray.runtime import contexts, events
 from darray.runtime.arguments import INERT, actions, copied, loaded, prepared
-from darray.runtime.contexts import Options
+from darray.runtime.contexts import Options, limiting
 from darray.runtime.defaults import by_function, with_defaults
 from darray.runtime.engine import Engine, current_engine
+from darray.runtime.narrowing import ambient_scope, limits_of, narrowed
 from darray.runtime.processor import Processor
 from darray.runtime.queues import Submission
 from darray.runtime.scopes import Scope
@@ -81,6 +82,8 @@ def submit(
     if actions.get(function.__class__) != INERT:
         needs = list(needs or ())
         function = prepared(function, needs)
+    if limiting and (needs or options is not None):
+        options = narrowed(options, limits_of(function, args, kwargs))
     task: Task[Any] = _new_task(Task)
     task._engine = engine
     task._function = function
@@ -142,6 +145,8 @@ class Spawn(Protocol):
         *,
         name: str | None = None,
         scope: Scope | None = None,
+        compute_scope: Scope | None = None,
+        result_scope: Scope | None = None,
         after: Iterable[Task[Any]] | Task[Any] = (),
         occupancy: float = 1.0,
         priority: int = 0,
@@ -159,8 +164,9 @@ def _spawn(function: Callable[..., R], /, *args: Any, **kwargs: Any) -> Task[R]:
     Tasks and refs among the arguments, also inside lists, tuples, dicts and sets, are
     replaced by their values, and the task runs when all of them are done. NumPy arrays are
     handed over as read-only views. An async function is awaited without a processor.
-    ``spawn.options(name=..., scope=..., after=..., occupancy=..., priority=..., memory=...,
-    timeout=..., retries=..., retry_on=...)`` returns a `spawn` with these options.
+    ``spawn.options(name=..., scope=..., compute_scope=..., result_scope=..., after=...,
+    occupancy=..., priority=..., memory=..., timeout=..., retries=..., retry_on=...)`` returns
+    a `spawn` with these options.
 
     Returns
     -------
@@ -184,6 +190,8 @@ def _spawn_options(
     *,
     name: str | None = None,
     scope: Scope | None = None,
+    compute_scope: Scope | None = None,
+    result_scope: Scope | None = None,
     after: Iterable[Task[Any]] | Task[Any] = (),
     occupancy: float | None = None,
     priority: int | None = None,
@@ -199,7 +207,12 @@ def _spawn_options(
     name : str
         What the task is called in messages and events.
     scope : Scope
-        The processors that may run it.
+        The processors that may run it, by default those of `DEFAULT`. Of these it runs where
+        its arguments may be used.
+    compute_scope : Scope
+        Wins over `scope`.
+    result_scope : Scope
+        Where its result may be used by other tasks; it also runs only there.
     after : Task or tasks
         Tasks to be done first whose values it does not need; their failure is its failure.
     occupancy : float
@@ -220,6 +233,8 @@ def _spawn_options(
     given = {
         "name": name,
         "scope": scope,
+        "compute_scope": compute_scope,
+        "result_scope": result_scope,
         "occupancy": occupancy,
         "priority": priority,
         "memory": memory,
@@ -474,7 +489,10 @@ def current_task() -> Task[Any]:
 
 
 def processors(scope: Scope | None = None) -> list[Processor]:
-    """Every processor, or those of a scope.
+    """The processors of a scope; by default those that a task spawned here may use.
+
+    These are the ones of the scope that `options` gives the block, else those used by
+    default. ``processors(ANY)`` are all.
 
     Examples
     --------
@@ -482,8 +500,9 @@ def processors(scope: Scope | None = None) -> list[Processor]:
     >>> da.processors(da.scope(worker=0, thread=0))
     [Processor(worker=0, kind='cpu', index=0)]
     """
-    found = current_engine().processors()
-    return [one for one in found if scope is None or one in scope]
+    if scope is None:
+        scope = ambient_scope()
+    return [one for one in current_engine().processors() if one in scope]
 
 
 def workers() -> list[int]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from darray.runtime.budget import Budget
 from darray.runtime.errors import CancelledError, Failure, MemoryLimitError, SchedulingError
+from darray.runtime.kinds import is_default
 from darray.runtime.processor import Processor
 from darray.runtime.scopes import Scope
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, HELD, READY, RUNNING, WAITING, Task
@@ -78,21 +79,31 @@ class Schedule:
     -------------------------------
     * A WAITING task is in the ``_dependents`` of ``_missing`` unfinished tasks, and
       ``_missing`` is positive.
-    * A READY task is in ``shared``, in ``pinned[s]`` for every seat s of its scope, or in
-      a queue of ``starved``; a queue may also hold tasks that are READY no more, which it
-      drops.
+    * A READY task is in ``shared``, in ``pinned[s]`` for every seat s of its scope, in a
+      queue of ``starved``, or in ``stranded`` until the engine fails it. A queue may also
+      hold tasks that are READY no more, which it drops.
+    * Tasks in ``shared`` may run on every seat but those in ``apart``, and no seat in
+      ``apart`` takes them. No task begins on a seat whose processor is not ``present``.
     * Unless ``special`` is true, all queues but ``shared.plain`` are empty.
     * ``running`` counts the RUNNING tasks, ``outstanding`` those not finished.
     * A task with a ``memory=`` option is RUNNING only while the budget holds its bytes.
     """
 
     def __init__(self, processors: tuple[Processor, ...], budget: Budget) -> None:
+        # The processors of the seats, and those of them that are there now.
         self.processors = processors
+        self.present = processors
         self.budget = budget
         self.shared = Queue()
         self.pinned = [Queue() for _ in processors]
         # Ready tasks for which there was no memory, by their bytes and their seats.
         self.starved: dict[tuple[int, tuple[int, ...]], Queue] = {}
+        # Ready tasks for which no processor is left.
+        self.stranded: list[Task[Any]] = []
+        # Seats that run only tasks whose scope asks for them, or none any more; of the
+        # latter those that may still be held by a thread that runs a task.
+        self.apart: set[int] = set()
+        self.leaving: set[int] = set()
         # Whether tasks may be queued anywhere but in ``shared.plain``.
         self.special = False
         self.running = 0
@@ -101,8 +112,35 @@ class Schedule:
         # stands for each thread that waits from outside a task.
         self.blocked = 0
         self.waiters: set[object] = set()
-        self._every = tuple(range(len(processors)))
+        self._every: tuple[int, ...] = ()
         self._seats: dict[Scope, tuple[int, ...]] = {}
+        self.reseat(processors)
+
+    def reseat(self, present: tuple[Processor, ...]) -> None:
+        """Have the processors `present` from now on, whose scopes may have changed.
+
+        New ones are given seats, and tasks that were queued are queued where they may run
+        now. What runs goes on.
+        """
+        queued = self.queued()
+        self.drop_queued()
+        there = set(present)
+        before = {seat for seat, one in enumerate(self.processors) if one in self.present}
+        new = tuple(one for one in present if one not in self.processors)
+        self.processors += new
+        self.pinned += [Queue() for _ in new]
+        self.present = present
+        absent = {seat for seat, one in enumerate(self.processors) if one not in there}
+        self.leaving = (self.leaving | before) & absent
+        self.apart = absent | {
+            seat for seat, one in enumerate(self.processors) if not is_default(one.kind)
+        }
+        every = range(len(self.processors))
+        self._every = tuple(seat for seat in every if seat not in self.apart)
+        self._seats.clear()
+        self.special = self.special or bool(self.leaving)
+        for task in queued:
+            self.push(task)
 
     # Taking tasks in
 
@@ -118,6 +156,10 @@ class Schedule:
             failure = self._refusal(task)
             if failure is not None:
                 self.outstanding += 1
+                for need in needs or ():
+                    if need._state > DONE:
+                        # Where what it needs has failed, that is what its user is to hear of.
+                        return self.fail(task, need._value, need._state)
                 return self.fail(task, failure, FAILED)
         if needs:
             missing = 0
@@ -165,9 +207,11 @@ class Schedule:
             return
         self.special = True
         seats = self.seats(task)
-        if len(seats) == len(self.processors):
+        if seats == self._every:
             self.shared.push(task)
             return
+        if not seats:
+            self.stranded.append(task)
         for seat in seats:
             self.pinned[seat].push(task)
 
@@ -181,8 +225,11 @@ class Schedule:
             if len(self._seats) > 1000:
                 # Scopes made on the fly must not be kept for ever.
                 self._seats.clear()
+            there = set(self.present)
             seats = tuple(
-                seat for seat, processor in enumerate(self.processors) if processor in scope
+                seat
+                for seat, processor in enumerate(self.processors)
+                if processor in there and processor in scope
             )
             self._seats[scope] = seats
         return seats
@@ -191,15 +238,15 @@ class Schedule:
         """Why `task` can never run, or None."""
         options = task._options
         assert options is not None
-        if not self.seats(task):
-            known = ", ".join(map(repr, self.processors[:8]))
-            more = f" and {len(self.processors) - 8} more" if len(self.processors) > 8 else ""
+        if options.conflict is not None:
             return Failure(
                 SchedulingError(
-                    f"task {task.name!r}, spawned at {task.spawned_at}, may run in "
-                    f"{options.scope!r}, but no processor is there; there are {known}{more}"
+                    f"task {task.name!r}, spawned at {task.spawned_at}, may run nowhere: "
+                    f"{options.conflict}"
                 )
             )
+        if not self.seats(task):
+            return self.nowhere(task)
         if options.memory > self.budget.limit:
             return Failure(
                 MemoryLimitError(
@@ -211,11 +258,35 @@ class Schedule:
             )
         return None
 
+    def nowhere(self, task: Task[Any]) -> Failure:
+        """Why `task` fails for want of a processor."""
+        assert task._options is not None
+        known = ", ".join(map(repr, self.present[:8]))
+        more = f" and {len(self.present) - 8} more" if len(self.present) > 8 else ""
+        return Failure(
+            SchedulingError(
+                f"task {task.name!r}, spawned at {task.spawned_at}, may run in "
+                f"{task._options.scope!r}, but no processor is there; there are {known}{more}; "
+                "try a wider scope"
+            )
+        )
+
+    def refuse_stranded(self) -> list[Task[Any]]:
+        """Fail the ready tasks for which no processor is left; the tasks that this finished."""
+        finished: list[Task[Any]] = []
+        while self.stranded:
+            task = self.stranded.pop()
+            if task._state == READY:
+                finished += self.fail(task, self.nowhere(task), FAILED)
+        return finished
+
     # Running tasks
 
     def take(self, seat: int) -> Task[Any] | None:
         """Begin the next task for `seat`, if there is one and there is memory for it."""
-        while not self.special:
+        if seat in self.apart:
+            self.leaving.discard(seat)
+        while not self.special and seat not in self.apart:
             if not self.shared.plain:
                 return None
             task = self.shared.plain.popleft()
@@ -249,11 +320,12 @@ class Schedule:
 
     def _open(self, seat: int) -> tuple[Queue, ...]:
         """The queues that `seat` takes from as others do."""
-        return (self.shared,)
+        return () if seat in self.apart else (self.shared,)
 
     def _is_special(self) -> bool:
         """Whether a queue other than ``shared.plain`` may hold tasks."""
-        return bool(self.shared or any(self.pinned) or self.starved)
+        others = (self.shared.ordered, *self.pinned, self.starved, self.stranded)
+        return any(others) or bool(self.leaving)
 
     def _queues(self) -> tuple[Queue, ...]:
         """Every queue but those of starved tasks."""
@@ -287,7 +359,11 @@ class Schedule:
 
     def has_work(self, seat: int) -> bool:
         """Whether `take` may find a task for `seat`."""
-        return bool(self.shared or self.pinned[seat] or (self.starved and self._fitting(seat)))
+        return bool(
+            (self.shared and seat not in self.apart)
+            or self.pinned[seat]
+            or (self.starved and self._fitting(seat))
+        )
 
     # Ending tasks
 
@@ -425,7 +501,8 @@ class Schedule:
             for queue in queues
             for task in (*queue.plain, *(entry[2] for entry in queue.ordered))
         )
-        return [task for task in dict.fromkeys(tasks) if task._state == READY]
+        every = dict.fromkeys((*tasks, *self.stranded))
+        return [task for task in every if task._state == READY]
 
     def drop_queued(self) -> None:
         """Empty the queues, in which no task is READY any more."""
@@ -433,6 +510,7 @@ class Schedule:
             queue.plain.clear()
             queue.ordered.clear()
         self.starved.clear()
+        self.stranded.clear()
 
     @staticmethod
     def closure(tasks: Iterable[Task[Any]]) -> list[Task[Any]]:
@@ -452,7 +530,7 @@ class Schedule:
         tasks = list(tasks)
         self.budget._check()
         queued = set(self.queued())
-        others = (self.shared.ordered, *self.pinned, self.starved)
+        others = (self.shared.ordered, *self.pinned, self.starved, self.stranded)
         assert self.special or not any(others), "special queues are announced"
         reserved = 0
         for task in tasks:
@@ -463,6 +541,7 @@ class Schedule:
                 assert all(task in (need._dependents or ()) for need in unfinished)
             elif task._state == READY:
                 assert task in queued, "a ready task is in a queue"
+                assert (task in self.stranded) == (not self.seats(task))
                 assert task._missing == 0
             elif task._state == RUNNING:
                 assert task._processor in self.processors

@@ -12,7 +12,7 @@ from time import perf_counter_ns
 from types import CoroutineType
 from typing import Any, TypeVar
 
-from darray.runtime import contexts, events, limits
+from darray.runtime import contexts, events, kinds, limits
 from darray.runtime.arguments import sealed
 from darray.runtime.budget import Budget
 from darray.runtime.calling import (
@@ -26,6 +26,7 @@ from darray.runtime.calling import (
 )
 from darray.runtime.errors import DeadlockError, Failure
 from darray.runtime.processor import Processor
+from darray.runtime.scope_keys import know
 from darray.runtime.settings import Settings
 from darray.runtime.spawning import submit
 from darray.runtime.state import Schedule
@@ -38,6 +39,12 @@ __all__ = ["SerialEngine", "start"]
 R = TypeVar("R")
 
 
+def _processors() -> tuple[Processor, ...]:
+    every = (Processor(worker=0, kind=kinds.CPU, index=0), *kinds.registered(0))
+    know(every)
+    return every
+
+
 def start(settings: Settings) -> SerialEngine:
     """Start the serial engine."""
     return SerialEngine(limits.task_memory(settings))
@@ -46,8 +53,8 @@ def start(settings: Settings) -> SerialEngine:
 class SerialEngine:
     """Runs every task in the thread that spawns it, before `spawn` returns.
 
-    It has one processor. A task that it is given is therefore finished, failed or, where
-    a task waits for one that it runs in, stuck.
+    It has one processor, and those that were registered, all on that thread. A task that it
+    is given is therefore finished, failed or, where a task waits for one that it runs in, stuck.
     """
 
     has_spaces = False
@@ -56,8 +63,7 @@ class SerialEngine:
         # Guards the schedule and the tasks' fields; held for a few operations, never while
         # a task or a callback runs.
         self._lock = threading.Lock()
-        self._processor = Processor(worker=0, kind="cpu", index=0)
-        self._schedule = Schedule((self._processor,), Budget(memory))
+        self._schedule = Schedule(_processors(), Budget(memory))
         self._local = threading.local()
         # The tasks whose functions are being called.
         self._running: set[Task[Any]] = set()
@@ -110,12 +116,11 @@ class SerialEngine:
         It is in no queue then: nobody but its own thread ever looks for it.
         """
         schedule = self._schedule
-        began = task._state == READY and schedule.begin(task, 0)
+        seats = schedule.seats(task)
+        began = task._state == READY and bool(seats) and schedule.begin(task, seats[0])
         if began:
             self._running.add(task)
-        schedule.shared.plain.clear()
-        schedule.shared.ordered.clear()
-        schedule.starved.clear()
+        schedule.drop_queued()
         return began
 
     def _carry_out(
@@ -129,8 +134,11 @@ class SerialEngine:
             # Results in reference cycles hold memory that nobody can reach.
             gc.collect()
             with self._lock:
+                schedule = self._schedule
                 if not self._take(task):
-                    return self._schedule.fail(task, self._schedule.no_room(task), FAILED)
+                    is_there = bool(schedule.seats(task))
+                    failure = schedule.no_room(task) if is_there else schedule.nowhere(task)
+                    return schedule.fail(task, failure, FAILED)
         if is_shallow():
             return self._run(task, following)
         # Python's stack must not end before the tasks do: go on with a fresh one.
@@ -161,7 +169,7 @@ class SerialEngine:
         stack.append(task)
         began = perf_counter_ns()
         if events.consumers:
-            events.publish(events.TaskBegan(task.number, task.name, self._processor, began))
+            events.publish(events.TaskBegan(task.number, task.name, task._processor, began))
         timer = None
         if options is not None and options.timeout is not None:
             timer = self._timers.call_later(
@@ -191,7 +199,7 @@ class SerialEngine:
                     return self._schedule.fail(task, outcome, state_after(task, outcome))
                 following += task._dependents or ()
                 self._schedule.finish(task, outcome, nbytes)
-                return [task]
+                return [task, *self._schedule.refuse_stranded()]
         # It was abandoned: nothing that it was given is in use any more.
         task._function = task._args = task._kwargs = task._needs = task._hold = None
         return []
@@ -341,8 +349,17 @@ class SerialEngine:
         return stack[-1] if stack else None
 
     def processors(self) -> tuple[Processor, ...]:
-        """The one processor."""
-        return (self._processor,)
+        """Every processor."""
+        return self._schedule.present
+
+    def reseat(self) -> None:
+        """Find out again which processors there are, and which scopes they are in."""
+        every = _processors()
+        with self._lock:
+            self._schedule.reseat(every)
+            self._schedule.leaving.clear()
+            finished = self._schedule.refuse_stranded()
+        self._tell(finished)
 
     def close(self, finish: bool = True) -> None:
         """Take no more tasks; none is left and there is no thread."""

@@ -323,12 +323,10 @@ class ThreadsEngine(Crew):
     def _begin_helped(self, task: Task[Any], seat: int) -> bool:
         """Begin a task inside a wait, if it is one that may run there; lock held."""
         options = task._options
-        if task._state != READY:
+        if task._state != READY or seat not in self._schedule.seats(task):
             return False
         if options is not None and (
-            options.occupancy < 1
-            or seat not in self._schedule.seats(task)
-            or options.memory > self._schedule.budget.room()
+            options.occupancy < 1 or options.memory > self._schedule.budget.room()
         ):
             return False
         return self._schedule.begin(task, seat)
@@ -403,7 +401,7 @@ class ThreadsEngine(Crew):
 
     def processors(self) -> tuple[Processor, ...]:
         """Every processor."""
-        return self._schedule.processors
+        return self._schedule.present
 
     # Ending
 

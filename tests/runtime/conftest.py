@@ -7,7 +7,7 @@ import pytest
 import darray.runtime as da
 import tests.runtime.shared  # noqa: F401 - lets tasks on several workers signal one another
 from darray.runtime import engine as engines
-from darray.runtime import settings
+from darray.runtime import kinds, scope_keys, settings
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +18,18 @@ def same_settings_afterwards():
     da.cancel_all()
     engines.close()
     settings._current = before
+
+
+@pytest.fixture
+def nothing_registered_afterwards():
+    """Kinds of processors, scope keys and tags that a test registers are gone after it."""
+    yield
+    for kind in list(kinds._kinds):
+        da.register_kind(kind, None)
+    for key in scope_keys.registered_keys():
+        da.register_scope_key(key, None)
+    for tag in list(scope_keys._tags):
+        da.register_tag(tag, None)
 
 
 # The engines that every test of the runtime runs on: a name, and threads and workers.
