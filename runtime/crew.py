@@ -18,6 +18,7 @@ from darray.runtime.budget import Budget
 from darray.runtime.calling import attempted, called, captured, measured, overtime, state_after
 from darray.runtime.errors import Failure
 from darray.runtime.events import TaskBegan, publish, publish_end
+from darray.runtime.explaining import Survey, survey
 from darray.runtime.loops import EventLoop, awaited
 from darray.runtime.processor import Processor
 from darray.runtime.seats import Seats, Worker
@@ -25,6 +26,7 @@ from darray.runtime.state import Schedule
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, WAITING, Task
 from darray.runtime.timers import Timer, Timers
 from darray.runtime.waiting import Arrival, Stack, arrived, call_watcher
+from darray.runtime.watchdog import Watchdog
 
 __all__ = ["Crew"]
 
@@ -54,7 +56,7 @@ class Crew:
     either whole or repaired by `_mend`.
     """
 
-    def __init__(self, count: int, memory: int) -> None:
+    def __init__(self, count: int, memory: int, watchdog: float | None = None) -> None:
         # Guards the schedule, the seats, `_closers` and the tasks' fields as `Task` says.
         # Held for a few operations; no other lock is taken and no callback, task or value
         # of the user's is called or dropped while it is held.
@@ -75,6 +77,7 @@ class Crew:
         # Tasks whose coroutines are awaited, with their futures once these are made.
         self._awaited: dict[Task[Any], Any] = {}
         self._loop = EventLoop()
+        self.watchdog = Watchdog(self._survey, watchdog)
 
     def _let_go(self, worker: Worker) -> None:
         """Let a parked or new thread, which was given a seat, run."""
@@ -441,6 +444,11 @@ class Crew:
             if not finished:
                 return
             self._tell(finished)
+
+    def _survey(self) -> Survey:
+        """What is going on now."""
+        with self._lock:
+            return survey(self._schedule, self._seats, self._awaited, self._closed)
 
     def _check(self, tasks: Iterable[Task[Any]] = ()) -> None:
         """Assert the invariants, given all the tasks that are not finished."""

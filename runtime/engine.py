@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from darray.runtime import events, settings
 from darray.runtime.processor import Processor
 from darray.runtime.tasks import Task
+from darray.runtime.watchdog import Watchdog
 
 __all__ = ["Engine", "configure", "current_engine", "engine_names", "publish_move"]
 
@@ -23,6 +24,9 @@ R = TypeVar("R")
 
 class Engine(Protocol):
     """What carries tasks: the seam that ``runtime/engines/<name>.py`` fills with ``start()``."""
+
+    # What threads that wait for its tasks look at from time to time.
+    watchdog: Watchdog
 
     def spawn(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Task[Any]:
         """Spawn a task under the contextual options."""
@@ -62,6 +66,9 @@ class Engine(Protocol):
 
     def watch(self, task: Task[Any], watcher: Callable[[Any], object]) -> None:
         """Call ``watcher(task)`` when the task is finished, at once if it is."""
+
+    def explain(self, task: Task[Any]) -> str:
+        """Why `task` is in the state that it is in."""
 
     def current_task(self) -> Task[Any] | None:
         """The task that the calling thread runs."""
@@ -115,11 +122,14 @@ def publish_move(nbytes: int, source: str, destination: str, began: int) -> None
 
 
 def configure(**changes: Any) -> None:
-    """Change settings: ``engine``, ``threads``, ``memory_limit``, ``spill_folder``.
+    """Change settings: ``engine``, ``threads``, ``memory_limit``, ``spill_folder``, ``watchdog``.
 
     What is running is finished first; the engine starts anew when next needed. The
-    variables ``DARRAY_ENGINE``, ``DARRAY_THREADS``, ``DARRAY_MEMORY_LIMIT`` and
-    ``DARRAY_SPILL_FOLDER`` give the settings at the start.
+    variables ``DARRAY_ENGINE``, ``DARRAY_THREADS``, ``DARRAY_MEMORY_LIMIT``,
+    ``DARRAY_SPILL_FOLDER`` and ``DARRAY_WATCHDOG`` give the settings at the start.
+
+    ``watchdog`` is after how many seconds in which no task began or ended, while a thread
+    waits for tasks, the log ``darray`` is told what it waits for: 60, and 0 for never.
 
     Raises
     ------

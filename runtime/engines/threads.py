@@ -33,7 +33,7 @@ LAST_FIRST = 4
 def start(settings: Settings) -> ThreadsEngine:
     """Start the engine that `settings` describe."""
     count = settings.threads or limits.processor_count()
-    return ThreadsEngine(count, limits.task_memory(settings))
+    return ThreadsEngine(count, limits.task_memory(settings), settings.watchdog)
 
 
 class ThreadsEngine(Crew):
@@ -194,7 +194,7 @@ class ThreadsEngine(Crew):
 
         `worker` is the thread of the task that waits, which may be abandoned meanwhile.
         """
-        arrival = Arrival(first_failure)
+        arrival = Arrival(first_failure, tasks)
         schedule = self._schedule
         partial = first_failure or missing < len(tasks) or worker is not None
         options = contexts.current.get()
@@ -218,7 +218,7 @@ class ThreadsEngine(Crew):
                 schedule.waiters.add(arrival)
             if schedule.starved:
                 self._relieve()
-            return arrival.wait(timeout)
+            return arrival.wait(timeout, self.watchdog)
         finally:
             with self._lock:
                 schedule.waiters.discard(arrival)
@@ -404,6 +404,10 @@ class ThreadsEngine(Crew):
         """Every processor."""
         return self._schedule.processors
 
+    def explain(self, task: Task[Any]) -> str:
+        """Why `task` is in the state that it is in."""
+        return self.watchdog.explain(task)
+
     # Ending
 
     def cancel(self, task: Task[Any]) -> bool:
@@ -452,7 +456,7 @@ class ThreadsEngine(Crew):
                     self._schedule.waiters.add(arrival)
                 if self._schedule.starved:
                     self._relieve()
-                arrival.wait()
+                arrival.wait(None, self.watchdog)
             except BaseException:
                 self._end()
                 raise
@@ -493,6 +497,7 @@ class ThreadsEngine(Crew):
         """Refuse everything from now on, in the child of a fork, which has no threads."""
         self._lock = threading.Lock()
         self._closed = True
+        self.watchdog.abandon()
 
 
 def _deadlock(worker: Worker, target: Task[Any]) -> DeadlockError:
