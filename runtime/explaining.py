@@ -140,7 +140,7 @@ class _Telling:
     def of_task(self, task: Task[Any]) -> list[str]:
         """The lines on one task and on all that it hangs on."""
         needed = self._needed(task)
-        line = f"{_name(task)}, is {self._state(task)}"
+        line = self._line(task)
         if needed:
             return [f"{line}:", *self.of_needed(needed)]
         return [line, *self._occupants([task])]
@@ -196,7 +196,7 @@ class _Telling:
 
     def _listed(self, tasks: Collection[Task[Any]]) -> list[str]:
         """A line for each of a few of `tasks`, and one for the number of the others."""
-        lines = [f"- {_name(task)}, is {self._state(task)}" for task in self._first(tasks)]
+        lines = [f"- {self._line(task)}" for task in self._first(tasks)]
         if len(tasks) > MOST_TOLD:
             lines.append(f"- and {len(tasks) - MOST_TOLD} more")
         return lines
@@ -229,8 +229,14 @@ class _Telling:
         places = self._places(task)
         return bool(places) and all(place in self._seen.occupied for place in places)
 
+    def _line(self, task: Task[Any]) -> str:
+        """A task, its state, and the reason of that."""
+        state = self._state(task)
+        verb = {"failed": "has", "cancelled": "was"}.get(state.split()[0], "is")
+        return f"{_name(task)}, {verb} {state}"
+
     def _state(self, task: Task[Any]) -> str:
-        """The state of a task and the reason of it, to follow "is"."""
+        """The state of a task and the reason of it, to follow a verb."""
         state = task._state
         if state >= DONE:
             return self._ended(task)

@@ -80,8 +80,8 @@ def test_finished(engine):
     assert lines(done)[0].startswith(f"task 'one', spawned at {__file__}:")
     for task, words in (
         (done, f", is done: it gave a value of type int on {place}$"),
-        (failed, f", is failed on {place}: ValueError: invalid literal for int.*'x'$"),
-        (dependent, ", is failed without having run: ValueError: invalid literal"),
+        (failed, f", has failed on {place}: ValueError: invalid literal for int.*'x'$"),
+        (dependent, ", has failed without having run: ValueError: invalid literal"),
     ):
         with pytest.raises(AssertionError, match=words):
             raise AssertionError(task.explain())
@@ -103,7 +103,7 @@ def test_cancelled_before_it_ran(engine, others, gate):
     held = Held(others, gate)
     waiting = da.spawn(abs, held.task)
     waiting.cancel()
-    assert "is cancelled without having run: " in waiting.explain()
+    assert "was cancelled without having run: " in waiting.explain()
     assert "was cancelled before it ran" in waiting.explain()
 
 
@@ -111,7 +111,7 @@ def test_abandoned_while_its_function_goes_on(engine, others, gate):
     held = Held(others, gate)
     held.task.cancel()
     (line,) = lines(held.task)
-    assert "is cancelled on worker 0 cpu " in line
+    assert "was cancelled on worker 0 cpu " in line
     assert line.endswith("Its function, which nothing can stop from outside, still runs")
     gate.set()
     assert held.spawned.result() is held.task
