@@ -199,6 +199,12 @@ def entered(changes: dict[str, Any]) -> Iterator[None]:
         current.reset(token)
 
 
+def queued(queue: TaskQueue, block: str) -> dict[str, Any]:
+    """The change that gives the tasks spawned in a block, called `block`, a queue."""
+    outer = current.get()
+    return {"queue": NestedQueue(queue, None if outer is None else outer.queue, block)}
+
+
 @contextmanager
 def options(
     *,
@@ -238,7 +244,6 @@ def options(
     }
     changes = checked({key: value for key, value in given.items() if value is not None})
     if queue is not None:
-        outer = current.get()
-        changes["queue"] = NestedQueue(queue, None if outer is None else outer.queue)
+        changes |= queued(queue, f"da.options(queue={type(queue).__qualname__})")
     with entered(changes):
         yield

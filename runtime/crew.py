@@ -26,6 +26,7 @@ from darray.runtime.calling import (
 )
 from darray.runtime.errors import Failure
 from darray.runtime.events import TaskBegan, publish, publish_end
+from darray.runtime.explaining import Survey, survey
 from darray.runtime.loops import EventLoop, awaited
 from darray.runtime.processor import Processor
 from darray.runtime.scope_keys import know
@@ -35,6 +36,7 @@ from darray.runtime.state import Schedule
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, WAITING, Task
 from darray.runtime.timers import Timer, Timers
 from darray.runtime.waiting import Arrival, Stack, arrived, call_watcher
+from darray.runtime.watchdog import Watchdog
 
 __all__ = ["Crew"]
 
@@ -68,6 +70,7 @@ class Crew:
         self,
         processors: tuple[Processor, ...],
         memory: int,
+        watchdog: float | None = None,
         schedule: Callable[[tuple[Processor, ...], Budget], Schedule] = Schedule,
     ) -> None:
         # Guards the schedule, the seats, `_closers` and the tasks' fields as `Task` says.
@@ -94,6 +97,7 @@ class Crew:
         # Tasks whose coroutines are awaited, with their futures once these are made.
         self._awaited: dict[Task[Any], Any] = {}
         self._loop = EventLoop()
+        self.watchdog = Watchdog(self._survey, watchdog)
 
     def _present(self) -> tuple[Processor, ...]:
         """The processors that there are now: the threads', and those of registered kinds."""
@@ -505,6 +509,11 @@ class Crew:
             if not finished:
                 return
             self._tell(finished)
+
+    def _survey(self) -> Survey:
+        """What is going on now."""
+        with self._lock:
+            return survey(self._schedule, self._seats, self._awaited, self._closed)
 
     def _check(self, tasks: Iterable[Task[Any]] = ()) -> None:
         """Assert the invariants, given all the tasks that are not finished."""

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from darray.runtime import events, kinds, settings
 from darray.runtime.processor import Processor
 from darray.runtime.tasks import Task
+from darray.runtime.watchdog import Watchdog
 
 __all__ = ["Engine", "configure", "current_engine", "engine_names", "publish_move"]
 
@@ -26,6 +27,8 @@ class Engine(Protocol):
 
     has_spaces: bool
     """Whether tasks may run in other spaces than that of the calling code."""
+    # What threads that wait for its tasks look at from time to time.
+    watchdog: Watchdog
 
     def spawn(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Task[Any]:
         """Spawn a task under the contextual options."""
@@ -65,6 +68,9 @@ class Engine(Protocol):
 
     def watch(self, task: Task[Any], watcher: Callable[[Any], object]) -> None:
         """Call ``watcher(task)`` when the task is finished, at once if it is."""
+
+    def explain(self, task: Task[Any]) -> str:
+        """Why `task` is in the state that it is in."""
 
     def current_task(self) -> Task[Any] | None:
         """The task that the calling thread runs."""
@@ -129,12 +135,26 @@ def publish_move(nbytes: int, source: str, destination: str, began: int) -> None
 
 
 def configure(**changes: Any) -> None:
-    """Change settings: ``engine``, ``threads``, ``workers``, ``memory_limit``, ``spill_folder``.
+    """Change settings; those given by name change, the others stay.
 
     What is running is finished first; the engine starts anew when next needed. The
-    variables ``DARRAY_ENGINE``, ``DARRAY_THREADS``, ``DARRAY_WORKERS``,
-    ``DARRAY_MEMORY_LIMIT`` and ``DARRAY_SPILL_FOLDER`` give the settings at the start.
-    ``workers`` counts those of the engine ``"workers"``, ``threads`` the threads of each.
+    variables ``DARRAY_ENGINE``, ``DARRAY_THREADS`` and so on give the settings at the start.
+
+    Parameters
+    ----------
+    engine : str
+        ``"threads"``, ``"serial"``, or ``"workers"`` for several workers in this process.
+    threads : int
+        Threads that run tasks; of the engine of several workers, those of each.
+    workers : int
+        Workers, of the engine that has several.
+    memory_limit : int or str
+        Bytes that this process may hold, such as ``"1GB"``.
+    spill_folder : str
+        Where chunks go for which there is no memory.
+    watchdog : float
+        After how many seconds in which no task began or ended, while a thread waits for
+        tasks, the log ``darray`` is told what it waits for: 60, and 0 for never.
 
     Raises
     ------

@@ -75,7 +75,7 @@ def spawn_bulk() -> Iterator[None]:
     """
     bulk = Bulk()
     try:
-        with contexts.options(queue=bulk):
+        with contexts.entered(contexts.queued(bulk, "da.spawn_bulk()")):
             yield
     except BaseException:
         bulk.cancel()
@@ -118,7 +118,7 @@ def spawn_sequential() -> Iterator[None]:
     >>> order
     [0, 1, 2, 3]
     """
-    with contexts.options(queue=Chain()):
+    with contexts.entered(contexts.queued(Chain(), "da.spawn_sequential()")):
         yield
 
 
@@ -169,7 +169,7 @@ def wait_all() -> Iterator[None]:
     """
     waiting = Waiting()
     try:
-        with contexts.options(queue=waiting):
+        with contexts.entered(contexts.queued(waiting, "da.wait_all()")):
             yield
     except KeyboardInterrupt:
         tasks = waiting.tasks()

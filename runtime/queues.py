@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
+from darray.runtime.places import calling_place, place_text
+
 if TYPE_CHECKING:
     from darray.runtime.tasks import Task
 
@@ -51,16 +53,27 @@ class TaskQueue(Protocol):
 
 
 class NestedQueue:
-    """A queue and the one outside of it; the outermost hands to the engine."""
+    """A queue and the one outside of it; the outermost hands to the engine.
 
-    __slots__ = ("_outer", "_queue")
+    `block` is what the block is called whose queue it is. It is made where that begins.
+    """
 
-    def __init__(self, queue: TaskQueue, outer: NestedQueue | None) -> None:
+    __slots__ = ("_block", "_outer", "_place", "_queue")
+
+    def __init__(self, queue: TaskQueue, outer: NestedQueue | None, block: str) -> None:
         self._queue = queue
         self._outer = outer
+        self._block = block
+        self._place = calling_place()
+
+    def described(self) -> str:
+        """Which block's queue it is."""
+        return f"{self._block} at {place_text(*self._place)}"
 
     def take(self, submissions: list[Submission]) -> None:
         """Give `submissions` to the queue."""
+        for one in submissions:
+            one.task._hold = self
         self._queue.enqueue(submissions, launch if self._outer is None else self._outer.take)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from typing import Any
@@ -52,13 +53,17 @@ def parse_bytes(text: int | str) -> int:
 
 
 class Settings(Struct, frozen=True):
-    """One configuration; `None` means that the default is worked out from the machine."""
+    """One configuration; `None` means that the default is worked out from the machine.
+
+    ``watchdog`` is in seconds; None for none.
+    """
 
     engine: str = "threads"
     threads: int | None = None
     workers: int | None = None
     memory_limit: int | None = None
     spill_folder: str | None = None
+    watchdog: float | None = 60.0
 
 
 def checked(changes: dict[str, Any]) -> dict[str, Any]:
@@ -78,7 +83,22 @@ def checked(changes: dict[str, Any]) -> dict[str, Any]:
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, not {result[name]!r}")
             result[name] = count
+    if "watchdog" in result:
+        result["watchdog"] = _seconds(result["watchdog"])
     return result
+
+
+def _seconds(value: Any) -> float | None:
+    """The seconds after which the watchdog warns, that `value` stands for; None for never."""
+    try:
+        seconds = 0.0 if value is None else float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if isinstance(value, bool) or not seconds >= 0:
+        raise ValueError(
+            f"watchdog is a number of seconds, 0 or None for no warnings, not {value!r}"
+        )
+    return seconds or None
 
 
 def environment() -> Settings:

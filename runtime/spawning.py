@@ -422,7 +422,9 @@ def _arriving(
                 unfinished = [one for one in every if one._state < DONE]
                 engine.wait(unfinished, None, min(1, len(unfinished)))
             if arrivals.empty():
-                arrived = engine.block(lambda: _next_arrival(arrivals, deadline, waiter))
+                arrived = engine.block(
+                    lambda: _next_arrival(engine, arrivals, every, deadline, waiter)
+                )
             else:
                 arrived = arrivals.get()
         except Empty:
@@ -437,17 +439,28 @@ def _arriving(
 
 
 def _next_arrival(
-    arrivals: SimpleQueue[Task[R]], deadline: float | None, waiter: Task[Any] | None
+    engine: Engine,
+    arrivals: SimpleQueue[Task[R]],
+    every: list[Task[R]],
+    deadline: float | None,
+    waiter: Task[Any] | None,
 ) -> Task[R]:
-    while True:
-        left = LOOKING_UP if deadline is None else min(LOOKING_UP, deadline - monotonic())
-        try:
-            return arrivals.get(timeout=max(left, 0.0))
-        except Empty:
-            if left < LOOKING_UP:
-                raise
+    looked = False
+    try:
+        while True:
+            left = LOOKING_UP if deadline is None else min(LOOKING_UP, deadline - monotonic())
+            try:
+                return arrivals.get(timeout=max(left, 0.0))
+            except Empty:
+                if left < LOOKING_UP:
+                    raise
             if waiter is not None:
                 refuse_abandoned(waiter)
+            looked = True
+            engine.watchdog.look(arrivals, every)
+    finally:
+        if looked:
+            engine.watchdog.leave(arrivals)
 
 
 def map(  # noqa: A001

@@ -150,6 +150,7 @@ class Schedule:
             if task._state != HELD:
                 # Cancelled while a queue held it.
                 return _NONE
+            task._hold = None
             task._state = WAITING
         options = task._options
         if options is not None:
@@ -421,6 +422,7 @@ class Schedule:
         if task._state not in (HELD, WAITING, READY):
             return _NONE
         if task._state == HELD:
+            task._hold = None
             self.outstanding += 1
         return self.fail(task, Failure(self.cancellation(task)), CANCELLED)
 

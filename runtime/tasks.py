@@ -67,6 +67,9 @@ class Carrier(Protocol):
     def watch(self, task: Task[Any], watcher: Callable[[Any], object]) -> None:
         """Call ``watcher(task)`` when the task is finished, at once if it is."""
 
+    def explain(self, task: Task[Any]) -> str:
+        """Why `task` is in the state that it is in."""
+
 
 class Task(Generic[R]):
     """A call of a function that runs, ran or will run on some processor: a future.
@@ -83,7 +86,8 @@ class Task(Generic[R]):
     * ``_kwargs`` is None where ``_function(*_args)`` can be called as it stands, a dict
       where tasks, refs or loaders among the arguments are to be replaced first.
     * ``_missing`` counts the unfinished tasks of ``_needs`` and is positive only in WAITING.
-    * ``_hold`` and ``_processor`` have no value until the task ends or begins, ``_number``
+    * ``_hold`` is the queue that holds a HELD task, later what its value holds of the memory
+      limit; it and ``_processor`` have no value until there is one. ``_number`` has none
       until somebody asks for it, and is not changed then, ``_asked`` (to stop) until
       cancelling is asked for, ``_keeps`` but where it is true: as the option of that name,
       ``_origin`` but where there are several spaces.
@@ -194,6 +198,31 @@ class Task(Generic[R]):
     def processor(self) -> Processor | None:
         """The processor that runs or ran the task; None before it begins."""
         return getattr(self, "_processor", None)
+
+    def explain(self) -> str:
+        """Why the task is in the state that it is in, in a few lines to be read.
+
+        That of a task which has not begun is followed through all that it needs, to those
+        tasks on which it hangs in the end: which run, and where; which are ready, and what
+        occupies the processors or the memory that they wait for; which a queue still holds.
+
+        When a task began is not noted. How long one has run at least is known from when it
+        was seen to run first: by an earlier `explain`, or by a thread that waits.
+
+        Examples
+        --------
+        >>> import darray as da
+        >>> import threading
+        >>> gate = threading.Event()
+        >>> waiting = da.spawn(abs, da.spawn(gate.wait))
+        >>> print(waiting.explain())  # doctest: +ELLIPSIS
+        task 'abs', spawned at ..., is waiting for 1 task:
+        - task 'Event.wait', spawned at ..., is ...
+        >>> gate.set()
+        >>> waiting.result()
+        1
+        """
+        return self._engine.explain(self)
 
     def done(self) -> bool:
         """Whether the task is finished: returned, failed or cancelled."""

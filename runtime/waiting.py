@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from time import monotonic
+from typing import Any, Protocol
 
 from darray.runtime.errors import CancelledError, SchedulingError
 from darray.runtime.tasks import DONE, HELD, RUNNING, WAITING, Task, Watcher
@@ -34,18 +35,29 @@ def call_watcher(watcher: Watcher, task: Task[Any]) -> None:
         logging.getLogger("darray").exception("a callback of %r failed: %r", task, watcher)
 
 
+class Looking(Protocol):
+    """What a thread tells that it still waits, each time that it looks up."""
+
+    def look(self, waiter: object, tasks: Sequence[Task[Any]]) -> None:
+        """Note that `waiter` still waits for `tasks`; it may warn of that."""
+
+    def leave(self, waiter: object) -> None:
+        """Note that `waiter` waits no more."""
+
+
 class Arrival:
     """What one thread blocks on until a number of tasks are finished.
 
     A watcher of those tasks that the engine counts down itself, under its lock: a waiter
     costs no lock and no call of its own. ``gate`` is released once, when ``missing`` comes
-    to zero, or when a task fails where ``at_failure`` is true.
+    to zero, or when a task fails where ``at_failure`` is true. ``tasks`` are those tasks.
     """
 
-    __slots__ = ("at_failure", "gate", "missing")
+    __slots__ = ("at_failure", "gate", "missing", "tasks")
 
-    def __init__(self, at_failure: bool = False) -> None:
+    def __init__(self, at_failure: bool = False, tasks: Sequence[Task[Any]] = ()) -> None:
         self.at_failure = at_failure
+        self.tasks = tasks
         self.missing = 0
         self.gate = threading.Lock()
         self.gate.acquire()
@@ -96,15 +108,27 @@ class Arrival:
             self.missing = 0
             self.gate.release()
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: float | None, watchdog: Looking) -> bool:
         """Block for at most `timeout` seconds until the tasks arrived; whether they did."""
-        if timeout is None:
-            # A signal that comes just before the thread blocks does not wake it: it looks
-            # from time to time, so that Ctrl-C is never lost.
-            while not self.gate.acquire(timeout=LOOKING_UP):
-                pass
-            return True
-        return self.gate.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+        if timeout is not None and timeout <= LOOKING_UP:
+            return self.gate.acquire(timeout=max(timeout, 0.0))
+        # A signal that comes just before the thread blocks does not wake it: it looks
+        # from time to time, so that Ctrl-C is never lost.
+        return self.gate.acquire(timeout=LOOKING_UP) or self._wait_on(timeout, watchdog)
+
+    def _wait_on(self, timeout: float | None, watchdog: Looking) -> bool:
+        """Go on with a wait of at most `timeout` seconds after it looked up once."""
+        deadline = None if timeout is None else monotonic() + timeout - LOOKING_UP
+        try:
+            while True:
+                watchdog.look(self, self.tasks)
+                left = LOOKING_UP if deadline is None else deadline - monotonic()
+                if self.gate.acquire(timeout=min(max(left, 0.0), LOOKING_UP)):
+                    return True
+                if left < LOOKING_UP:
+                    return False
+        finally:
+            watchdog.leave(self)
 
 
 def arrived(task: Task[Any]) -> list[Watcher] | None:

@@ -25,6 +25,7 @@ from darray.runtime.calling import (
     state_after,
 )
 from darray.runtime.errors import DeadlockError, Failure
+from darray.runtime.explaining import Survey
 from darray.runtime.processor import Processor
 from darray.runtime.scope_keys import know
 from darray.runtime.settings import Settings
@@ -33,6 +34,7 @@ from darray.runtime.state import Schedule
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, Task, Watcher
 from darray.runtime.timers import Timers
 from darray.runtime.waiting import Arrival, arrived, call_watcher, refuse_abandoned
+from darray.runtime.watchdog import Watchdog
 
 __all__ = ["SerialEngine", "start"]
 
@@ -47,7 +49,7 @@ def _processors() -> tuple[Processor, ...]:
 
 def start(settings: Settings) -> SerialEngine:
     """Start the serial engine."""
-    return SerialEngine(limits.task_memory(settings))
+    return SerialEngine(limits.task_memory(settings), settings.watchdog)
 
 
 class SerialEngine:
@@ -59,16 +61,19 @@ class SerialEngine:
 
     has_spaces = False
 
-    def __init__(self, memory: int) -> None:
+    def __init__(self, memory: int, watchdog: float | None = None) -> None:
         # Guards the schedule and the tasks' fields; held for a few operations, never while
         # a task or a callback runs.
         self._lock = threading.Lock()
         self._schedule = Schedule(_processors(), Budget(memory))
         self._local = threading.local()
-        # The tasks whose functions are being called.
-        self._running: set[Task[Any]] = set()
+        # The tasks whose functions are being called, each with the tasks that its thread
+        # runs inside one another, and what those that wait block on.
+        self._running: dict[Task[Any], list[Task[Any]]] = {}
+        self._waits: dict[Task[Any], Arrival] = {}
         self._closed = False
         self._timers = Timers()
+        self.watchdog = Watchdog(self._survey, watchdog)
 
     def spawn(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Task[Any]:
         """Spawn a task under the contextual options."""
@@ -119,7 +124,7 @@ class SerialEngine:
         seats = schedule.seats(task)
         began = task._state == READY and bool(seats) and schedule.begin(task, seats[0])
         if began:
-            self._running.add(task)
+            self._running[task] = self._stack()
         schedule.drop_queued()
         return began
 
@@ -180,7 +185,7 @@ class SerialEngine:
         except KeyboardInterrupt:
             # Pressed by the user, who waits here: it is not the task's own failure.
             with self._lock:
-                self._running.discard(task)
+                self._running.pop(task, None)
                 finished = self._schedule.interrupted(task)
             self._tell(finished)
             raise
@@ -193,7 +198,7 @@ class SerialEngine:
             events.publish_end(task, began, outcome)
         nbytes = measured(task, outcome)
         with self._lock:
-            self._running.discard(task)
+            self._running.pop(task, None)
             if task._state == RUNNING:
                 if outcome.__class__ is Failure:
                     return self._schedule.fail(task, outcome, state_after(task, outcome))
@@ -284,7 +289,7 @@ class SerialEngine:
                 f"task {own[-1].name!r} waits for {stuck[0]!r}, which cannot finish before "
                 "the waiting task does; do not wait for it here"
             )
-        arrival = Arrival(first_failure)
+        arrival = Arrival(first_failure, unfinished)
         options = contexts.current.get()
         try:
             with self._lock:
@@ -295,9 +300,13 @@ class SerialEngine:
                     raise RuntimeError("this engine is closed: its unfinished tasks never run")
                 if arrival.watch(unfinished, missing):
                     return True
-            return arrival.wait(timeout)
+                if own:
+                    self._waits[own[-1]] = arrival
+            return arrival.wait(timeout, self.watchdog)
         finally:
             with self._lock:
+                if own:
+                    self._waits.pop(own[-1], None)
                 arrival.forget(unfinished)
 
     def block(self, wait: Callable[[], R]) -> R:
@@ -361,6 +370,26 @@ class SerialEngine:
             finished = self._schedule.refuse_stranded()
         self._tell(finished)
 
+    def explain(self, task: Task[Any]) -> str:
+        """Why `task` is in the state that it is in."""
+        return self.watchdog.explain(task)
+
+    def _survey(self) -> Survey:
+        """What is going on now."""
+        running: dict[Task[Any], list[Task[Any]]] = {}
+        abandoned = set()
+        with self._lock:
+            outstanding = self._schedule.outstanding
+            for task, stack in self._running.items():
+                inside = list(stack)
+                waited = self._waits[task].tasks if task in self._waits else ()
+                above = inside[inside.index(task) + 1 :] if task in inside else []
+                if task._state == RUNNING:
+                    running[task] = [*waited, *above]
+                else:
+                    abandoned.add(task)
+        return Survey(outstanding, running, abandoned=abandoned, closed=self._closed)
+
     def close(self, finish: bool = True) -> None:
         """Take no more tasks; none is left and there is no thread."""
         self._closed = True
@@ -369,3 +398,4 @@ class SerialEngine:
         """Refuse everything from now on, in the child of a fork."""
         self._lock = threading.Lock()
         self._closed = True
+        self.watchdog.abandon()

@@ -34,7 +34,7 @@ def start(settings: Settings) -> ThreadsEngine:
     """Start the engine that `settings` describe."""
     count = settings.threads or limits.processor_count()
     processors = tuple(Processor(worker=0, kind="cpu", index=number) for number in range(count))
-    return ThreadsEngine(processors, limits.task_memory(settings))
+    return ThreadsEngine(processors, limits.task_memory(settings), settings.watchdog)
 
 
 class ThreadsEngine(Crew):
@@ -195,7 +195,7 @@ class ThreadsEngine(Crew):
 
         `worker` is the thread of the task that waits, which may be abandoned meanwhile.
         """
-        arrival = Arrival(first_failure)
+        arrival = Arrival(first_failure, tasks)
         schedule = self._schedule
         partial = first_failure or missing < len(tasks) or worker is not None
         options = contexts.current.get()
@@ -219,7 +219,7 @@ class ThreadsEngine(Crew):
                 schedule.waiters.add(arrival)
             if schedule.starved:
                 self._relieve()
-            return arrival.wait(timeout)
+            return arrival.wait(timeout, self.watchdog)
         finally:
             with self._lock:
                 schedule.waiters.discard(arrival)
@@ -403,6 +403,10 @@ class ThreadsEngine(Crew):
         """Every processor."""
         return self._schedule.present
 
+    def explain(self, task: Task[Any]) -> str:
+        """Why `task` is in the state that it is in."""
+        return self.watchdog.explain(task)
+
     # Ending
 
     def cancel(self, task: Task[Any]) -> bool:
@@ -451,7 +455,7 @@ class ThreadsEngine(Crew):
                     self._schedule.waiters.add(arrival)
                 if self._schedule.starved:
                     self._relieve()
-                arrival.wait()
+                arrival.wait(None, self.watchdog)
             except BaseException:
                 self._end()
                 raise
@@ -492,6 +496,7 @@ class ThreadsEngine(Crew):
         """Refuse everything from now on, in the child of a fork, which has no threads."""
         self._lock = threading.Lock()
         self._closed = True
+        self.watchdog.abandon()
 
 
 def _deadlock(worker: Worker, target: Task[Any]) -> DeadlockError:

@@ -24,7 +24,8 @@ def start(settings: Settings) -> WorkersEngine:
     processors = tuple(
         Processor(worker, "cpu", thread) for worker in range(workers) for thread in range(threads)
     )
-    return WorkersEngine(processors, limits.task_memory(settings), PlacingSchedule)
+    memory = limits.task_memory(settings)
+    return WorkersEngine(processors, memory, settings.watchdog, PlacingSchedule)
 
 
 class WorkersEngine(ThreadsEngine):
