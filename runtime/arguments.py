@@ -7,7 +7,7 @@ from typing import Any
 
 from darray.runtime.accesses import Access
 from darray.runtime.refs import Ref
-from darray.runtime.spaces import Placed, register_seal
+from darray.runtime.spaces import Placed, register_container, register_seal
 from darray.runtime.tasks import Task, value_of
 
 __all__ = [
@@ -83,6 +83,12 @@ class Pending:
             return {loaded(key): loaded(item) for key, item in self.items}
         return self.cls([loaded(item) for item in self.items])
 
+    def changed(self, change: _Change) -> Pending:
+        """The same container with ``change(item)`` for its items."""
+        if self.cls is dict:
+            return Pending(dict, [(change(key), change(item)) for key, item in self.items])
+        return Pending(self.cls, [change(item) for item in self.items])
+
 
 class Writable(Pending):
     """An argument that the task declared to write: the object itself, or a task's value."""
@@ -126,6 +132,10 @@ class Later(Pending):
     def loaded(self) -> Any:
         """The container, with what can be frozen in it frozen."""
         return sealed(self.value)
+
+    def changed(self, change: _Change) -> Pending:
+        """The container as it is now, with ``change(item)`` for its items."""
+        return Later(change(self.value))
 
 
 def action_of(cls: type) -> int:
@@ -259,3 +269,5 @@ def _rebuilt(nest: Any, change: Callable[[Any], Any]) -> Any:
 
 
 register_seal(sealed, copied)
+register_container(Pending, Pending.changed)
+register_container(Later, Later.changed)

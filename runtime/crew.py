@@ -31,7 +31,7 @@ from darray.runtime.loops import EventLoop, awaited
 from darray.runtime.processor import Processor
 from darray.runtime.scope_keys import know
 from darray.runtime.seats import Seats, Worker
-from darray.runtime.spaces import Placed, here, space_of
+from darray.runtime.spaces import Placed, has_spaces, here, space_of
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, WAITING, Task
 from darray.runtime.timers import Timer, Timers
@@ -84,8 +84,7 @@ class Crew:
         know(every)
         self._schedule = schedule(every, Budget(memory, self._memory_freed))
         self._seats = Seats(self._schedule)
-        # Whether tasks may run in other spaces than that of the host's memory.
-        self.has_spaces = False
+        self.has_spaces = has_spaces(every)
         self._local = threading.local()
         self._numbers = itertools.count()
         # Threads with waits inside tasks.
@@ -165,7 +164,7 @@ class Crew:
     def _call(self, worker: Worker, task: Task[Any]) -> Any:
         """Call the task's function; its value, or the `Failure` that it ended with."""
         options = task._options
-        if options is not None or events.consumers:
+        if options is not None or events.consumers or self.has_spaces:
             return self._call_observed(worker, task)
         if _current_options() is not None:
             contexts.current.set(None)
@@ -476,6 +475,8 @@ class Crew:
                     return
                 self._version = version
                 self._schedule.reseat(every)
+                # For good: tasks that are done may have left values in other spaces.
+                self.has_spaces = self.has_spaces or has_spaces(every)
                 self._seats.extend()
                 for seat in self._seats.idle:
                     self._schedule.leaving.discard(seat.number)

@@ -376,7 +376,9 @@ class Region:
         """Where the value of a task lies; until it is done, perhaps in what it was given."""
         if task._state == DONE:
             self._learn(task)
-            return self._tracker.extents(_lying_here(task), part)
+            value = _lying_here(task)
+            # Of what lies elsewhere nothing is known but whose it is.
+            return self._tracker.extents(value, None if value.__class__ is Placed else part)
         own = self._tracker.extent_of_object(task)
         if task not in self._unknown:
             self._unknown[task] = own

@@ -22,9 +22,11 @@ __all__ = [
     "Placed",
     "Space",
     "brought",
+    "has_spaces",
     "here",
     "measured_nbytes",
     "nbytes_of",
+    "register_container",
     "register_device_arrays",
     "register_handle",
     "register_host_arrays",
@@ -39,6 +41,9 @@ _measures: dict[type, Callable[[Any], int]] = {}
 
 # Classes whose objects stand for something, wherever they are: they cross as they are.
 _handles: set[type] = set()
+
+# What makes, of a container of another class, one with each item changed by a function.
+_containers: dict[type, Callable[[Any, _Change], Any]] = {}
 
 # What brings an array of the host's to the memory of a device, and one of the device's back, by
 # the kind of the device; and the class of the device's arrays.
@@ -96,6 +101,11 @@ def space_of(processor: Processor) -> Space:
     return Space(processor.worker, "host", 0)
 
 
+def has_spaces(processors: Iterable[Processor]) -> bool:
+    """Whether `processors` work in several spaces."""
+    return len({space_of(one) for one in processors}) > 1
+
+
 def register_measure(cls: type, measure: Callable[[Any], int]) -> None:
     """Let ``measure(value)`` tell how many bytes a value of class `cls` holds."""
     _measures[cls] = measure
@@ -104,6 +114,11 @@ def register_measure(cls: type, measure: Callable[[Any], int]) -> None:
 def register_handle(cls: type) -> None:
     """Let objects of class `cls` cross between workers as they are, not as copies."""
     _handles.add(cls)
+
+
+def register_container(cls: type, rebuild: Callable[[Any, _Change], Any]) -> None:
+    """Let ``rebuild(container, change)`` be a container of class `cls` with its items changed."""
+    _containers[cls] = rebuild
 
 
 def register_device_arrays(kind: str, cls: type, to_host: _Change, from_host: _Change) -> None:
@@ -236,7 +251,8 @@ def _changed(value: Any, cls: type, change: _Change) -> Any:
         return {_changed(k, cls, change): _changed(v, cls, change) for k, v in value.items()}
     if value.__class__ in (list, tuple, set, frozenset):
         return value.__class__([_changed(item, cls, change) for item in value])
-    return value
+    rebuild = _containers.get(value.__class__)
+    return value if rebuild is None else rebuild(value, lambda item: _changed(item, cls, change))
 
 
 class _Message(Struct, frozen=True):

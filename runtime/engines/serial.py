@@ -18,6 +18,7 @@ from darray.runtime.budget import Budget
 from darray.runtime.calling import (
     apart,
     attempted,
+    attempted_in,
     captured,
     is_shallow,
     measured,
@@ -29,6 +30,7 @@ from darray.runtime.explaining import Survey
 from darray.runtime.processor import Processor
 from darray.runtime.scope_keys import know
 from darray.runtime.settings import Settings
+from darray.runtime.spaces import Origin, Placed, has_spaces, here, measured_nbytes, space_of
 from darray.runtime.spawning import submit
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, Task, Watcher
@@ -59,13 +61,12 @@ class SerialEngine:
     is given is therefore finished, failed or, where a task waits for one that it runs in, stuck.
     """
 
-    has_spaces = False
-
     def __init__(self, memory: int, watchdog: float | None = None) -> None:
         # Guards the schedule and the tasks' fields; held for a few operations, never while
         # a task or a callback runs.
         self._lock = threading.Lock()
         self._schedule = Schedule(_processors(), Budget(memory))
+        self.has_spaces = has_spaces(self._schedule.present)
         self._local = threading.local()
         # The tasks whose functions are being called, each with the tasks that its thread
         # runs inside one another, and what those that wait block on.
@@ -86,6 +87,8 @@ class SerialEngine:
     def submit_all(self, tasks: Sequence[tuple[Task[Any], Sequence[Task[Any]] | None]]) -> None:
         """Run tasks, in order."""
         for task, needs in tasks:
+            if self.has_spaces:
+                task._origin = Origin(here.get(), measured_nbytes(task._args or ()))
             self._refuse_foreign(needs or ())
             with self._lock:
                 if self._closed:
@@ -231,6 +234,8 @@ class SerialEngine:
     def _outcome(self, task: Task[Any]) -> Any:
         """Call the task's function; its value, or the `Failure` that it ended with."""
         try:
+            if self.has_spaces:
+                return self._placed(task)
             value = attempted(task)
             return sealed(self._ended(value) if value.__class__ is CoroutineType else value)
         except KeyboardInterrupt:
@@ -241,6 +246,18 @@ class SerialEngine:
             finally:
                 # The failure's frames keep this one: it must not keep the failure.
                 del task
+
+    def _placed(self, task: Task[Any]) -> Any:
+        """Call the task's function in the space of its processor; its value, placed."""
+        space = space_of(task._processor)
+        value = attempted_in(task, space)
+        if value.__class__ is not CoroutineType:
+            return value
+        token = here.set(space)
+        try:
+            return Placed(sealed(self._ended(value)), space)
+        finally:
+            here.reset(token)
 
     def _tell(self, finished: list[Task[Any]], abandoned: Task[Any] | None = None) -> None:
         """Drop what finished tasks were given and call their watchers, each exactly once.
@@ -366,6 +383,8 @@ class SerialEngine:
         every = _processors()
         with self._lock:
             self._schedule.reseat(every)
+            # For good: tasks that are done may have left values in other spaces.
+            self.has_spaces = self.has_spaces or has_spaces(every)
             self._schedule.leaving.clear()
             finished = self._schedule.refuse_stranded()
         self._tell(finished)

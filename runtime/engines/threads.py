@@ -17,6 +17,7 @@ from darray.runtime.loops import awaited
 from darray.runtime.processor import Processor
 from darray.runtime.seats import Worker
 from darray.runtime.settings import Settings
+from darray.runtime.spaces import Origin, here, measured_nbytes
 from darray.runtime.spawning import submit
 from darray.runtime.tasks import CANCELLED, DONE, READY, RUNNING, WAITING, Task, Watcher
 from darray.runtime.waiting import Arrival, call_watcher, is_stuck, refuse_abandoned
@@ -49,6 +50,8 @@ class ThreadsEngine(Crew):
     def submit(self, task: Task[Any], needs: Sequence[Task[Any]] | None) -> None:
         """Take a new task that runs once `needs` are done."""
         finished = worker = None
+        if self.has_spaces:
+            task._origin = Origin(here.get(), measured_nbytes(task._args or ()))
         try:
             if needs is not None:
                 for need in needs:
@@ -84,6 +87,9 @@ class ThreadsEngine(Crew):
     def submit_all(self, tasks: Sequence[tuple[Task[Any], Sequence[Task[Any]] | None]]) -> None:
         """Take new tasks, none of which begins before all are taken."""
         finished: list[Task[Any]] = []
+        if self.has_spaces:
+            for task, _ in tasks:
+                task._origin = Origin(here.get(), measured_nbytes(task._args or ()))
         try:
             for _, needs in tasks:
                 self._refuse_foreign(needs or ())

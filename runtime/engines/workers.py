@@ -9,9 +9,7 @@ from darray.runtime import limits
 from darray.runtime.engines.threads import ThreadsEngine
 from darray.runtime.placement import PlacingSchedule
 from darray.runtime.processor import Processor
-from darray.runtime.seats import Worker
 from darray.runtime.settings import Settings
-from darray.runtime.spaces import Origin, here, measured_nbytes
 from darray.runtime.tasks import Task
 
 __all__ = ["WorkersEngine", "start"]
@@ -37,21 +35,6 @@ class WorkersEngine(ThreadsEngine):
     cross as they are.
     """
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.has_spaces = True
-
     def submit(self, task: Task[Any], needs: Sequence[Task[Any]] | None) -> None:
         """Take a new task that runs once `needs` are done."""
         self.submit_all([(task, needs)])
-
-    def submit_all(self, tasks: Sequence[tuple[Task[Any], Sequence[Task[Any]] | None]]) -> None:
-        """Take new tasks, none of which begins before all are taken."""
-        space = here.get()
-        for task, _ in tasks:
-            task._origin = Origin(space, measured_nbytes(task._args or ()))
-        super().submit_all(tasks)
-
-    def _call(self, worker: Worker, task: Task[Any]) -> Any:
-        """Call the task's function; its value, placed, or the `Failure` that it ended with."""
-        return self._call_observed(worker, task)
