@@ -99,7 +99,7 @@ def test_run_fails_when_a_module_was_loaded_under_a_bare_name(tmp_path, bare, st
 def test_readme_has_two_commands_that_stand_alone():
     commands = readme_commands()
     assert len(commands) == 2
-    for command, last in zip(commands, ["darray demo", "python -m pytest"], strict=True):
+    for command, last in zip(commands, ["darray demo", "python -m pytest -n 2"], strict=True):
         assert command.startswith("python3 -m venv .venv")
         assert command.rstrip().endswith(f".venv/bin/{last}")
 
