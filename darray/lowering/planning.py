@@ -352,7 +352,7 @@ class Planner:
         if not isinstance(node, Generated) or self.is_gathered(node):
             return 0
         box = leaf.index_map.source_box(whole(shape))
-        made = math.prod([part.stop - part.start for part in box])
+        made: int = math.prod([part.stop - part.start for part in box])
         return (made - math.prod(box_shape(box))) * max(1, int(node.dtype.itemsize))
 
     def group_nbytes(self, group: Group, elements: int) -> int:
