@@ -1,9 +1,12 @@
-"""Hypothesis profiles, and the check that no module was loaded twice."""
+"""Hypothesis profiles, tests that run alone, and the check that no module was loaded twice."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -22,10 +25,71 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
+# ------------------------------------------------------------------ tests that run alone
+# `pytest -n 2` runs tests in two processes.  Every test holds the room, byte 1 of a file, locked
+# while it runs: a test marked `alone` for itself, others together.  Who wants the room passes the
+# gate, byte 0, one at a time, and keeps it until he is in: nobody goes past one who waits.
+
+_GATE, _ROOM = 0, 1
+_TURNS = pytest.StashKey[Any]()
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Open the file of locks where this is one of several processes."""
+    if hasattr(config, "workerinput"):
+        file = config.rootpath / "build" / "turns"
+        file.parent.mkdir(exist_ok=True)
+        config.stash[_TURNS] = file.open("w+")
+        config.add_cleanup(config.stash[_TURNS].close)
+
 
 @pytest.hookimpl(trylast=True)
-def pytest_sessionfinish() -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that run alone last: others wait for them, and the less the fewer are left."""
+    items.sort(key=_is_alone)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Wait until nothing runs that `item` must not run beside.
+
+    Outside pytest's own wrapper, so that faulthandler_timeout does not count the wait.
+    """
+    turns = item.config.stash.get(_TURNS, None)
+    if turns is None:
+        return (yield)
+    fcntl.lockf(turns, fcntl.LOCK_EX, 1, _GATE)
+    fcntl.lockf(turns, fcntl.LOCK_EX if _is_alone(item) else fcntl.LOCK_SH, 1, _ROOM)
+    fcntl.lockf(turns, fcntl.LOCK_UN, 1, _GATE)
+    try:
+        return (yield)
+    finally:
+        fcntl.lockf(turns, fcntl.LOCK_UN, 1, _ROOM)
+
+
+# ------------------------------------------------------------------ modules loaded twice
+
+_DOUBLES = pytest.StashKey[set[str]]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what one of several processes has found; one that crashed has found nothing."""
+    found = getattr(node, "workeroutput", {}).get("doubles", [])
+    node.config.stash.setdefault(_DOUBLES, set()).update(found)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the run when a module of the package was also loaded under its folder's bare name."""
-    doubles = [name for name in sys.modules if name.split(".")[0] == "runtime" or name[:3] == "io."]
+    doubles = {name for name in sys.modules if name.split(".")[0] == "runtime" or name[:3] == "io."}
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["doubles"] = sorted(doubles)
+        return
+    doubles |= session.config.stash.get(_DOUBLES, set())
     if doubles:
         raise pytest.UsageError(f"loaded a second time under a bare name: {sorted(doubles)}")

@@ -14,7 +14,15 @@ import numpy as np
 from msgspec import Struct, field
 from numpy.typing import NDArray
 
-from darray.blocks import Chunks, chunk_box, grid_shape, iterate_boxes, largest, overlapping
+from darray.blocks import (
+    Chunks,
+    Shape,
+    chunk_box,
+    grid_shape,
+    iterate_boxes,
+    largest,
+    overlapping,
+)
 from darray.expr.assignment import Assign, written_chunks
 from darray.expr.nodes import (
     Concatenate,
@@ -328,13 +336,24 @@ class Planner:
         `scratch` are bytes an element that the tasks need besides, `fixed` bytes in all.
         """
         most = partial(_itemsize_at_peak, group, scratch)
+        chunk_shape = largest(node.chunks)
         fixed += sum(map(_read_nbytes, group.leaves))
-        stage = Stage(name, serial, math.prod(largest(node.chunks)), most, fixed)
+        fixed += sum([self.passed_over_nbytes(leaf, chunk_shape) for leaf in group.leaves])
+        stage = Stage(name, serial, math.prod(chunk_shape), most, fixed)
         self.plan.stages.append(stage)
         for leaf in group.leaves:
             if isinstance(leaf.expression, Stored) and leaf.expression is not node:
                 self.plan_reading(leaf, node.chunks)
         return stage
+
+    def passed_over_nbytes(self, leaf: Leaf, shape: Shape) -> int:
+        """Bytes of what a function of boxes makes between the elements of a strided view of it."""
+        node = leaf.expression
+        if not isinstance(node, Generated) or self.is_gathered(node):
+            return 0
+        box = leaf.index_map.source_box(whole(shape))
+        made: int = math.prod([part.stop - part.start for part in box])
+        return (made - math.prod(box_shape(box))) * max(1, int(node.dtype.itemsize))
 
     def group_nbytes(self, group: Group, elements: int) -> int:
         """Bytes that running the program of `group` on so many elements holds at its peak."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -25,6 +26,10 @@ __all__ = [
     "shapes",
     "values",
 ]
+
+# Hypothesis takes longer to make a strategy than to draw from it, and those for one length, dtype
+# or shape are wanted again and again.
+_remembered = lru_cache(1000)
 
 _DTYPES = tuple(
     np.dtype(name)
@@ -64,9 +69,7 @@ def blocks_for(draw: DrawFn, shape: Shape) -> Blocks:
     >>> find(blocks_for((4,)), lambda blocks: blocks.sizes == ((2, 2),))
     Blocks((2, 2))
     """
-    return Blocks(
-        *[draw(st.integers(1, length + 1) | st.just(-1) | _pieces_of(length)) for length in shape]
-    )
+    return Blocks(*[draw(_axis_blocks(length)) for length in shape])
 
 
 def chunks_for(shape: Shape) -> SearchStrategy[Chunks]:
@@ -198,6 +201,12 @@ def dtypes(kinds: str = "biufcMm") -> SearchStrategy[np.dtype[Any]]:
     >>> find(dtypes("fc"), lambda dtype: dtype.itemsize == 16)
     dtype('complex128')
     """
+    return _dtypes_of(kinds)
+
+
+@_remembered
+def _dtypes_of(kinds: str) -> SearchStrategy[np.dtype[Any]]:
+    """Draw dtypes of these kinds."""
     return st.sampled_from([dtype for dtype in _DTYPES if dtype.kind in kinds])
 
 
@@ -238,7 +247,19 @@ def arrays(
     if dtype is None:
         dtype = dtypes()
     exact: np.dtype[Any] = draw(dtype) if isinstance(dtype, SearchStrategy) else np.dtype(dtype)
-    return draw(numpy_strategies.arrays(exact, shape, elements=values(exact)))
+    return draw(_arrays_of(exact, shape))
+
+
+@_remembered
+def _arrays_of(dtype: np.dtype[Any], shape: Shape) -> SearchStrategy[NDArray[Any]]:
+    """Draw arrays of `values`."""
+    return numpy_strategies.arrays(dtype, shape, elements=values(dtype))
+
+
+@_remembered
+def _axis_blocks(length: int) -> SearchStrategy[Any]:
+    """Draw what `Blocks` takes for an axis of `length`."""
+    return st.integers(1, length + 1) | st.just(-1) | _pieces_of(length)
 
 
 def _pieces_of(length: int) -> SearchStrategy[tuple[int, ...]]:
@@ -253,6 +274,7 @@ def _pieces_of(length: int) -> SearchStrategy[tuple[int, ...]]:
     return st.sets(st.integers(1, length - 1)).map(pieces)
 
 
+@_remembered
 def _axis_indices(length: int) -> SearchStrategy[Any]:
     """Draw an integer or a slice for an axis of `length`."""
     bound = st.none() | st.integers(-length - 2, length + 2)

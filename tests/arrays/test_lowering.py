@@ -126,6 +126,7 @@ def test_chains_of_a_thousand(blocks):
     assert float(chain(x, 1000).sum()) == 10000.0
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("serial")
 def test_the_cost_of_chains_grows_with_their_length():
     x = da.zeros(10, blocks=5)

@@ -179,6 +179,7 @@ def test_iteration_computes_block_by_block():
     assert sum(calls) == 300_000
 
 
+@pytest.mark.alone
 def test_iteration_is_quick():
     x = da.arange(10_000, blocks=100) + 1
     began = time.process_time()

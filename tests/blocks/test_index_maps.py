@@ -21,6 +21,9 @@ class Two:
     def __index__(self):
         return 2
 
+    def __repr__(self):
+        return "Two()"
+
 
 # One step of a chain of views: how NumPy takes it, and the map that describes it.
 

@@ -33,6 +33,7 @@ def failed(found: Findings) -> list[str]:
     return [name for name, figure, exact, room in checks if not abs(figure - exact) <= room]
 
 
+@pytest.mark.alone
 def test_store_larger_than_the_limit(tmp_path):
     command = (*DARRAY, "demo", "--size", "400MB", "--memory", "250MB")
     run = run_piped(command, tmp_path, TMPDIR=str(tmp_path))

@@ -103,6 +103,7 @@ def test_counts_from_many_threads():
     assert counter.reading().done == 80_000
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("event", [BEGAN, ENDED])
 def test_event_costs_under_two_microseconds(event):
     counter = Counter()

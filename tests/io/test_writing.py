@@ -101,7 +101,7 @@ def test_zarr_array_is_read_by_the_library(compressors, case, data, folder):
         zarr.codecs.BloscCodec(cname="lz4", shuffle="bitshuffle", clevel=1),
         [zarr.codecs.GzipCodec(), zarr.codecs.ZstdCodec()],
     ],
-    ids=repr,
+    ids=["zstd", "gzip", "blosc", "blosc of lz4", "gzip, then zstd"],
 )
 @pytest.mark.parametrize("dtype", ["f8", "i2", "M8[s]"])
 def test_zarr_codecs(codec, dtype, folder):

@@ -38,6 +38,7 @@ def test_failure_of_an_async_function(engine):
     assert "in task 'fail'" in info.value.__notes__[0]
 
 
+@pytest.mark.alone
 def test_they_hold_no_processor(threads):
     began = time.perf_counter()
     tasks = [da.spawn(asyncio.sleep, 0.1, i) for i in range(100)]

@@ -171,6 +171,7 @@ def test_what_values_hold():
     assert nbytes_of(b"x" * 1000) >= 1000
 
 
+@pytest.mark.alone
 def test_pending_task_takes_at_most_1_kb(two_threads):
     gate = threading.Event()
     held = [da.spawn(gate.wait) for _ in range(2)]
@@ -187,6 +188,7 @@ def test_pending_task_takes_at_most_1_kb(two_threads):
     assert size / len(tasks) <= 1000
 
 
+@pytest.mark.alone
 def test_memory_is_flat_over_repeats(two_threads):
     process = psutil.Process()
     resident = []

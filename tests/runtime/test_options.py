@@ -192,6 +192,7 @@ def test_cancelled_tasks_are_not_retried(engine):
     assert calls == [1]
 
 
+@pytest.mark.alone
 def test_blocking_tasks_of_no_occupancy_run_together(threads):
     began = time.perf_counter()
     with da.options(occupancy=0):
