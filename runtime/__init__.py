@@ -29,7 +29,7 @@ from darray.runtime.footprints import register_spans
 from darray.runtime.ordering import spawn_bulk, spawn_sequential, sync, wait_all
 from darray.runtime.processor import Processor
 from darray.runtime.queues import TaskQueue
-from darray.runtime.refs import Ref
+from darray.runtime.refs import Ref, RefView
 from darray.runtime.scopes import ANY, Scope, scope
 from darray.runtime.spawning import (
     ALL_COMPLETED,
@@ -63,6 +63,7 @@ __all__ = [
     "Out",
     "Processor",
     "Ref",
+    "RefView",
     "SchedulingError",
     "Scope",
     "Task",

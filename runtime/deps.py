@@ -16,15 +16,24 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from darray.runtime import contexts, events
-from darray.runtime.accesses import Access, Deps
-from darray.runtime.arguments import Later, Writable, is_replaced, prepared
+from darray.runtime.accesses import Access, Deps, Out
+from darray.runtime.arguments import (
+    Later,
+    Writable,
+    has_views,
+    is_replaced,
+    prepared,
+    with_refs_read,
+)
 from darray.runtime.contexts import Options
 from darray.runtime.engine import Engine, current_engine
+from darray.runtime.failures import half_written, name_of, note_failures, note_unchanged
 from darray.runtime.footprints import is_constant
-from darray.runtime.refs import Ref
+from darray.runtime.refs import Ref, RefView
 from darray.runtime.spawning import submit_in_block
 from darray.runtime.tasks import DONE, RUNNING, Task
 from darray.runtime.tracking import Extent, Tracker
+from darray.runtime.versions import Versions
 
 __all__ = ["Region", "spawn_datadeps"]
 
@@ -34,9 +43,6 @@ _Call = tuple[Any, tuple[Any, ...], dict[str, Any] | None]
 
 # Tasks of a region among which those that are done are looked for and forgotten.
 FEW = 1024
-
-# Failures, and arguments half written, that a message lists.
-MOST_TOLD = 8
 
 
 class _Uses:
@@ -76,13 +82,6 @@ class _Entry(Struct, eq=False, gc=False):
         self.written = ()
         self.extents = ()
 
-    def described(self) -> list[str]:
-        """What it writes, in words."""
-        return [
-            f"{type(access).__name__} {_described(access.value)} of {_name(self.function)!r}"
-            for access in self.written
-        ]
-
 
 class Region:
     """What `spawn_datadeps` makes: takes the tasks spawned in a block, and waits for them.
@@ -115,6 +114,8 @@ class Region:
         # that ended since, which any thread may add to without the lock.
         self._unknown: dict[Task[Any], Extent] = {}
         self._arrived: deque[Task[Any]] = deque()
+        # What tasks write of values that keep an old version until the end.
+        self._versions = Versions()
         self._is_entered = False
         self._is_closed = False
         # The places of the tasks that failed or were cancelled, once that was seen to.
@@ -150,10 +151,12 @@ class Region:
             # The tasks are those of the region around it, which waits for them.
             return
         contexts.current.reset(self._token)
+        is_finished = False
         try:
             if isinstance(raised, KeyboardInterrupt):
                 self._cancel(self._unfinished())
             self._finish()
+            is_finished = True
         finally:
             with self._lock:
                 self._is_closed = True
@@ -161,12 +164,16 @@ class Region:
                 self._entries, self._unknown, self._tracker = [], {}, Tracker()
                 self._arrived.clear()
                 self._options = None
+            self._versions.undo()
+            unchanged = self._versions.end(is_finished and raised is None and not self._failures)
         exceptions = [task._value.exception for _, task in self._failures]
         if raised is None or any(one is raised for one in exceptions):
             # What the block raises may be the failure of a later task that it fetched.
-            self._raise_first()
-        elif self._failures and not isinstance(raised, KeyboardInterrupt):
-            raised.add_note(f"tasks of the region had failed before: {exceptions[0]!r}")
+            self._raise_first(unchanged)
+        elif not isinstance(raised, KeyboardInterrupt):
+            if self._failures:
+                raised.add_note(f"tasks of the region had failed before: {exceptions[0]!r}")
+            note_unchanged(raised, unchanged)
 
     def _finish(self) -> None:
         """Wait until all tasks are finished; Ctrl-C cancels those that have not begun."""
@@ -217,25 +224,53 @@ class Region:
                 raise RuntimeError("this region has ended; spawn its tasks before its block ends")
             while self._arrived:
                 self._learn(self._arrived.popleft())
+            if self._versions.new:
+                # The task before was refused.
+                self._versions.undo()
             if self._tracker.tidy() or len(self._entries) > self._most:
                 self._forget_done()
             args = tuple([self._given(one, uses) for one in args])
             if kwargs:
                 kwargs = {key: self._given(one, uses) for key, one in kwargs.items()}
+            if self._versions.new:
+                # The task may be given a new part twice, and was before it was new.
+                uses, (_, args, kwargs) = _Uses(), call
+                args = tuple([self._given(one, uses) for one in args])
+                if kwargs:
+                    kwargs = {key: self._given(one, uses) for key, one in kwargs.items()}
             self._look_into(function, uses)
             function = prepared(function, uses.values)
-            needs = self._tracker.needs(uses.accesses)
             if uses.written and options.retries:
                 raise ValueError(
-                    f"{_name(function)!r} writes to its arguments, so it cannot be called again "
+                    f"{name_of(function)!r} writes to its arguments, so it cannot be called again "
                     "after a failure: leave retries= out"
                 )
+            if self._versions.new:
+                self._fill_new(options, frame)
+            needs = self._tracker.needs(uses.accesses)
             if uses.values or after or self._failures:
                 failed = [task for _, task in self._failures[:1]]
                 needs.update(dict.fromkeys([*failed, *uses.values, *after]))
             task = self._submitted((function, args, kwargs), uses, options, frame, list(needs))
             self._tracker.record(uses.accesses, task)
+            if self._versions.new:
+                self._versions.settle()
         return task
+
+    def _fill_new(self, options: Options, frame: FrameType) -> None:
+        """Spawn the tasks that fill new parts with what was there before; lock held."""
+        block = self._options or contexts.DEFAULT
+        own = replace(
+            block, own=True, outer=block, name="copy chunk", priority=options.priority, keeps=True
+        )
+        failed = [task for _, task in self._failures[:1]]
+        for filling in self._versions.fillings():
+            uses = _Uses()
+            uses.accesses = dict.fromkeys(self._tracker.extents(filling.value), True)
+            uses.values = [one for one in filling.arguments if isinstance(one, Task)]
+            call = (filling.function, (filling.value, *filling.arguments), None)
+            task = self._submitted(call, uses, own, frame, [*failed, *uses.values])
+            self._tracker.record(uses.accesses, task)
 
     def _submitted(
         self, call: _Call, uses: _Uses, options: Options, frame: FrameType, needs: list[Task[Any]]
@@ -277,10 +312,13 @@ class Region:
             value, writes = argument.value, argument.writes
         accesses = uses.accesses
         known = self._tracker.known.get(id(value))
-        if known is None and self._unknown:
-            # Perhaps the value of a task that ended this moment, fetched in the block.
-            for task in [one for one in self._unknown if one._state == DONE]:
-                self._learn(task)
+        if known is None:
+            if isinstance(value, Ref):
+                return self._given_ref(argument, value, uses)
+            if self._unknown:
+                # Perhaps the value of a task that ended this moment, fetched in the block.
+                for task in [one for one in self._unknown if one._state == DONE]:
+                    self._learn(task)
         for extent in self._extents(value) if known is None else known.extents:
             accesses[extent] = writes or accesses.get(extent, False)
         if writes:
@@ -297,6 +335,8 @@ class Region:
 
     def _given_parts(self, argument: Deps, uses: _Uses) -> Any:
         """The same for one that says what is done to parts of its value."""
+        if isinstance(argument.value, Ref):
+            return self._given_ref(argument, argument.value, uses)
         writes = False
         for part, is_written in argument.parts():
             writes = writes or is_written
@@ -304,7 +344,31 @@ class Region:
                 uses.accesses[extent] = is_written or uses.accesses.get(extent, False)
         return self._writable(argument, uses) if writes else self._readable(argument.value, uses)
 
+    def _given_ref(self, argument: Any, ref: Ref[Any], uses: _Uses) -> Any:
+        """The same for a ref, which may stand for a part of something that has versions."""
+        parts = argument.parts() if isinstance(argument, Access) else ((None, False),)
+        writes = any(is_written for _, is_written in parts)
+        if writes and ref.origin is not None:
+            fills = argument.__class__ is Out and not isinstance(ref, RefView)
+            value = self._versions.write(ref.origin, fills)
+        else:
+            value = self._versions.read(ref.origin)
+        seen = None if value is None else ref.view_of(value)
+        for part, is_written in parts:
+            found = self._extents(ref, part) if seen is None else self._tracker.extents(seen, part)
+            for extent in found:
+                uses.accesses[extent] = is_written or uses.accesses.get(extent, False)
+        if not writes:
+            return self._readable(ref, uses)
+        uses.written.append(argument)
+        if seen is not None:
+            return seen
+        uses.values.append(ref.task)
+        return Writable(ref)
+
     def _readable(self, value: Any, uses: _Uses) -> Any:
+        if self._versions.begun:
+            value = with_refs_read(value, self._versions.read)
         given = prepared(value, uses.values)
         if value.__class__ in (dict, list, set) and not is_replaced(given):
             given = Later(value)
@@ -316,16 +380,14 @@ class Region:
         uses.written.append(argument)
         if is_constant(value):
             raise TypeError(f"{argument!r}: a {type(value).__name__} cannot be written to")
-        if not isinstance(value, Task | Ref):
+        if not isinstance(value, Task):
             if isinstance(value, dict | list | set) and is_replaced(prepared(value, [])):
                 raise TypeError(
                     f"{argument!r}: a container that tasks write to must not hold tasks or refs; "
                     "fetch them first"
                 )
             return value
-        if isinstance(value, Ref) and value.refusal is not None:
-            raise TypeError(f"{type(argument).__name__}({value!r}): {value.refusal}")
-        uses.values.append(value.task if isinstance(value, Ref) else value)
+        uses.values.append(value)
         return Writable(value)
 
     def _look_into(self, function: Any, uses: _Uses) -> None:
@@ -344,6 +406,11 @@ class Region:
     ) -> tuple[Extent, ...]:
         """The extents of a value, or of what stands for it."""
         if isinstance(value, Ref):
+            found = self._versions.read(value.origin)
+            if found is not None:
+                return self._tracker.extents(value.view_of(found), part)
+            if isinstance(value, RefView):
+                return self._extents_of_view(value, part)
             value = value.task
         if isinstance(value, Task):
             return self._extents_of_task(value, part)
@@ -369,6 +436,14 @@ class Region:
             task._engine.watch(task, self._arrived.append)
         given = [one.extents for one in task._watchers or () if isinstance(one, _Entry)]
         return (own, *itertools.chain.from_iterable(given))
+
+    def _extents_of_view(self, view: RefView, part: Any) -> tuple[Extent, ...]:
+        """Where a view of a task's value lies; all of the value until that is known."""
+        task = view.task
+        if task._state == DONE and has_views(task._value):
+            self._learn(task)
+            return self._tracker.extents(view.view_of(task._value), part)
+        return self._extents_of_task(task, None)
 
     def _learn(self, task: Task[Any]) -> None:
         """Find out where the value of a task lies that has ended; lock held."""
@@ -397,7 +472,7 @@ class Region:
             insort(self._failures, (entry.number, task), key=itemgetter(0))
             later = self._after(entry.number)
             if task.processor is not None:
-                self._undefined += entry.described()
+                self._undefined += half_written(entry.function, entry.written)
         self._cancel(later)
 
     def _cancel(self, tasks: list[Task[Any]]) -> None:
@@ -406,40 +481,14 @@ class Region:
             if task._state != RUNNING:
                 task._engine.cancel(task)
 
-    def _raise_first(self) -> None:
+    def _raise_first(self, unchanged: list[str]) -> None:
         """Raise the failure of the failed task that comes first, if one failed."""
         if not self._failures:
             return
-        first, *others = [task for _, task in self._failures]
-        exception: BaseException = first._value.exception
-        others = [one for one in others if one._value.exception is not exception]
-        for other in others[:MOST_TOLD]:
-            exception.add_note(
-                f"a task after it, spawned at {other.spawned_at}, failed as well: "
-                f"{other._value.exception!r}"
-            )
-        if len(others) > MOST_TOLD:
-            exception.add_note(f"{len(others) - MOST_TOLD} other task(s) of the region failed")
-        if self._undefined:
-            listed = "; ".join(self._undefined[:MOST_TOLD])
-            exception.add_note(f"the contents of these arguments are undefined now: {listed}")
-        if self._skipped:
-            exception.add_note(f"{self._skipped} task(s) of the region after it did not run")
-        first.result()
-
-
-def _name(function: Any) -> str:
-    name: str = getattr(function, "__qualname__", None) or type(function).__qualname__
-    return name
-
-
-def _described(value: Any) -> str:
-    """A value in a few words."""
-    cls = type(value)
-    # Asked of the class: an object that answers for any name may raise anything.
-    if not (hasattr(cls, "shape") and hasattr(cls, "dtype")):
-        return f"the value of {value!r}" if issubclass(cls, Task | Ref) else cls.__name__
-    return f"{cls.__name__} of shape {value.shape} and dtype {value.dtype}"
+        tasks = [task for _, task in self._failures]
+        note_failures(tasks, self._undefined, self._skipped)
+        note_unchanged(tasks[0]._value.exception, unchanged)
+        tasks[0].result()
 
 
 @overload
