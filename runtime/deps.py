@@ -232,7 +232,8 @@ class Region:
             args = tuple([self._given(one, uses) for one in args])
             if kwargs:
                 kwargs = {key: self._given(one, uses) for key, one in kwargs.items()}
-            if self._versions.new:
+            new = self._versions.new
+            if new:
                 # The task may be given a new part twice, and was before it was new.
                 uses, (_, args, kwargs) = _Uses(), call
                 args = tuple([self._given(one, uses) for one in args])
@@ -245,7 +246,7 @@ class Region:
                     f"{name_of(function)!r} writes to its arguments, so it cannot be called again "
                     "after a failure: leave retries= out"
                 )
-            if self._versions.new:
+            if new:
                 self._fill_new(options, frame)
             needs = self._tracker.needs(uses.accesses)
             if uses.values or after or self._failures:
@@ -253,7 +254,7 @@ class Region:
                 needs.update(dict.fromkeys([*failed, *uses.values, *after]))
             task = self._submitted((function, args, kwargs), uses, options, frame, list(needs))
             self._tracker.record(uses.accesses, task)
-            if self._versions.new:
+            if new:
                 self._versions.settle()
         return task
 
@@ -504,6 +505,10 @@ def spawn_datadeps(body: Callable[[], R] | None = None, /) -> Region | R:
     them, and by identity for other objects (see `register_spans`). All others run side by side.
     Tasks begin while the block still runs, and the block ends when they have ended. They are
     handed to the task that writes them as they are, not as read-only views.
+
+    Of a DArray chunks are given, ``x.blocks[i, j]``, and parts of them, ``x.blocks[i, j][1:3]``.
+    Those that tasks write are the array's when the block ends; until then, and if the block or a
+    task fails, everything else sees the array as it was.
 
     A block inside another one is part of it. Tasks spawned by tasks are not part of it; they may
     open blocks of their own. What the block itself does to an annotated array, before its end, is

@@ -79,6 +79,11 @@ def test_what_a_view_is_not():
         3 in ref  # noqa: B015 - what it does is what is tested
     with pytest.raises(IndexError, match="out of bounds"):
         da.fetch(ref[9])
+    with pytest.raises(IndexError, match="too many indices"):
+        da.spawn(np.sum, ref[0, 0, 0]).result()
+    ref.task.wait()
+    with da.spawn_datadeps(), pytest.raises(IndexError, match="out of bounds"):
+        da.spawn(np.sum, da.In(ref[9]))
 
 
 ROWS = {
