@@ -7,20 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from darray.blocks import grid_shape
+from darray.blocks import chunk_box, grid_shape
 from darray.lowering import computing
 from darray.runtime import Ref
+from darray.versions import ChunkOrigin
 
 if TYPE_CHECKING:
     from darray.handle import DArray
 
 __all__ = ["BlocksView"]
-
-
-_REFUSAL = (
-    "a chunk of a DArray is not written to by tasks, since other arrays may be made of it; give "
-    "the task the chunk to read, and assign what it returns: x[key] = value"
-)
 
 
 class BlocksView:
@@ -56,5 +51,22 @@ class BlocksView:
                     f"block {number} is out of bounds for axis {axis} with {count} blocks"
                 )
             found.append(number % count)
-        self._array.persist()
-        return Ref(computing.chunk_task(self._array.expression, tuple(found)), _REFUSAL)
+        array, place = self._array, tuple(found)
+        node = array.expression
+        if not computing.has_chunk(node, place):
+            # Of a view what is computed is its own, while that of which it is one goes on.
+            node = computing.persist([node])[0] if array.is_view else array.persist().expression
+        origin = ChunkOrigin(
+            array._cell, array._steps, chunk_box(node.chunks, place), _refusal(array)
+        )
+        return Ref(computing.chunk_task(node, place), origin)
+
+
+def _refusal(array: DArray) -> str | None:
+    """Why tasks cannot write to the chunks of an array; None where they can."""
+    if array.is_writeable and not array.is_scalar:
+        return None
+    return (
+        f"a task is to write to a chunk of the {type(array).__name__} of shape {array.shape} and "
+        f"dtype {array.dtype}, which is read-only: write to a copy, x.copy()"
+    )

@@ -24,16 +24,29 @@ class Cell:
     ----------
     shared : ndarray or None
         The caller's array of which this one is a view, as `wrap` makes it.
+    version : int
+        Grows when the values change.
+    writer : object or None
+        The next version, while tasks of a region write to chunks of the array.
     """
 
-    __slots__ = ("__weakref__", "expression", "shared")
+    __slots__ = ("__weakref__", "expression", "shared", "version", "writer")
 
     def __init__(self, expression: Expression, shared: NDArray[Any] | None = None) -> None:
         self.expression = expression if expression.depth <= DEEPEST else started(expression)
         self.shared = shared
+        self.version = 0
+        self.writer: object = None
 
     def replace(self, steps: tuple[Step, ...], values: Expression) -> None:
         """Let the view after `steps` show `values` from now on."""
+        if self.writer is not None:
+            raise RuntimeError(
+                f"a DArray of shape {self.expression.shape} is assigned to while tasks of a region "
+                "write to its chunks: assign to it after the region's end, or in a task that is "
+                "given the chunks"
+            )
+        self.version += 1
         if self.shared is None:
             expression = written(self.expression, steps, values)
             self.expression = expression

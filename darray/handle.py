@@ -257,7 +257,7 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
 
     @property
     def blocks(self) -> BlocksView:
-        """The chunks: ``x.blocks[i, j]`` is the `Ref` of one, usable in any task."""
+        """The chunks: ``x.blocks[i, j]`` is the `Ref` of one, for tasks to read, or to write to."""
         return BlocksView(self)
 
     @property

@@ -30,7 +30,7 @@ from darray.runtime.kinds import register_kind
 from darray.runtime.ordering import spawn_bulk, spawn_sequential, sync, wait_all
 from darray.runtime.processor import Processor
 from darray.runtime.queues import TaskQueue
-from darray.runtime.refs import Ref
+from darray.runtime.refs import Ref, RefView
 from darray.runtime.scope_keys import register_scope_key, register_tag
 from darray.runtime.scopes import ANY, DEFAULT, Scope, scope
 from darray.runtime.spawning import (
@@ -66,6 +66,7 @@ __all__ = [
     "Out",
     "Processor",
     "Ref",
+    "RefView",
     "SchedulingError",
     "Scope",
     "Task",

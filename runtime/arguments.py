@@ -6,21 +6,25 @@ from collections.abc import Callable
 from typing import Any
 
 from darray.runtime.accesses import Access
-from darray.runtime.refs import Ref
+from darray.runtime.refs import Ref, RefView
 from darray.runtime.spaces import Placed, register_container, register_seal
 from darray.runtime.tasks import Task, value_of
 
 __all__ = [
     "Later",
     "Pending",
+    "Viewed",
     "Writable",
     "copied",
+    "has_views",
     "is_replaced",
     "loaded",
     "prepared",
+    "rebuilt",
     "register_argument",
     "register_frozen",
     "sealed",
+    "with_refs_read",
 ]
 
 # What is done with a value, by its class.
@@ -105,6 +109,8 @@ class Writable(Pending):
     def loaded(self) -> Any:
         """What the task may write to."""
         value = self._taken()
+        if isinstance(self.value, RefView):
+            return self._view(self.value, value)
         if value is not self.value and _action(value) == FROZEN:
             return _registered(_freezers, value.__class__)[2](value)
         return value
@@ -115,6 +121,32 @@ class Writable(Pending):
             return loaded(self.value)
         value = (self.value.task if isinstance(self.value, Ref) else self.value)._value
         return value.taken() if value.__class__ is Placed else value
+
+    def _view(self, view: RefView, whole: Any) -> Any:
+        if not has_views(whole):
+            raise TypeError(
+                f"{view!r}: a part of a {type(whole).__name__} is a copy, so it cannot be written "
+                "to; give the task the whole ref"
+            )
+        return view.view_of(_registered(_freezers, whole.__class__)[2](whole))
+
+
+class Viewed(Pending):
+    """What a view of a ref shows of a value that others change, looked at when the task runs."""
+
+    __slots__ = ("value", "view")
+
+    def __init__(self, value: Any, view: Ref[Any]) -> None:
+        self.value = value
+        self.view = view
+
+    def loaded(self) -> Any:
+        """What the view shows now."""
+        return sealed(self.view.of(self.value))
+
+    def changed(self, change: _Change) -> Pending:
+        """What the view shows now, with ``change(item)`` for what it holds."""
+        return Later(change(self.view.of(self.value)))
 
 
 class Later(Pending):
@@ -200,19 +232,24 @@ def prepared(value: Any, needs: list[Task[Any]], path: tuple[int, ...] = ()) -> 
         return value
     path = (*path, id(value))
     cls = value.__class__
+    # A copy: a task of a region may put something in meanwhile.
+    held = list(value.items() if cls is dict else value)
     if cls is dict:
-        pairs = [
-            (prepared(key, needs, path), prepared(item, needs, path)) for key, item in value.items()
-        ]
+        pairs = [(prepared(key, needs, path), prepared(item, needs, path)) for key, item in held]
         if any(is_replaced(item) for pair in pairs for item in pair):
             return Pending(cls, pairs)
-        same = all(a is c and b is d for (a, b), (c, d) in zip(pairs, value.items(), strict=True))
+        same = all(a is c and b is d for (a, b), (c, d) in zip(pairs, held, strict=True))
         return value if same else dict(pairs)
-    items = [prepared(item, needs, path) for item in value]
+    items = [prepared(item, needs, path) for item in held]
     if any(is_replaced(item) for item in items):
         return Pending(cls, items)
-    same = all(new is old for new, old in zip(items, value, strict=True))
+    same = all(new is old for new, old in zip(items, held, strict=True))
     return value if same else cls(items)
+
+
+def has_views(value: Any) -> bool:
+    """Whether a basic index of `value` gives a view of it, as for arrays."""
+    return _action(value) == FROZEN
 
 
 def is_replaced(value: Any) -> bool:
@@ -226,7 +263,7 @@ def loaded(value: Any) -> Any:
     if action == TASK:
         return value_of(value)
     if action == REF:
-        return value_of(value.task)
+        return value.of(value_of(value.task))
     if action == LOADED:
         return sealed(_registered(_loaders, value.__class__)(value))
     if action == PENDING:
@@ -241,7 +278,7 @@ def sealed(value: Any, path: tuple[int, ...] = ()) -> Any:
         return _registered(_freezers, value.__class__)[0](value)
     if action == NEST and id(value) not in path:
         path = (*path, id(value))
-        return _rebuilt(value, lambda item: sealed(item, path))
+        return rebuilt(value, lambda item: sealed(item, path))
     return value
 
 
@@ -252,22 +289,38 @@ def copied(value: Any, path: tuple[int, ...] = ()) -> Any:
         return _registered(_freezers, value.__class__)[1](value)
     if action == NEST and id(value) not in path:
         path = (*path, id(value))
-        return _rebuilt(value, lambda item: copied(item, path))
+        return rebuilt(value, lambda item: copied(item, path))
     return value
 
 
-def _rebuilt(nest: Any, change: Callable[[Any], Any]) -> Any:
+def rebuilt(nest: Any, change: Callable[[Any], Any]) -> Any:
     """`nest` with `change` made to what it holds; itself where that changes nothing."""
+    # A copy: a task of a region may put something in meanwhile.
+    held = list(nest.items() if nest.__class__ is dict else nest)
     if nest.__class__ is dict:
-        pairs = [(change(key), change(item)) for key, item in nest.items()]
-        same = all(a is c and b is d for (a, b), (c, d) in zip(pairs, nest.items(), strict=True))
+        pairs = [(change(key), change(item)) for key, item in held]
+        same = all(a is c and b is d for (a, b), (c, d) in zip(pairs, held, strict=True))
         return nest if same else dict(pairs)
-    items = [change(item) for item in nest]
-    if all(new is old for new, old in zip(items, nest, strict=True)):
+    items = [change(item) for item in held]
+    if all(new is old for new, old in zip(items, held, strict=True)):
         return nest
     return nest.__class__(items)
+
+
+def with_refs_read(value: Any, read: Callable[[Any], Any], path: tuple[int, ...] = ()) -> Any:
+    """`value` with what ``read(ref.origin)`` gives in place of its refs, where that is not None."""
+    if isinstance(value, Ref):
+        found = read(value.origin)
+        if found is None:
+            return value
+        return Viewed(found, value) if isinstance(value, RefView) else found
+    if _action(value) != NEST or id(value) in path:
+        return value
+    path = (*path, id(value))
+    return rebuilt(value, lambda item: with_refs_read(item, read, path))
 
 
 register_seal(sealed, copied)
 register_container(Pending, Pending.changed)
 register_container(Later, Later.changed)
+register_container(Viewed, Viewed.changed)

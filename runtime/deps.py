@@ -16,18 +16,27 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from darray.runtime import contexts, events
-from darray.runtime.accesses import Access, Deps
-from darray.runtime.arguments import Later, Writable, is_replaced, prepared
+from darray.runtime.accesses import Access, Deps, Out
+from darray.runtime.arguments import (
+    Later,
+    Writable,
+    has_views,
+    is_replaced,
+    prepared,
+    with_refs_read,
+)
 from darray.runtime.contexts import Options
 from darray.runtime.engine import Engine, current_engine
+from darray.runtime.failures import half_written, name_of, note_failures, note_unchanged
 from darray.runtime.footprints import is_constant
 from darray.runtime.narrowing import limits_of, narrowed
-from darray.runtime.refs import Ref
+from darray.runtime.refs import Ref, RefView
 from darray.runtime.scopes import scope
 from darray.runtime.spaces import Placed, here
 from darray.runtime.spawning import submit_in_block
 from darray.runtime.tasks import DONE, RUNNING, Task
 from darray.runtime.tracking import Extent, Tracker
+from darray.runtime.versions import Versions
 
 __all__ = ["Region", "spawn_datadeps"]
 
@@ -38,14 +47,11 @@ _Call = tuple[Any, tuple[Any, ...], dict[str, Any] | None]
 # Tasks of a region among which those that are done are looked for and forgotten.
 FEW = 1024
 
-# Failures, and arguments half written, that a message lists.
-MOST_TOLD = 8
-
 
 class _Uses:
     """What a task uses: extents, each written or not; tasks whose values it is given."""
 
-    __slots__ = ("accesses", "is_lazy", "values", "written")
+    __slots__ = ("accesses", "is_lazy", "values", "writes_here", "written")
 
     def __init__(self) -> None:
         self.accesses: dict[Extent, bool] = {}
@@ -53,10 +59,8 @@ class _Uses:
         self.written: list[Access] = []
         # Whether arguments are to be replaced when the task runs.
         self.is_lazy = False
-
-    def writes_here(self) -> bool:
-        """Whether objects of the calling code are written to."""
-        return any(not isinstance(one.value, Task | Ref) for one in self.written)
+        # Whether objects of the calling code are written to.
+        self.writes_here = False
 
 
 class _Entry(Struct, eq=False, gc=False):
@@ -82,13 +86,6 @@ class _Entry(Struct, eq=False, gc=False):
         self.task = self.function = None
         self.written = ()
         self.extents = ()
-
-    def described(self) -> list[str]:
-        """What it writes, in words."""
-        return [
-            f"{type(access).__name__} {_described(access.value)} of {_name(self.function)!r}"
-            for access in self.written
-        ]
 
 
 class Region:
@@ -122,6 +119,8 @@ class Region:
         # that ended since, which any thread may add to without the lock.
         self._unknown: dict[Task[Any], Extent] = {}
         self._arrived: deque[Task[Any]] = deque()
+        # What tasks write of values that keep an old version until the end.
+        self._versions = Versions()
         self._is_entered = False
         self._is_closed = False
         # The places of the tasks that failed or were cancelled, once that was seen to.
@@ -157,10 +156,12 @@ class Region:
             # The tasks are those of the region around it, which waits for them.
             return
         contexts.current.reset(self._token)
+        is_finished = False
         try:
             if isinstance(raised, KeyboardInterrupt):
                 self._cancel(self._unfinished())
             self._finish()
+            is_finished = True
         finally:
             with self._lock:
                 self._is_closed = True
@@ -168,12 +169,16 @@ class Region:
                 self._entries, self._unknown, self._tracker = [], {}, Tracker()
                 self._arrived.clear()
                 self._options = None
+            self._versions.undo()
+            unchanged = self._versions.end(is_finished and raised is None and not self._failures)
         exceptions = [task._value.exception for _, task in self._failures]
         if raised is None or any(one is raised for one in exceptions):
             # What the block raises may be the failure of a later task that it fetched.
-            self._raise_first()
-        elif self._failures and not isinstance(raised, KeyboardInterrupt):
-            raised.add_note(f"tasks of the region had failed before: {exceptions[0]!r}")
+            self._raise_first(unchanged)
+        elif not isinstance(raised, KeyboardInterrupt):
+            if self._failures:
+                raised.add_note(f"tasks of the region had failed before: {exceptions[0]!r}")
+            note_unchanged(raised, unchanged)
 
     def _finish(self) -> None:
         """Wait until all tasks are finished; Ctrl-C cancels those that have not begun."""
@@ -224,25 +229,55 @@ class Region:
                 raise RuntimeError("this region has ended; spawn its tasks before its block ends")
             while self._arrived:
                 self._learn(self._arrived.popleft())
+            if self._versions.new:
+                # The task before was refused.
+                self._versions.undo()
             if self._tracker.tidy() or len(self._entries) > self._most:
                 self._forget_done()
             args = tuple([self._given(one, uses) for one in args])
             if kwargs:
                 kwargs = {key: self._given(one, uses) for key, one in kwargs.items()}
+            new = self._versions.new
+            if new:
+                # The task may be given a new part twice, and was before it was new.
+                uses, (_, args, kwargs) = _Uses(), call
+                args = tuple([self._given(one, uses) for one in args])
+                if kwargs:
+                    kwargs = {key: self._given(one, uses) for key, one in kwargs.items()}
             self._look_into(function, uses)
             function = prepared(function, uses.values)
-            needs = self._tracker.needs(uses.accesses)
             if uses.written and options.retries:
                 raise ValueError(
-                    f"{_name(function)!r} writes to its arguments, so it cannot be called again "
+                    f"{name_of(function)!r} writes to its arguments, so it cannot be called again "
                     "after a failure: leave retries= out"
                 )
+            if new:
+                self._fill_new(options, frame)
+            needs = self._tracker.needs(uses.accesses)
             if uses.values or after or self._failures:
                 failed = [task for _, task in self._failures[:1]]
                 needs.update(dict.fromkeys([*failed, *uses.values, *after]))
             task = self._submitted((function, args, kwargs), uses, options, frame, list(needs))
             self._tracker.record(uses.accesses, task)
+            if new:
+                self._versions.settle()
         return task
+
+    def _fill_new(self, options: Options, frame: FrameType) -> None:
+        """Spawn the tasks that fill new parts with what was there before; lock held."""
+        block = self._options or contexts.DEFAULT
+        own = replace(
+            block, own=True, outer=block, name="copy chunk", priority=options.priority, keeps=True
+        )
+        failed = [task for _, task in self._failures[:1]]
+        for filling in self._versions.fillings():
+            uses = _Uses()
+            uses.accesses = dict.fromkeys(self._tracker.extents(filling.value), True)
+            uses.writes_here = True
+            uses.values = [one for one in filling.arguments if isinstance(one, Task)]
+            call = (filling.function, (filling.value, *filling.arguments), None)
+            task = self._submitted(call, uses, own, frame, [*failed, *uses.values])
+            self._tracker.record(uses.accesses, task)
 
     def _submitted(
         self, call: _Call, uses: _Uses, options: Options, frame: FrameType, needs: list[Task[Any]]
@@ -253,7 +288,7 @@ class Region:
         inside = self._outer if options is self._options else contexts.outside(options)
         if contexts.limiting or engine.has_spaces:
             limits = limits_of(function, args, kwargs)
-            if engine.has_spaces and (uses.writes_here() or not (limits or _is_scoped(inside))):
+            if engine.has_spaces and (uses.writes_here or not (limits or _is_scoped(inside))):
                 # What overlaps what is known of this memory, not of copies of it elsewhere.
                 place = here.get().worker
                 limits.append((scope(worker=place), f"what the region orders, on worker {place}"))
@@ -291,10 +326,13 @@ class Region:
             value, writes = argument.value, argument.writes
         accesses = uses.accesses
         known = self._tracker.known.get(id(value))
-        if known is None and self._unknown:
-            # Perhaps the value of a task that ended this moment, fetched in the block.
-            for task in [one for one in self._unknown if one._state == DONE]:
-                self._learn(task)
+        if known is None:
+            if isinstance(value, Ref):
+                return self._given_ref(argument, value, uses)
+            if self._unknown:
+                # Perhaps the value of a task that ended this moment, fetched in the block.
+                for task in [one for one in self._unknown if one._state == DONE]:
+                    self._learn(task)
         for extent in self._extents(value) if known is None else known.extents:
             accesses[extent] = writes or accesses.get(extent, False)
         if writes:
@@ -311,6 +349,8 @@ class Region:
 
     def _given_parts(self, argument: Deps, uses: _Uses) -> Any:
         """The same for one that says what is done to parts of its value."""
+        if isinstance(argument.value, Ref):
+            return self._given_ref(argument, argument.value, uses)
         writes = False
         for part, is_written in argument.parts():
             writes = writes or is_written
@@ -318,7 +358,32 @@ class Region:
                 uses.accesses[extent] = is_written or uses.accesses.get(extent, False)
         return self._writable(argument, uses) if writes else self._readable(argument.value, uses)
 
+    def _given_ref(self, argument: Any, ref: Ref[Any], uses: _Uses) -> Any:
+        """The same for a ref, which may stand for a part of something that has versions."""
+        parts = argument.parts() if isinstance(argument, Access) else ((None, False),)
+        writes = any(is_written for _, is_written in parts)
+        if writes and ref.origin is not None:
+            fills = argument.__class__ is Out and not isinstance(ref, RefView)
+            value = self._versions.write(ref.origin, fills)
+        else:
+            value = self._versions.read(ref.origin)
+        seen = None if value is None else ref.view_of(value)
+        for part, is_written in parts:
+            found = self._extents(ref, part) if seen is None else self._tracker.extents(seen, part)
+            for extent in found:
+                uses.accesses[extent] = is_written or uses.accesses.get(extent, False)
+        if not writes:
+            return self._readable(ref, uses)
+        uses.written.append(argument)
+        if seen is not None:
+            uses.writes_here = True
+            return seen
+        uses.values.append(ref.task)
+        return Writable(ref)
+
     def _readable(self, value: Any, uses: _Uses) -> Any:
+        if self._versions.begun:
+            value = with_refs_read(value, self._versions.read)
         given = prepared(value, uses.values)
         if value.__class__ in (dict, list, set) and not is_replaced(given):
             given = Later(value)
@@ -330,16 +395,15 @@ class Region:
         uses.written.append(argument)
         if is_constant(value):
             raise TypeError(f"{argument!r}: a {type(value).__name__} cannot be written to")
-        if not isinstance(value, Task | Ref):
+        if not isinstance(value, Task):
             if isinstance(value, dict | list | set) and is_replaced(prepared(value, [])):
                 raise TypeError(
                     f"{argument!r}: a container that tasks write to must not hold tasks or refs; "
                     "fetch them first"
                 )
+            uses.writes_here = True
             return value
-        if isinstance(value, Ref) and value.refusal is not None:
-            raise TypeError(f"{type(argument).__name__}({value!r}): {value.refusal}")
-        uses.values.append(value.task if isinstance(value, Ref) else value)
+        uses.values.append(value)
         return Writable(value)
 
     def _look_into(self, function: Any, uses: _Uses) -> None:
@@ -358,6 +422,11 @@ class Region:
     ) -> tuple[Extent, ...]:
         """The extents of a value, or of what stands for it."""
         if isinstance(value, Ref):
+            found = self._versions.read(value.origin)
+            if found is not None:
+                return self._tracker.extents(value.view_of(found), part)
+            if isinstance(value, RefView):
+                return self._extents_of_view(value, part)
             value = value.task
         if isinstance(value, Task):
             return self._extents_of_task(value, part)
@@ -385,6 +454,14 @@ class Region:
             task._engine.watch(task, self._arrived.append)
         given = [one.extents for one in task._watchers or () if isinstance(one, _Entry)]
         return (own, *itertools.chain.from_iterable(given))
+
+    def _extents_of_view(self, view: RefView, part: Any) -> tuple[Extent, ...]:
+        """Where a view of a task's value lies; all of the value until that is known."""
+        task = view.task
+        if task._state == DONE and has_views(_lying_here(task)):
+            self._learn(task)
+            return self._tracker.extents(view.view_of(_lying_here(task)), part)
+        return self._extents_of_task(task, None)
 
     def _learn(self, task: Task[Any]) -> None:
         """Find out where the value of a task lies that has ended; lock held."""
@@ -422,7 +499,7 @@ class Region:
             insort(self._failures, (entry.number, task), key=itemgetter(0))
             later = self._after(entry.number)
             if task.processor is not None:
-                self._undefined += entry.described()
+                self._undefined += half_written(entry.function, entry.written)
         self._cancel(later)
 
     def _cancel(self, tasks: list[Task[Any]]) -> None:
@@ -431,26 +508,14 @@ class Region:
             if task._state != RUNNING:
                 task._engine.cancel(task)
 
-    def _raise_first(self) -> None:
+    def _raise_first(self, unchanged: list[str]) -> None:
         """Raise the failure of the failed task that comes first, if one failed."""
         if not self._failures:
             return
-        first, *others = [task for _, task in self._failures]
-        exception: BaseException = first._value.exception
-        others = [one for one in others if one._value.exception is not exception]
-        for other in others[:MOST_TOLD]:
-            exception.add_note(
-                f"a task after it, spawned at {other.spawned_at}, failed as well: "
-                f"{other._value.exception!r}"
-            )
-        if len(others) > MOST_TOLD:
-            exception.add_note(f"{len(others) - MOST_TOLD} other task(s) of the region failed")
-        if self._undefined:
-            listed = "; ".join(self._undefined[:MOST_TOLD])
-            exception.add_note(f"the contents of these arguments are undefined now: {listed}")
-        if self._skipped:
-            exception.add_note(f"{self._skipped} task(s) of the region after it did not run")
-        first.result()
+        tasks = [task for _, task in self._failures]
+        note_failures(tasks, self._undefined, self._skipped)
+        note_unchanged(tasks[0]._value.exception, unchanged)
+        tasks[0].result()
 
 
 def _is_scoped(options: Options | None) -> bool:
@@ -461,20 +526,6 @@ def _lying_here(task: Task[Any]) -> Any:
     """The value of a task where it lies in the memory of the calling code, or a stand-in."""
     value = task._value
     return value.value if value.__class__ is Placed and value.home == here.get() else value
-
-
-def _name(function: Any) -> str:
-    name: str = getattr(function, "__qualname__", None) or type(function).__qualname__
-    return name
-
-
-def _described(value: Any) -> str:
-    """A value in a few words."""
-    cls = type(value)
-    # Asked of the class: an object that answers for any name may raise anything.
-    if not (hasattr(cls, "shape") and hasattr(cls, "dtype")):
-        return f"the value of {value!r}" if issubclass(cls, Task | Ref) else cls.__name__
-    return f"{cls.__name__} of shape {value.shape} and dtype {value.dtype}"
 
 
 @overload
@@ -490,6 +541,10 @@ def spawn_datadeps(body: Callable[[], R] | None = None, /) -> Region | R:
     them, and by identity for other objects (see `register_spans`). All others run side by side.
     Tasks begin while the block still runs, and the block ends when they have ended. They are
     handed to the task that writes them as they are, not as read-only views.
+
+    Of a DArray chunks are given, ``x.blocks[i, j]``, and parts of them, ``x.blocks[i, j][1:3]``.
+    Those that tasks write are the array's when the block ends; until then, and if the block or a
+    task fails, everything else sees the array as it was.
 
     A block inside another one is part of it. Tasks spawned by tasks are not part of it; they may
     open blocks of their own. What the block itself does to an annotated array, before its end, is

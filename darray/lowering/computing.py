@@ -27,16 +27,18 @@ from darray.lowering import (
 from darray.lowering.fusion import fuse, has_usable_chunks
 from darray.lowering.planning import Planner
 from darray.lowering.plans import Index, Kept, Key, Plan
-from darray.runtime import MemoryLimitError, Task, TasksPlanned, events, limits, settings, spawn
+from darray.runtime import MemoryLimitError, Task, TasksPlanned, events, limits, settings
 from darray.runtime.batches import Batch
 from darray.runtime.boxes import index_of, whole
-from darray.runtime.contexts import DEFAULT, current, kept_here, without_queue
+from darray.runtime.contexts import DEFAULT, current, kept_here, outside, without_queue
 from darray.runtime.engine import Engine, current_engine
 
 __all__ = [
     "chunk_task",
     "chunk_tasks",
     "compute",
+    "going_on",
+    "has_chunk",
     "is_done_here",
     "keep_values",
     "keepers",
@@ -169,7 +171,7 @@ def persist(nodes: Sequence[Expression]) -> list[Expression]:
             # A caller's memory may change as soon as this returns.
             for node in planner.keeping:
                 current_engine().wait(chunk_tasks(node), None)
-    return [_going_on(node) for node in nodes]
+    return [going_on(node) for node in nodes]
 
 
 def advance(
@@ -206,7 +208,7 @@ def started(node: Expression) -> Expression:
         if node.depth <= DEEPEST:
             return node
         return _start([node])[0]
-    return _going_on(node)
+    return going_on(node)
 
 
 def _start(nodes: Sequence[Expression]) -> list[Expression]:
@@ -227,7 +229,7 @@ def _start(nodes: Sequence[Expression]) -> list[Expression]:
     for node in nodes:
         if planner.reads_shared:
             current_engine().wait(chunk_tasks(node), None)
-    return [_going_on(node) for node in nodes]
+    return [going_on(node) for node in nodes]
 
 
 def nbytes_of(node: Expression) -> int:
@@ -239,7 +241,7 @@ def _is_within_a_task() -> bool:
     return current_engine().current_task() is not None
 
 
-def _going_on(node: Expression) -> Expression:
+def going_on(node: Expression) -> Expression:
     """What stands for a node whose chunks are kept, without what they are computed from."""
     if node.kept is None or isinstance(node, Computed):
         return node
@@ -284,15 +286,34 @@ def chunk_tasks(node: Expression) -> list[Task[Any]]:
     return [] if kept is None else [one for one in kept.chunks.values() if isinstance(one, Task)]
 
 
+def has_chunk(node: Expression, index: Index) -> bool:
+    """Whether a chunk of an expression in memory, or persisted, is there or on its way."""
+    if isinstance(node, Memory):
+        return True
+    kept: Kept | None = node.kept
+    if kept is None or not isinstance(node, Computed):
+        return False
+    chunk = kept.chunks[index]
+    return not isinstance(chunk, Task) or not chunk.done() or chunk.exception() is None
+
+
 def chunk_task(node: Expression, index: Index) -> Task[Any]:
     """A task whose value is one chunk of an expression in memory or persisted."""
     kept: Kept | None = node.kept
     if kept is not None:
         chunk = kept.chunks[index]
-        return chunk if isinstance(chunk, Task) else spawn(np.asarray, chunk)
+        return chunk if isinstance(chunk, Task) else _handed_out(chunk)
     assert isinstance(node, Memory)
     piece = node.array[index_of(chunk_box(node.chunks, index))]
-    return spawn(np.asarray, piece.copy() if node.is_shared else piece)
+    return _handed_out(piece.copy() if node.is_shared else piece)
+
+
+def _handed_out(chunk: NDArray[Any]) -> Task[Any]:
+    """A task whose value is `chunk`; it is in no region, nor does it wait in a queue."""
+    batch = Batch(current_engine())
+    task = batch.spawn(outside(without_queue(current.get())), np.asarray, (chunk,), [])
+    batch.submit()
+    return task
 
 
 def keep_values(node: Memory) -> None:
@@ -370,7 +391,8 @@ def spawned(plan: Plan, batch: Batch) -> tuple[dict[Key, Task[Any]], list[Task[A
     tasks: dict[Key, Task[Any]] = {}
     last: list[Task[Any]] = []
     # They are submitted here, past any queue, since the caller waits for them.
-    outer = without_queue(current.get())
+    # In a region they are none of its tasks.
+    outer = outside(without_queue(current.get()))
     context = outer or DEFAULT
     if batch.engine.has_spaces:
         # Plans, their outputs and their ledgers are objects of the calling code.
