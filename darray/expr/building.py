@@ -107,6 +107,14 @@ def _sample(dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.empty((0,), dtype)
 
 
+@lru_cache(maxsize=1024)
+def _result_dtypes(ufunc: np.ufunc, dtypes: tuple[np.dtype[Any], ...]) -> tuple[Any, ...]:
+    """The dtypes of the results of a ufunc of arrays; raises what NumPy does where it has none."""
+    with np.errstate(all="ignore"):
+        sampled = ufunc(*map(_sample, dtypes))
+    return tuple([one.dtype for one in (sampled if ufunc.nout > 1 else (sampled,))])
+
+
 def elementwise(
     function: Callable[..., Any],
     arguments: Sequence[Any],
@@ -125,12 +133,15 @@ def elementwise(
         As NumPy raises them for the same call.
     """
     parameters = parameters or {}
-    samples = [_sample(one.dtype) if isinstance(one, Expression) else one for one in arguments]
-    errors = captured_errors()
-    with np.errstate(all="ignore"):
-        sampled = function(*samples, **parameters)
-    results = sampled if outputs > 1 else (sampled,)
     operands = [one for one in arguments if isinstance(one, Expression)]
+    errors = captured_errors()
+    if len(operands) == len(arguments) and not parameters and isinstance(function, np.ufunc):
+        dtypes = _result_dtypes(function, tuple([one.dtype for one in operands]))
+    else:
+        samples = [_sample(one.dtype) if isinstance(one, Expression) else one for one in arguments]
+        with np.errstate(all="ignore"):
+            sampled = function(*samples, **parameters)
+        dtypes = tuple([one.dtype for one in (sampled if outputs > 1 else (sampled,))])
     mask = None if where is None or where is True else as_argument(where)
     if mask is not None:
         mask = mask if isinstance(mask, Expression) else captured(np.asarray(mask))
@@ -146,14 +157,13 @@ def elementwise(
             chunks = common_cut([(one.chunks, one.shape) for one in operands])
             break
     shape = operands[0].shape if chunks is first else tuple([sum(sizes) for sizes in chunks])
-    dtypes = tuple([one.dtype for one in results])
     built = []
-    for output, result in enumerate(results):
+    for output, dtype in enumerate(dtypes):
         given = parameters if mask is None else {**parameters, "result_dtypes": dtypes}
         built.append(
             Elementwise(
                 shape,
-                result.dtype,
+                dtype,
                 chunks,
                 function,
                 tuple(arguments),

@@ -146,6 +146,9 @@ def pieces_at_once(node: Expression) -> tuple[Program, list[NDArray[Any]]] | Non
     for leaf in group.leaves:
         if not isinstance(leaf.expression, Memory):
             return None
+        if leaf.index_map.is_identity:
+            pieces.append(leaf.expression.array)
+            continue
         box = leaf.index_map.source_box(whole(shape))
         piece = leaf.expression.array[index_of(box)]
         pieces.append(leaf.index_map.arrange(piece, box))
