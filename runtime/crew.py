@@ -116,8 +116,9 @@ class Crew:
 
     def _fill_all(self) -> None:
         """Bring threads to all idle seats that have work."""
-        while self._seats.idle:
+        while self._seats.idle or self._seats.asleep:
             with self._lock:
+                self._seats.wake()
                 worker = self._seats.fill()
             if worker is None:
                 return
@@ -157,8 +158,12 @@ class Crew:
         if worker.seated and not seat.returning and not self._closed:
             task = worker.task = self._schedule.take(seat.number)
             if task is not None:
+                if self._seats.asleep:
+                    self._seats.wake()
                 return task
         self._seats.park(worker, ending=self._closed)
+        if self._seats.asleep:
+            self._seats.wake()
         return None
 
     def _call(self, worker: Worker, task: Task[Any]) -> Any:
@@ -236,6 +241,7 @@ class Crew:
             worker.aside = task
             worker.seat.load += occupancy
             self._seats.vacate(worker)
+            self._seats.wake()
             other = self._seats.fill()
         if other is not None:
             self._let_go(other)
@@ -451,11 +457,12 @@ class Crew:
         not free nothing is done: the next task to end, or the next wait, looks again.
         """
         seats = self._seats
-        if not (self._schedule.starved and seats.idle and seats.parked):
+        if not (self._schedule.starved and (seats.idle or seats.asleep) and seats.parked):
             return
         if not self._lock.acquire(blocking=False):
             return
         try:
+            seats.wake()
             worker = seats.fill() if seats.parked else None
         finally:
             self._lock.release()
@@ -477,8 +484,8 @@ class Crew:
                 self._schedule.reseat(every)
                 # For good: tasks that are done may have left values in other spaces.
                 self.has_spaces = self.has_spaces or has_spaces(every)
-                self._seats.extend()
-                for seat in self._seats.idle:
+                self._seats.follow()
+                for seat in (*self._seats.idle, *self._seats.asleep):
                     self._schedule.leaving.discard(seat.number)
             self._refuse_stranded()
             self._fill_all()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable
 
@@ -22,13 +21,12 @@ class _Kind(Struct, frozen=True):
     is_default: bool
 
 
-# Guards changes of `_kinds`; held for one of them, no other lock is taken meanwhile. Entries are
-# whole, so that reading needs no lock.
+# Guards changes of `_kinds` and `version`; held for one of them, no other lock is taken
+# meanwhile. Entries are whole, so that reading needs no lock.
 _lock = threading.Lock()
 _kinds: dict[str, _Kind] = {}
 
-# How many changes there were.
-_changes = itertools.count(1)
+# How many changes there were of what `changed` tells.
 version = 0
 
 # Called, with no lock held, after a change of what decides which processors there are and
@@ -99,6 +97,7 @@ def registered(worker: int) -> list[Processor]:
 def changed() -> None:
     """Tell whoever carries tasks that other processors are there, or in other scopes."""
     global version
-    version = next(_changes)
+    with _lock:
+        version += 1
     for watcher in watchers:
         watcher()

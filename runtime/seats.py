@@ -82,7 +82,9 @@ class Seats:
 
     Invariants, checked by `_check`
     -------------------------------
-    * Every seat is either in ``idle`` or held by exactly one worker with ``seated`` true.
+    * Every seat is in ``idle`` or in ``asleep``, or held by exactly one worker with
+      ``seated`` true. Only seats that are apart in the schedule are ``asleep``, and only until
+      they have work: plain tasks, for which idle seats are looked for, do not meet them.
     * A worker in ``parked`` has no seat and blocks on its gate, or is about to; one that
       was given a seat is let go by `let_go`, once.
     * A seat with threads in ``returning`` is not idle.
@@ -92,30 +94,48 @@ class Seats:
 
     def __init__(self, schedule: Schedule) -> None:
         self.every = [Seat(number, one) for number, one in enumerate(schedule.processors)]
-        self.idle = self.every[::-1]
+        self.idle: list[Seat] = []
+        self.asleep: list[Seat] = []
         self.parked: list[Worker] = []
         self.workers: set[Worker] = set()
         self.pools = POOLS
         self._schedule = schedule
+        self._sort(self.every)
+
+    def _sort(self, free: list[Seat]) -> None:
+        apart = self._schedule.apart
+        idle = [seat for seat in free[::-1] if seat.number not in apart]
+        asleep = [seat for seat in free if seat.number in apart]
+        self.idle, self.asleep = idle, asleep
+
+    def wake(self) -> None:
+        """Look for seats that were asleep and have work now."""
+        has_work = self._schedule.has_work
+        woken = [seat for seat in self.asleep if has_work(seat.number)]
+        if woken:
+            idle = [*self.idle, *woken]
+            asleep = [seat for seat in self.asleep if seat not in woken]
+            self.idle, self.asleep = idle, asleep
 
     @property
     def most_parked(self) -> int:
         """Threads kept for the next waits; more than these end when they have no seat."""
         return 2 * len(self.every) + 6
 
-    def extend(self) -> None:
-        """Make seats for the processors that the schedule has and that have none yet."""
-        for number, one in enumerate(self._schedule.processors[len(self.every) :], len(self.every)):
-            seat = Seat(number, one)
-            self.every.append(seat)
-            self.idle.insert(0, seat)
+    def follow(self) -> None:
+        """Have a seat for every processor of the schedule, which has others now."""
+        processors, count = self._schedule.processors, len(self.every)
+        new = [Seat(number, processors[number]) for number in range(count, len(processors))]
+        free = {*self.idle, *self.asleep, *new}
+        self.every += new
+        self._sort([seat for seat in self.every if seat in free])
 
     def fill(self) -> Worker | None:
         """Give an idle seat that has work to a thread, which the caller lets go."""
         for position in range(len(self.idle) - 1, -1, -1):
             seat = self.idle[position]
             if seat.load < 1 and self._schedule.has_work(seat.number):
-                if len(self.idle) == len(self.every):
+                if len(self.idle) + len(self.asleep) == len(self.every):
                     self.pools.restrict(self)
                 if self.parked:
                     worker = self.parked.pop()
@@ -139,18 +159,21 @@ class Seats:
             back.seated = True
             back.gate.release()
             return
-        self.idle.append(seat)
-        if len(self.idle) == len(self.every):
+        if seat.number in self._schedule.apart:
+            self.asleep.append(seat)
+        else:
+            self.idle.append(seat)
+        if len(self.idle) + len(self.asleep) == len(self.every):
             self.pools.release(self)
 
     def reclaim(self, worker: Worker) -> bool:
         """Give the worker's seat back to it if it is idle; whether it is seated now."""
         seat = worker.seat
         assert seat is not None
-        if not worker.seated and seat in self.idle:
-            if len(self.idle) == len(self.every):
+        if not worker.seated and (seat in self.idle or seat in self.asleep):
+            if len(self.idle) + len(self.asleep) == len(self.every):
                 self.pools.restrict(self)
-            self.idle.remove(seat)
+            (self.idle if seat in self.idle else self.asleep).remove(seat)
             worker.seated = True
         return worker.seated
 
@@ -216,7 +239,8 @@ class Seats:
     def mend(self) -> list[Worker]:
         """Restore the invariants after a signal broke `fill` off; workers still to let go."""
         held = {worker.seat for worker in self.workers if worker.seated}
-        self.idle = [seat for seat in self.every[::-1] if seat not in held]
+        self._sort([seat for seat in self.every if seat not in held])
+        self.wake()
         self.parked = [
             worker for worker in self.workers if worker.seat is None and worker.thread is not None
         ]
@@ -225,8 +249,11 @@ class Seats:
     def _check(self) -> None:
         for seat in self.every:
             holders = [one for one in self.workers if one.seated and one.seat is seat]
-            assert (seat in self.idle) + len(holders) == 1, "a seat is idle or has one holder"
-            assert not (seat in self.idle and seat.returning), "who returns takes an idle seat"
+            free = (seat in self.idle) + (seat in self.asleep)
+            assert free + len(holders) == 1, "a seat is idle, asleep, or has one holder"
+            assert not (free and seat.returning), "who returns takes an idle seat"
+            assert seat not in self.asleep or seat.number in self._schedule.apart
             assert seat.load > -1e-9
         assert len(self.idle) == len(set(self.idle))
+        assert len(self.asleep) == len(set(self.asleep))
         assert all(worker.seat is None and not worker.seated for worker in self.parked)

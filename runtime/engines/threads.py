@@ -63,6 +63,8 @@ class ThreadsEngine(Crew):
                 # The two in the middle are Schedule.add, spelled out; nothing can break them off.
                 if task._options is not None:
                     finished = self._schedule.add(task, needs)
+                    if self._seats.asleep:
+                        self._seats.wake()
                 elif not needs:
                     self._schedule.outstanding += 1
                     task._state = READY
@@ -300,6 +302,7 @@ class ThreadsEngine(Crew):
                 worker.helping = None
                 finished = self._store(task, outcome, nbytes)
                 goes_on = self._go_on(worker)
+                self._seats.wake()
                 other = self._seats.fill() if self._seats.idle else None
             if other is not None:
                 self._let_go(other)
@@ -358,6 +361,7 @@ class ThreadsEngine(Crew):
             worker.blocked = sum(task._state == RUNNING for task in worker.stack.tasks)
             schedule.blocked += worker.blocked
             self._rise(worker)
+            self._seats.wake()
             other = self._seats.fill() if self._seats.idle else None
         if other is not None:
             self._let_go(other)

@@ -192,6 +192,44 @@ def test_kinds_change_under_load(threads):
     whole(threads)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_random_work_on_several_kinds(threads, seed):
+    """Nested waits, small occupancies, memory, priorities, cancelling: nothing is left behind."""
+    da.register_kind("npu", 2)
+    chance = random.Random(seed)
+    scopes = [None, NPU, EITHER, da.scope(thread=0), da.ANY]
+
+    def spawn(*needs, depth=2):
+        scope = chance.choice(scopes)
+        given = {} if scope is None else {"scope": scope}
+        if chance.random() < 0.2:
+            given["occupancy"] = chance.choice([0, 0.5])
+        if chance.random() < 0.2:
+            given["priority"] = chance.choice([-1, 1])
+        if chance.random() < 0.2:
+            given["memory"] = 1000
+        make = da.spawn.options(**given) if given else da.spawn
+        return make(work, scope, depth, *needs)
+
+    def work(scope, depth, *needs):
+        assert here() in (da.DEFAULT if scope is None else scope)
+        if depth == 0 or chance.random() < 0.6:
+            return 1 + sum(needs)
+        return sum(da.fetch([spawn(depth=depth - 1) for _ in range(3)]))
+
+    tasks = []
+    for _ in range(300):
+        needs = chance.sample(tasks[-10:], k=min(len(tasks), chance.choice([0, 0, 1, 2])))
+        tasks.append(spawn(*needs))
+        if chance.random() < 0.03:
+            chance.choice(tasks).cancel()
+    da.wait(tasks)
+    failures = [task.exception() for task in tasks if not task.cancelled()]
+    assert not any(failures)
+    assert sum(task.cancelled() for task in tasks) < len(tasks)
+    whole(threads)
+
+
 @pytest.mark.parametrize(
     ("name", "count", "error", "match"),
     [
