@@ -27,6 +27,7 @@ from darray.runtime.events import (
 )
 from darray.runtime.footprints import register_spans
 from darray.runtime.kinds import register_kind
+from darray.runtime.mutables import Mutable, mutable
 from darray.runtime.ordering import spawn_bulk, spawn_sequential, sync, wait_all
 from darray.runtime.processor import Processor
 from darray.runtime.queues import TaskQueue
@@ -63,6 +64,7 @@ __all__ = [
     "In",
     "InOut",
     "MemoryLimitError",
+    "Mutable",
     "Out",
     "Processor",
     "Ref",
@@ -87,6 +89,7 @@ __all__ = [
     "fetch",
     "host",
     "map",
+    "mutable",
     "options",
     "processors",
     "race",

@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from darray.runtime.accesses import Access
+from darray.runtime.accesses import Access, Deps
 from darray.runtime.refs import Ref
 from darray.runtime.tasks import Task
 
 __all__ = [
+    "Box",
+    "Kept",
     "Later",
     "Pending",
+    "Use",
     "Writable",
     "copied",
     "is_replaced",
     "loaded",
     "prepared",
+    "referred",
     "register_argument",
     "register_frozen",
     "sealed",
+    "uses_in",
 ]
 
 # What is done with a value, by its class.
@@ -29,8 +34,9 @@ REF = 2  # likewise
 NEST = 3  # a builtin container: what it holds is looked at
 FROZEN = 4  # replaced by a read-only view of itself, at once
 LOADED = 5  # replaced by what its loader returns, on the processor that runs the task
-ACCESS = 7  # says that the task writes its value, which only a region may be told
 PENDING = 6  # a container that `prepared` took apart, put together when the task runs
+ACCESS = 7  # says what the task does to its value: of a region, or to one that it uses in place
+KEPT = 8  # used in place, by one task at a time
 
 _NESTS = (list, tuple, dict, set, frozenset)
 
@@ -120,10 +126,72 @@ class Later(Pending):
         return sealed(self.value)
 
 
+class Kept:
+    """What stands for a value that tasks use in place: a mutable, or a shard."""
+
+    __slots__ = ()
+
+    def makers(self) -> list[Task[Any]]:
+        """The tasks that make the value."""
+        raise NotImplementedError
+
+    def in_place(self) -> Any:
+        """The value itself, where the calling task runs, or here; it is made."""
+        raise NotImplementedError
+
+
+class Use(Pending):
+    """An argument that the task uses in place.
+
+    Attributes
+    ----------
+    kept : Kept
+        What the argument is.
+    writes : bool
+        Whether the task uses it alone, to write to it.
+    is_plain : bool
+        Whether nothing was said of what the task does to it.
+    stand_in : Task or None
+        The task that makes what is given instead.
+    """
+
+    __slots__ = ("is_plain", "kept", "stand_in", "writes")
+
+    def __init__(self, kept: Kept, writes: bool, is_plain: bool = False) -> None:
+        self.kept = kept
+        self.writes = writes
+        self.is_plain = is_plain
+        self.stand_in: Task[Any] | None = None
+
+    def held(self) -> list[Any]:
+        """What the argument is."""
+        return [self.kept]
+
+    def loaded(self) -> Any:
+        """The value itself, read-only where the task only reads it and that can be."""
+        if self.stand_in is not None:
+            return self.stand_in._value.value
+        value = self.kept.in_place()
+        if not self.writes and _action(value) == FROZEN:
+            return _registered(_freezers, value.__class__)[0](value)
+        return value
+
+
+class Box:
+    """Holds the value that a task made, or gives, so that it is handed on as it is."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
 def action_of(cls: type) -> int:
     """The action for values of class `cls`, remembered in `actions`."""
     if issubclass(cls, Task):
         action = TASK
+    elif issubclass(cls, Kept):
+        action = KEPT
     elif issubclass(cls, Ref):
         action = REF
     elif issubclass(cls, Pending):
@@ -165,11 +233,19 @@ def prepared(value: Any, needs: list[Task[Any]], path: tuple[int, ...] = ()) -> 
     action = _action(value)
     if action in (INERT, LOADED, PENDING):
         return value
+    if action == ACCESS and isinstance(value.value, Kept) and value.__class__ is not Deps:
+        needs.extend(value.value.makers())
+        return Use(value.value, value.writes)
     if action == ACCESS:
         raise TypeError(
             f"{type(value).__name__}(...) says what a task of a region does to a whole argument; "
-            "spawn the task in a `with da.spawn_datadeps():` block, and annotate no item of a list"
+            "spawn the task in a `with da.spawn_datadeps():` block, and annotate no item of a "
+            "list. Outside such a block only what da.mutable or da.shard returns may be annotated, "
+            "by In, Out and InOut"
         )
+    if action == KEPT:
+        needs.extend(value.makers())
+        return Use(value, True, is_plain=True)
     if action == TASK:
         needs.append(value)
         return value
@@ -216,6 +292,19 @@ def loaded(value: Any) -> Any:
     return value
 
 
+def uses_in(*values: Any) -> list[Use]:
+    """The uses in place among prepared values, and in the containers among them."""
+    found: list[Use] = []
+    pending = list(values)
+    while pending:
+        value = pending.pop()
+        if isinstance(value, Use):
+            found.append(value)
+        elif isinstance(value, Pending):
+            pending += value.held()
+    return found
+
+
 def sealed(value: Any, path: tuple[int, ...] = ()) -> Any:
     """`value` as it is handed out: what can be frozen, also inside containers, is."""
     action = _action(value)
@@ -224,6 +313,22 @@ def sealed(value: Any, path: tuple[int, ...] = ()) -> Any:
     if action == NEST and id(value) not in path:
         path = (*path, id(value))
         return _rebuilt(value, lambda item: sealed(item, path))
+    return value
+
+
+def referred(value: Any, needs: list[Task[Any]], path: tuple[int, ...] = ()) -> Any:
+    """`value` with a Ref for every task in it; all that make its values are added to `needs`."""
+    action = _action(value)
+    if action == TASK:
+        needs.append(value)
+        return Ref(value)
+    if action == REF:
+        needs.append(value.task)
+    elif action == KEPT:
+        needs.extend(value.makers())
+    elif action == NEST and id(value) not in path:
+        path = (*path, id(value))
+        return _rebuilt(value, lambda item: referred(item, needs, path))
     return value
 
 

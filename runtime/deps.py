@@ -15,9 +15,18 @@ from typing import Any, TypeVar, cast, overload
 from msgspec import Struct
 from msgspec.structs import replace
 
-from darray.runtime import contexts, events
+from darray.runtime import contexts, events, keeping
 from darray.runtime.accesses import Access, Deps
-from darray.runtime.arguments import Later, Writable, is_replaced, prepared
+from darray.runtime.arguments import (
+    Box,
+    Kept,
+    Later,
+    Use,
+    Writable,
+    is_replaced,
+    prepared,
+    uses_in,
+)
 from darray.runtime.contexts import Options
 from darray.runtime.engine import Engine, current_engine
 from darray.runtime.footprints import is_constant
@@ -245,8 +254,10 @@ class Region:
         engine = current_engine()
         function, args, kwargs = call
         inside = self._outer if options is self._options else contexts.outside(options)
+        held: list[Use] = []
         if contexts.limiting:
             inside = narrowed(inside, limits_of(function, args, kwargs))
+            held = uses_in(function, *args, *(kwargs or {}).values())
         is_lazy = uses.is_lazy or bool(uses.values)
         task: Task[Any] = Task(
             engine, (function, args, kwargs, is_lazy), inside, frame.f_code, frame.f_lasti
@@ -258,9 +269,11 @@ class Region:
         self._entries.append(entry)
         try:
             task._watchers = [entry]
-            if uses.written:
+            if uses.written or held:
                 # While it runs nobody else may be given what it writes.
                 task._keeps = True
+            if held:
+                keeping.stand_in_line(task, held, self)
             if inside is None or (inside.group is None and inside.queue is None):
                 engine.submit(task, needs or None)
             else:
@@ -309,6 +322,13 @@ class Region:
 
     def _readable(self, value: Any, uses: _Uses) -> Any:
         given = prepared(value, uses.values)
+        for use in uses_in(given):
+            if not use.is_plain:
+                raise TypeError(
+                    f"{type(use.kept).__name__} is annotated inside {value!r}: annotate whole "
+                    "arguments only, no item of a list"
+                )
+            use.writes = False
         if value.__class__ in (dict, list, set) and not is_replaced(given):
             given = Later(value)
         uses.is_lazy = uses.is_lazy or is_replaced(given)
@@ -319,6 +339,9 @@ class Region:
         uses.written.append(argument)
         if is_constant(value):
             raise TypeError(f"{argument!r}: a {type(value).__name__} cannot be written to")
+        if isinstance(value, Kept):
+            uses.values.extend(value.makers())
+            return Use(value, True)
         if not isinstance(value, Task | Ref):
             if isinstance(value, dict | list | set) and is_replaced(prepared(value, [])):
                 raise TypeError(
@@ -365,7 +388,13 @@ class Region:
         """Where the value of a task lies; until it is done, perhaps in what it was given."""
         if task._state == DONE:
             self._learn(task)
-            return self._tracker.extents(task._value, part)
+            value = task._value
+            if value.__class__ is not Box:
+                return self._tracker.extents(value, part)
+            if part is None and isinstance(value.value, dict | list | set):
+                # What it holds may change this moment.
+                return (self._tracker.extent_of_object(value.value),)
+            return self._tracker.extents(value.value, part)
         own = self._tracker.extent_of_object(task)
         if task not in self._unknown:
             self._unknown[task] = own
@@ -377,7 +406,8 @@ class Region:
         """Find out where the value of a task lies that has ended; lock held."""
         extent = self._unknown.pop(task, None)
         if extent is not None and task._state == DONE:
-            self._tracker.alias(task._value, extent)
+            value = task._value
+            self._tracker.alias(value.value if value.__class__ is Box else value, extent)
 
     def _forget_done(self) -> None:
         self._entries = [entry for entry in self._entries if entry.task is not None]

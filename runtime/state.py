@@ -9,10 +9,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from darray.runtime.budget import Budget
-from darray.runtime.errors import CancelledError, Failure, MemoryLimitError, SchedulingError
+from darray.runtime.errors import (
+    CancelledError,
+    DeadlockError,
+    Failure,
+    MemoryLimitError,
+    SchedulingError,
+)
 from darray.runtime.processor import Processor
 from darray.runtime.scopes import Scope
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, HELD, READY, RUNNING, WAITING, Task
+from darray.runtime.turns import conflict, related
 from darray.runtime.waiting import held_back
 
 __all__ = ["Queue", "Schedule"]
@@ -84,6 +91,8 @@ class Schedule:
     * Unless ``special`` is true, all queues but ``shared.plain`` are empty.
     * ``running`` counts the RUNNING tasks, ``outstanding`` those not finished.
     * A task with a ``memory=`` option is RUNNING only while the budget holds its bytes.
+    * A task that uses values in place is in their lines while it is unfinished; it is READY
+      only when all that it follows there are finished, however they ended.
     """
 
     def __init__(self, processors: tuple[Processor, ...], budget: Budget) -> None:
@@ -101,6 +110,9 @@ class Schedule:
         # stands for each thread that waits from outside a task.
         self.blocked = 0
         self.waiters: set[object] = set()
+        # Where an engine wants to know: tasks that became READY as one that they only follow
+        # failed. They are queued as well.
+        self.released: list[Task[Any]] | None = None
         self._every = tuple(range(len(processors)))
         self._seats: dict[Scope, tuple[int, ...]] = {}
 
@@ -123,6 +135,13 @@ class Schedule:
                         # Where what it needs has failed, that is what its user is to hear of.
                         return self.fail(task, need._value, need._state)
                 return self.fail(task, failure, FAILED)
+            if hasattr(task, "_uses"):
+                needs = self._line_up(task, needs or ())
+                if task._dependents is not None:
+                    failure = self._refusal_in_line(task)
+                    if failure is not None:
+                        self.outstanding += 1
+                        return self.fail(task, failure, FAILED)
         if needs:
             missing = 0
             for need in needs:
@@ -149,13 +168,85 @@ class Schedule:
         """Undo an `add` that an exception broke off; the tasks that this finished."""
         if task._state in (READY, WAITING) and (task._state == READY or task._missing):
             return self.cancel(task)
-        for need in needs or ():
+        for need in (*(needs or ()), *getattr(task, "_after", ())):
             if need._dependents is not None and task in need._dependents:
                 need._dependents = [one for one in need._dependents if one is not task]
         if task._state < DONE:
             task._value = Failure(self.cancellation(task))
             task._state = CANCELLED
+        if hasattr(task, "_uses"):
+            self._leave(task)
         return [task]
+
+    def _line_up(self, task: Task[Any], needs: Sequence[Task[Any]]) -> list[Task[Any]]:
+        """Let `task` stand in the lines of what it uses in place; all that it waits for."""
+        uses = task._uses.items()
+        task._after = {
+            one: None for line, share in uses for one in line.ahead(share) if one not in needs
+        }
+        for line, share in uses:
+            line.owner = self
+            line.enter(task, share)
+        return [*needs, *task._after]
+
+    @staticmethod
+    def _refusal_in_line(task: Task[Any]) -> Failure | None:
+        """Why `task`, which a queue held back, cannot follow those before it; None if it can."""
+        needing: set[Task[Any]] = set()
+        pending = list(task._dependents or ())
+        while pending:
+            one = pending.pop()
+            if one not in needing:
+                needing.add(one)
+                pending.extend(one._dependents or ())
+        for one in task._after:
+            if one in needing:
+                return Failure(
+                    DeadlockError(
+                        f"task {task.name!r}, spawned at {task.spawned_at}, was held by a queue, "
+                        f"while {one!r}, which needs it, was submitted and uses the same mutable: "
+                        "submit tasks on one mutable in the order in which they need each other"
+                    )
+                )
+        return None
+
+    @staticmethod
+    def _leave(task: Task[Any]) -> None:
+        """Take a finished task from the lines it stands in, and let go of what it followed."""
+        for line in task._uses:
+            line.leave(task)
+        del task._uses
+        if hasattr(task, "_after"):
+            del task._after
+
+    def _pass_over(self, ended: Task[Any], task: Task[Any]) -> None:
+        """Let `task`, which only follows `ended`, go on although that failed.
+
+        Where `ended` did not begin, `task` now follows those that `ended` waited for.
+        """
+        if task._state != WAITING:
+            return
+        inherited: dict[Task[Any], None] = {}
+        pending = list(ended._needs or ())
+        while pending:
+            one = pending.pop()
+            if one._state >= DONE or one in inherited or not related(one, task):
+                continue
+            if not conflict(one, task):
+                pending.extend(one._needs or ())
+            elif one not in task._needs:  # type: ignore[operator]
+                inherited[one] = None
+        for one in inherited:
+            one._dependents = [*(one._dependents or ()), task]
+        del task._after[ended]
+        task._after.update(inherited)
+        task._needs = [*(one for one in task._needs or () if one is not ended), *inherited]
+        task._missing += len(inherited) - 1
+        if task._missing == 0:
+            task._state = READY
+            self.push(task)
+            if self.released is not None:
+                self.released.append(task)
 
     def push(self, task: Task[Any]) -> None:
         """Queue a READY task where its scope allows."""
@@ -202,6 +293,15 @@ class Schedule:
                     f"{options.conflict}"
                 )
             )
+        for line in getattr(task, "_uses", ()):
+            if line.owner is not self and line:
+                return Failure(
+                    RuntimeError(
+                        f"task {task.name!r}, spawned at {task.spawned_at}, uses a mutable that "
+                        "unfinished tasks of an engine use which is gone (this process was forked, "
+                        "or darray reconfigured); make it again here"
+                    )
+                )
         if not self.seats(task):
             known = ", ".join(map(repr, self.processors[:8]))
             more = f" and {len(self.processors) - 8} more" if len(self.processors) > 8 else ""
@@ -301,8 +401,11 @@ class Schedule:
         self.running -= 1
         self.outstanding -= 1
         options = task._options
-        if options is not None and options.memory:
-            task._hold = self.budget.finish(options.memory, task.name, nbytes)
+        if options is not None:
+            if options.memory:
+                task._hold = self.budget.finish(options.memory, task.name, nbytes)
+            if hasattr(task, "_uses"):
+                self._leave(task)
         dependents = task._dependents
         if dependents is None:
             return None
@@ -335,9 +438,14 @@ class Schedule:
             task._missing = 0
             self.outstanding -= 1
             finished.append(task)
-            if task._dependents is not None:
-                failing.extend(reversed(task._dependents))
-                task._dependents = None
+            dependents, task._dependents = task._dependents, None
+            for one in reversed(dependents or ()):
+                if task in getattr(one, "_after", ()):
+                    self._pass_over(task, one)
+                else:
+                    failing.append(one)
+            if hasattr(task, "_uses"):
+                self._leave(task)
         return finished
 
     def cancel(self, task: Task[Any]) -> list[Task[Any]]:
@@ -435,8 +543,11 @@ class Schedule:
         self.starved.clear()
 
     @staticmethod
-    def closure(tasks: Iterable[Task[Any]]) -> list[Task[Any]]:
-        """The unfinished tasks among `tasks` and all that they need, the needed ones last."""
+    def closure(tasks: Iterable[Task[Any]], followed: bool = True) -> list[Task[Any]]:
+        """The unfinished tasks among `tasks` and all that they need, the needed ones last.
+
+        Without those that they only follow, where `followed` is false.
+        """
         found: dict[Task[Any], None] = {}
         pending = list(tasks)
         while pending:
@@ -444,7 +555,10 @@ class Schedule:
             if task._state < DONE and task not in found:
                 found[task] = None
                 if task._needs is not None:
-                    pending.extend(task._needs)
+                    if followed or not hasattr(task, "_after"):
+                        pending.extend(task._needs)
+                    else:
+                        pending.extend([one for one in task._needs if one not in task._after])
         return list(found)
 
     def _check(self, tasks: Iterable[Task[Any]]) -> None:
@@ -461,6 +575,7 @@ class Schedule:
                 unfinished = [need for need in task._needs or () if need._state < DONE]
                 assert len(unfinished) == task._missing
                 assert all(task in (need._dependents or ()) for need in unfinished)
+                assert set(getattr(task, "_after", ())) <= set(task._needs or ())
             elif task._state == READY:
                 assert task in queued, "a ready task is in a queue"
                 assert task._missing == 0
@@ -469,6 +584,9 @@ class Schedule:
                 reserved += 0 if task._options is None else task._options.memory
             else:
                 assert task._dependents is None
+            for line in getattr(task, "_uses", ()):
+                assert line.owner is self, "tasks of one engine stand in a line"
+                line._check()
         assert self.budget.running == reserved, "what runs is what was admitted"
         assert self.budget.running <= self.budget.limit
         assert self.running == sum(task._state == RUNNING for task in tasks)

@@ -85,12 +85,16 @@ class Task(Generic[R]):
     * ``_hold`` and ``_processor`` have no value until the task ends or begins, ``_number``
       until somebody asks for it, and is not changed then, ``_asked`` (to stop) until
       cancelling is asked for, ``_keeps`` but where it is true: as the option of that name.
+    * ``_uses`` and ``_after`` have values only while the task is unfinished and uses values in
+      place: the lines it stands in, each with its share, and those of ``_needs`` that it only
+      follows, whose failure is not its own.
     * A task that is finished while its function is still being called was abandoned: it
       occupies nothing, and what the function gives is dropped.
     """
 
     __slots__ = (
         "__weakref__",
+        "_after",
         "_args",
         "_asked",
         "_code",
@@ -107,17 +111,20 @@ class Task(Generic[R]):
         "_options",
         "_processor",
         "_state",
+        "_uses",
         "_value",
         "_watchers",
     )
 
     __iter__ = None
 
+    _after: dict[Task[Any], None]
     _asked: bool
     _hold: object
     _number: int
     _keeps: bool
     _processor: Processor
+    _uses: dict[Any, object]
 
     def __init__(
         self,

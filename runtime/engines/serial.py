@@ -31,7 +31,14 @@ from darray.runtime.spawning import submit
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, Task, Watcher
 from darray.runtime.timers import Timers
-from darray.runtime.waiting import Arrival, arrived, call_watcher, refuse_abandoned
+from darray.runtime.waiting import (
+    Arrival,
+    Stack,
+    arrived,
+    call_watcher,
+    is_stuck,
+    refuse_abandoned,
+)
 
 __all__ = ["SerialEngine", "start"]
 
@@ -47,16 +54,22 @@ class SerialEngine:
     """Runs every task in the thread that spawns it, before `spawn` returns.
 
     It has one processor. A task that it is given is therefore finished, failed or, where
-    a task waits for one that it runs in, stuck.
+    a task waits for one that it runs in, stuck. One that uses a value which a task of the same
+    stack, or of another thread, uses in place runs when that has ended.
     """
 
     def __init__(self, memory: int) -> None:
-        # Guards the schedule and the tasks' fields; held for a few operations, never while
-        # a task or a callback runs.
+        # Guards the schedule, `_stacks` and the tasks' fields; held for a few operations, never
+        # while a task or a callback runs.
         self._lock = threading.Lock()
         self._processor = Processor(worker=0, kind="cpu", index=0)
         self._schedule = Schedule((self._processor,), Budget(memory))
+        # Whoever comes by next runs them, as their own threads have gone on.
+        self._released: list[Task[Any]] = []
+        self._schedule.released = self._released
         self._local = threading.local()
+        # Threads with waits inside tasks.
+        self._stacks: set[Stack] = set()
         # The tasks whose functions are being called.
         self._running: set[Task[Any]] = set()
         self._closed = False
@@ -84,8 +97,10 @@ class SerialEngine:
     def _run_ready(self, tasks: list[Task[Any]]) -> None:
         """Run those of `tasks` that are READY, in order, each followed by what it made so."""
         pending = tasks[::-1]
-        while pending:
-            task = pending.pop()
+        while pending or self._released:
+            task = self._next_released() if self._released else pending.pop()
+            if task is None:
+                continue
             with self._lock:
                 began = self._take(task)
             if not began and task._state != READY:
@@ -93,6 +108,10 @@ class SerialEngine:
             following: list[Task[Any]] = []
             self._tell(self._carry_out(task, began, following))
             pending += [one for one in reversed(following) if one._state == READY]
+
+    def _next_released(self) -> Task[Any] | None:
+        with self._lock:
+            return self._released.pop(0) if self._released else None
 
     def _refuse_foreign(self, tasks: Iterable[Task[Any]]) -> None:
         for task in tasks:
@@ -144,10 +163,10 @@ class SerialEngine:
         thread.join()
         return finished
 
-    def _stack(self) -> list[Task[Any]]:
-        stack: list[Task[Any]] | None = getattr(self._local, "stack", None)
+    def _stack(self) -> Stack:
+        stack: Stack | None = getattr(self._local, "stack", None)
         if stack is None:
-            stack = self._local.stack = []
+            stack = self._local.stack = Stack()
         return stack
 
     def _run(self, task: Task[Any], following: list[Task[Any]]) -> list[Task[Any]]:
@@ -155,7 +174,7 @@ class SerialEngine:
         options = task._options
         inherited = options.outer if options is not None and options.own else options
         token = contexts.current.set(inherited)
-        stack = self._stack()
+        stack = self._stack().tasks
         stack.append(task)
         began = perf_counter_ns()
         if events.consumers:
@@ -265,19 +284,24 @@ class SerialEngine:
         if missing <= 0 or (first_failure and any(task._state > DONE for task in tasks)):
             return True
         self._refuse_foreign(unfinished)
-        own = self._stack()
-        if own:
-            refuse_abandoned(own[-1])
-        stuck = [task for task in unfinished if task in own]
-        if stuck and timeout is None and missing > len(unfinished) - len(stuck):
-            raise DeadlockError(
-                f"task {own[-1].name!r} waits for {stuck[0]!r}, which cannot finish before "
-                "the waiting task does; do not wait for it here"
-            )
+        if self._released:
+            self._run_ready([])
+        stack = self._stack()
+        if stack.tasks:
+            refuse_abandoned(stack.tasks[-1])
+        is_whole = missing == len(unfinished) and not first_failure
         arrival = Arrival(first_failure)
         options = contexts.current.get()
+        waits = bool(stack.tasks) and timeout is None
         try:
             with self._lock:
+                if waits:
+                    self._refuse_stuck(stack, unfinished, missing)
+                    # All below wait for those above; of some of many tasks it is not known
+                    # which are waited for.
+                    stack.waits = [(depth, []) for depth in range(len(stack.tasks))]
+                    stack.waits[-1] = (len(stack.tasks) - 1, unfinished if is_whole else [])
+                    self._stacks.add(stack)
                 if options is not None and options.queue is not None:
                     # The queue may let go of what it holds only when this wait has ended.
                     self._schedule.refuse_held(unfinished)
@@ -289,6 +313,20 @@ class SerialEngine:
         finally:
             with self._lock:
                 arrival.forget(unfinished)
+                stack.waits = []
+                self._stacks.discard(stack)
+
+    def _refuse_stuck(self, stack: Stack, tasks: list[Task[Any]], missing: int) -> None:
+        """Raise `DeadlockError` if too few of `tasks` can finish before the waiting task does.
+
+        Lock held.
+        """
+        stuck = [task for task in tasks if is_stuck(stack, [task], self._stacks)]
+        if len(tasks) - len(stuck) < missing:
+            raise DeadlockError(
+                f"task {stack.tasks[-1].name!r} waits for {stuck[0]!r}, which cannot finish before "
+                "the waiting task does; do not wait for it here"
+            )
 
     def block(self, wait: Callable[[], R]) -> R:
         """Call ``wait()``."""
@@ -309,7 +347,7 @@ class SerialEngine:
         With `begun`, also those that run.
         """
         with self._lock:
-            every = self._schedule.closure(tasks)
+            every = self._schedule.closure(tasks, followed=False)
         self._cancel(every, begun)
 
     def cancel_all(self) -> None:
@@ -326,6 +364,7 @@ class SerialEngine:
                 with self._lock:
                     finished = self._schedule.cancel(task)
                 self._tell(finished)
+        self._run_ready([])
 
     def _abandon(self, task: Task[Any], failure: Failure, state: int) -> None:
         """End a RUNNING task in `state`, although its function goes on."""
@@ -335,7 +374,7 @@ class SerialEngine:
 
     def current_task(self) -> Task[Any] | None:
         """The task that the calling thread runs."""
-        stack = self._stack()
+        stack = self._stack().tasks
         return stack[-1] if stack else None
 
     def processors(self) -> tuple[Processor, ...]:

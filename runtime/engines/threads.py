@@ -115,6 +115,7 @@ class ThreadsEngine(Crew):
             forgotten = self._seats.mend()
         for worker in forgotten:
             self._let_go(worker)
+        self._fill_all()
         self._tell(finished)
 
     # Waiting
@@ -417,7 +418,7 @@ class ThreadsEngine(Crew):
         With `begun`, also those that run.
         """
         with self._lock:
-            every = self._schedule.closure(tasks)
+            every = self._schedule.closure(tasks, followed=False)
         self._cancel(every, begun)
 
     def cancel_all(self) -> None:
@@ -435,6 +436,7 @@ class ThreadsEngine(Crew):
                     running.append(task)
                 else:
                     finished += self._schedule.cancel(task)
+        self._fill_all()
         self._tell(finished)
         for task in running:
             self._abandon(task, Failure(self._schedule.cancellation(task)), CANCELLED)

@@ -13,6 +13,7 @@ from darray.runtime.processor import Processor
 from darray.runtime.scopes import scope
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, Task
+from darray.runtime.turns import READING, Line, conflict, related
 
 SEATS = 3
 CODE = (lambda: None).__code__
@@ -22,12 +23,16 @@ OPTIONS = st.none() | st.builds(
 )
 
 
+USES = st.just({}) | st.dictionaries(st.integers(0, 1), st.sampled_from([None, READING, "region"]))
+
+
 class Scheduling(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         processors = tuple(Processor(0, "cpu", seat) for seat in range(SEATS))
         self.schedule = Schedule(processors, Budget(10))
         self.tasks = []
+        self.lines = [Line(), Line()]
 
     def running(self):
         return [task for task in self.tasks if task._state == RUNNING]
@@ -41,10 +46,13 @@ class Scheduling(RuleBasedStateMachine):
                 or (task._state > DONE)
             )
 
-    @rule(options=OPTIONS, data=st.data())
-    def add(self, options, data):
+    @rule(options=OPTIONS, uses=USES, data=st.data())
+    def add(self, options, uses, data):
         needs = data.draw(st.lists(st.sampled_from(self.tasks), max_size=4)) if self.tasks else []
         task = Task(None, (abs, (), None, False), options, CODE, 0)
+        if uses:
+            task._options = options or Options(keeps=True)
+            task._uses = {self.lines[number]: share for number, share in uses.items()}
         failed = [need for need in needs if need._state > DONE]
         finished = self.schedule.add(task, needs or None)
         self.tasks.append(task)
@@ -132,6 +140,10 @@ class Scheduling(RuleBasedStateMachine):
     @invariant()
     def check(self):
         self.schedule._check(self.tasks)
+        begun = [one for one in self.tasks if one._state == RUNNING and hasattr(one, "_uses")]
+        for number, one in enumerate(begun):
+            for other in begun[:number]:
+                assert not (related(one, other) and conflict(one, other))
         for seat in range(SEATS):
             if not self.schedule.has_work(seat):
                 able = [one for one in self.tasks if one._state == READY]
