@@ -12,6 +12,7 @@ from darray.runtime.errors import (
     CancelledError,
     DeadlockError,
     MemoryLimitError,
+    RefReleasedError,
     SchedulingError,
 )
 from darray.runtime.events import (
@@ -30,6 +31,7 @@ from darray.runtime.kinds import register_kind
 from darray.runtime.mutables import Mutable, mutable
 from darray.runtime.ordering import spawn_bulk, spawn_sequential, sync, wait_all
 from darray.runtime.processor import Processor
+from darray.runtime.putting import put
 from darray.runtime.queues import TaskQueue
 from darray.runtime.refs import Ref
 from darray.runtime.scope_keys import register_scope_key, register_tag
@@ -68,6 +70,7 @@ __all__ = [
     "Out",
     "Processor",
     "Ref",
+    "RefReleasedError",
     "SchedulingError",
     "Scope",
     "Task",
@@ -92,6 +95,7 @@ __all__ = [
     "mutable",
     "options",
     "processors",
+    "put",
     "race",
     "register_default",
     "register_kind",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from darray.runtime.accesses import Access, Deps
-from darray.runtime.refs import Ref
+from darray.runtime.refs import Holder, Ref
 from darray.runtime.tasks import Task
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Pending",
     "Use",
     "Writable",
+    "captured",
     "copied",
     "is_replaced",
     "loaded",
@@ -44,7 +45,7 @@ _loaders: dict[type, Callable[[Any], Any]] = {}
 _Change = Callable[[Any], Any]
 
 # How values of a class are made read-only, copied, and made writable again.
-_freezers: dict[type, tuple[_Change, _Change, _Change]] = {}
+_freezers: dict[type, tuple[_Change, _Change, _Change, _Change]] = {}
 
 # Action by exact class: filled when a class is first met and emptied when a class is
 # registered. Two threads may both fill an entry, with the same value.
@@ -57,17 +58,20 @@ def register_argument(cls: type, load: Callable[[Any], Any]) -> None:
     actions.clear()
 
 
-def register_frozen(cls: type, freeze: _Change, copy: _Change, thaw: _Change) -> None:
+def register_frozen(
+    cls: type, freeze: _Change, copy: _Change, thaw: _Change, capture: _Change
+) -> None:
     """Hand values of class `cls` to tasks and out of them as ``freeze(value)``.
 
     ``copy(value)`` is the writable copy that ``fetch(..., copy=True)`` returns, ``thaw(value)``
-    what a frozen value shows, for a task that declared to write it.
+    what a frozen value shows, for a task that declared to write it, ``capture(value)`` what
+    `put` keeps: the value as it is now, which nobody can change.
     """
-    _freezers[cls] = (freeze, copy, thaw)
+    _freezers[cls] = (freeze, copy, thaw, capture)
     actions.clear()
 
 
-class Pending:
+class Pending(Holder):
     """A builtin container as it was when given, with items to be replaced by their values."""
 
     __slots__ = ("cls", "items")
@@ -340,6 +344,17 @@ def copied(value: Any, path: tuple[int, ...] = ()) -> Any:
     if action == NEST and id(value) not in path:
         path = (*path, id(value))
         return _rebuilt(value, lambda item: copied(item, path))
+    return value
+
+
+def captured(value: Any, path: tuple[int, ...] = ()) -> Any:
+    """`value` with everything in it that can be frozen as it is now, whatever becomes of it."""
+    action = _action(value)
+    if action == FROZEN:
+        return _registered(_freezers, value.__class__)[3](value)
+    if action == NEST and id(value) not in path:
+        path = (*path, id(value))
+        return _rebuilt(value, lambda item: captured(item, path))
     return value
 
 

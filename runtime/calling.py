@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from types import CoroutineType
 from typing import Any
 
-from darray.runtime.arguments import loaded
+from darray.runtime.arguments import Kept, loaded, sealed
 from darray.runtime.errors import CancelledError, Failure
+from darray.runtime.refs import Ref
 from darray.runtime.spaces import nbytes_of
 from darray.runtime.tasks import CANCELLED, FAILED, Task
 
@@ -18,6 +19,8 @@ __all__ = [
     "attempted",
     "called",
     "captured",
+    "handed_out",
+    "is_forwarded",
     "is_shallow",
     "measured",
     "overtime",
@@ -77,6 +80,19 @@ def apart(call: Callable[..., Any], *args: Any) -> Iterator[Any]:
     its failure does not keep alive what the other one holds.
     """
     yield call(*args)
+
+
+def handed_out(value: Any) -> Any:
+    """What a function returned, as its task's value.
+
+    Of a Ref its value, which is waited for; what can be made read-only is.
+    """
+    return sealed(value.result() if is_forwarded(value) else value)
+
+
+def is_forwarded(value: Any) -> bool:
+    """Whether `value`, where a function returns it, stands for the value of a task."""
+    return isinstance(value, Ref) and not isinstance(value, Kept)
 
 
 def captured(task: Task[Any], error: BaseException) -> Failure:

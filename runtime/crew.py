@@ -13,18 +13,28 @@ from types import CoroutineType
 from typing import Any
 
 from darray.runtime import contexts, events
-from darray.runtime.arguments import INERT, actions, sealed
+from darray.runtime.arguments import INERT, actions
 from darray.runtime.budget import Budget
-from darray.runtime.calling import attempted, called, captured, measured, overtime, state_after
+from darray.runtime.calling import (
+    attempted,
+    called,
+    captured,
+    handed_out,
+    is_forwarded,
+    measured,
+    overtime,
+    state_after,
+)
 from darray.runtime.errors import Failure
 from darray.runtime.events import TaskBegan, publish, publish_end
 from darray.runtime.loops import EventLoop, awaited
 from darray.runtime.processor import Processor
+from darray.runtime.refs import Ref
 from darray.runtime.seats import Seats, Worker
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, WAITING, Task
 from darray.runtime.timers import Timer, Timers
-from darray.runtime.waiting import Arrival, Stack, arrived, call_watcher
+from darray.runtime.waiting import Arrival, Stack, arrived, call_watcher, endless
 
 __all__ = ["Crew"]
 
@@ -143,7 +153,7 @@ class Crew:
         try:
             value = task._function(*task._args) if task._kwargs is None else called(task)
             if actions.get(value.__class__) != INERT:
-                value = sealed(value)
+                value = handed_out(value)
         except BaseException as error:
             running.pop()
             try:
@@ -187,7 +197,7 @@ class Crew:
     def _outcome(self, task: Task[Any]) -> Any:
         """Call the task's function; its value, or the `Failure` that it ended with."""
         try:
-            return sealed(attempted(task))
+            return handed_out(attempted(task))
         except BaseException as error:
             try:
                 return captured(task, error)
@@ -362,7 +372,37 @@ class Crew:
             self._abandon(task, outcome, CANCELLED)
         else:
             error = future.exception()
-            outcome = sealed(future.result()) if error is None else captured(task, error)
+            outcome = future.result() if error is None else captured(task, error)
+            if is_forwarded(outcome) and not outcome.done():
+                # Nothing waits on the event loop's thread.
+                outcome = self._forwarding(task, outcome, began)
+                if outcome is None:
+                    return
+            elif error is None:
+                outcome = self._settled(task, outcome)
+        self._deliver_outcome(task, outcome, began)
+
+    def _forwarding(self, task: Task[Any], ref: Ref[Any], began: int) -> Failure | None:
+        """Let `task` end with the value of `ref` once that is there; why it never can be."""
+        with self._lock:
+            needs = self._schedule.closure([ref.task])
+        if task in needs:
+            return captured(task, endless(task, ref.task))
+        ref.task._engine.watch(
+            ref.task,
+            lambda _: self._deliver_outcome(task, self._settled(task, ref), began),
+        )
+        return None
+
+    @staticmethod
+    def _settled(task: Task[Any], value: Any) -> Any:
+        """What a coroutine gave, as the value or the `Failure` of its task."""
+        try:
+            return handed_out(value)
+        except BaseException as error:
+            return captured(task, error)
+
+    def _deliver_outcome(self, task: Task[Any], outcome: Any, began: int) -> None:
         if events.consumers:
             publish_end(task, began, outcome)
         nbytes = measured(task, outcome)
@@ -375,6 +415,21 @@ class Crew:
             task._function = task._args = task._kwargs = task._needs = task._hold = None
         if self._schedule.starved:
             self._relieve()
+
+    def refuse_endless(self, task: Task[Any]) -> None:
+        """Raise `DeadlockError` if `task` needs the one whose coroutine is to await it."""
+        waiter = awaited.get()
+        if waiter is not None:
+            with self._lock:
+                needs = self._schedule.closure([task])
+            if waiter in needs:
+                raise endless(waiter, task)
+
+    def unfinished(self) -> list[Task[Any]]:
+        """Every unfinished task that was submitted."""
+        with self._lock:
+            first = [*self._schedule.queued(), *self._seats.running(), *self._awaited]
+            return self._schedule.following(first)
 
     def _abandon(self, task: Task[Any], failure: Failure, state: int) -> None:
         """End a RUNNING task in `state`; its thread goes on with the function by itself."""

@@ -60,6 +60,12 @@ class Engine(Protocol):
     def cancel_all(self) -> None:
         """Cancel every unfinished task."""
 
+    def refuse_endless(self, task: Task[Any]) -> None:
+        """Raise `DeadlockError` if `task` needs the one whose coroutine is to await it."""
+
+    def unfinished(self) -> list[Task[Any]]:
+        """Every unfinished task that was submitted."""
+
     def watch(self, task: Task[Any], watcher: Callable[[Any], object]) -> None:
         """Call ``watcher(task)`` when the task is finished, at once if it is."""
 

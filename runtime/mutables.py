@@ -16,8 +16,9 @@ from darray.runtime.keeping import copy_of
 from darray.runtime.refs import Ref
 from darray.runtime.scopes import Scope
 from darray.runtime.scopes import scope as scope_of
+from darray.runtime.spaces import nbytes_of
 from darray.runtime.spawning import submit
-from darray.runtime.tasks import Task
+from darray.runtime.tasks import DONE, Task
 from darray.runtime.turns import Line
 
 __all__ = ["Mutable", "checked_make", "home_of", "mutable", "spawn_maker"]
@@ -43,6 +44,12 @@ class Mutable(Ref[T], Kept):
         """The value itself; it is made."""
         value: T = self._task._value.value
         return value
+
+    @property
+    def nbytes(self) -> int | None:
+        """Bytes of the value, as it is now; None until it is made."""
+        task = self._task
+        return nbytes_of(task._value.value) if task._state == DONE else None
 
     def call(self, method: str, /, *args: Any, **kwargs: Any) -> Task[Any]:
         """Spawn a task that calls the value's method of that name.

@@ -192,13 +192,7 @@ class Schedule:
     @staticmethod
     def _refusal_in_line(task: Task[Any]) -> Failure | None:
         """Why `task`, which a queue held back, cannot follow those before it; None if it can."""
-        needing: set[Task[Any]] = set()
-        pending = list(task._dependents or ())
-        while pending:
-            one = pending.pop()
-            if one not in needing:
-                needing.add(one)
-                pending.extend(one._dependents or ())
+        needing = set(Schedule.following(task._dependents or ()))
         for one in task._after:
             if one in needing:
                 return Failure(
@@ -559,6 +553,18 @@ class Schedule:
                         pending.extend(task._needs)
                     else:
                         pending.extend([one for one in task._needs if one not in task._after])
+        return list(found)
+
+    @staticmethod
+    def following(tasks: Iterable[Task[Any]]) -> list[Task[Any]]:
+        """The unfinished tasks among `tasks` and all that need them, or follow them."""
+        found: dict[Task[Any], None] = {}
+        pending = list(tasks)
+        while pending:
+            task = pending.pop()
+            if task._state < DONE and task not in found:
+                found[task] = None
+                pending.extend(task._dependents or ())
         return list(found)
 
     def _check(self, tasks: Iterable[Task[Any]]) -> None:

@@ -63,6 +63,12 @@ class Carrier(Protocol):
     def cancel_graph(self, tasks: list[Task[Any]], begun: bool = False) -> None:
         """Cancel those of `tasks` and what they need that have not begun, or all."""
 
+    def refuse_endless(self, task: Task[Any]) -> None:
+        """Raise `DeadlockError` if `task` needs the one whose coroutine is to await it."""
+
+    def unfinished(self) -> list[Task[Any]]:
+        """Every unfinished task that was submitted."""
+
     def watch(self, task: Task[Any], watcher: Callable[[Any], object]) -> None:
         """Call ``watcher(task)`` when the task is finished, at once if it is."""
 
@@ -83,7 +89,8 @@ class Task(Generic[R]):
       where tasks, refs or loaders among the arguments are to be replaced first.
     * ``_missing`` counts the unfinished tasks of ``_needs`` and is positive only in WAITING.
     * ``_hold`` and ``_processor`` have no value until the task ends or begins, ``_number``
-      until somebody asks for it, and is not changed then, ``_asked`` (to stop) until
+      until somebody asks for it, and is not changed then, ``_pins`` until its value is pinned
+      (`Ref` guards it), ``_asked`` (to stop) until
       cancelling is asked for, ``_keeps`` but where it is true: as the option of that name.
     * ``_uses`` and ``_after`` have values only while the task is unfinished and uses values in
       place: the lines it stands in, each with its share, and those of ``_needs`` that it only
@@ -109,6 +116,7 @@ class Task(Generic[R]):
         "_needs",
         "_number",
         "_options",
+        "_pins",
         "_processor",
         "_state",
         "_uses",
@@ -122,6 +130,7 @@ class Task(Generic[R]):
     _asked: bool
     _hold: object
     _number: int
+    _pins: int
     _keeps: bool
     _processor: Processor
     _uses: dict[Any, object]
@@ -320,6 +329,7 @@ class Task(Generic[R]):
         if self._state == HELD:
             # Raises: nothing says that this would ever end.
             self._engine.wait([self], 0)
+        self._engine.refuse_endless(self)
         loop = asyncio.get_running_loop()
         finished = loop.create_future()
 

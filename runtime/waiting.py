@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from darray.runtime.errors import CancelledError, SchedulingError
+from darray.runtime.errors import CancelledError, DeadlockError, SchedulingError
 from darray.runtime.tasks import DONE, HELD, RUNNING, WAITING, Task, Watcher
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Stack",
     "arrived",
     "call_watcher",
+    "endless",
     "held_back",
     "is_stuck",
     "refuse_abandoned",
@@ -132,6 +133,14 @@ def held_back(task: Task[Any]) -> SchedulingError:
     return SchedulingError(
         f"task {task.name!r}, spawned at {task.spawned_at}, is held by a queue, such as that of "
         "da.spawn_bulk(), and was not submitted: wait for it, or fetch it, after the block"
+    )
+
+
+def endless(waiter: Task[Any], task: Task[Any]) -> DeadlockError:
+    """What a wait for `task` raises that could never end."""
+    return DeadlockError(
+        f"task {waiter.name!r} waits for {task!r}, which cannot finish before the waiting task "
+        "does; do not wait for it here"
     )
 
 

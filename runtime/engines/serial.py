@@ -13,18 +13,18 @@ from types import CoroutineType
 from typing import Any, TypeVar
 
 from darray.runtime import contexts, events, limits
-from darray.runtime.arguments import sealed
 from darray.runtime.budget import Budget
 from darray.runtime.calling import (
     apart,
     attempted,
     captured,
+    handed_out,
     is_shallow,
     measured,
     overtime,
     state_after,
 )
-from darray.runtime.errors import DeadlockError, Failure
+from darray.runtime.errors import Failure
 from darray.runtime.processor import Processor
 from darray.runtime.settings import Settings
 from darray.runtime.spawning import submit
@@ -36,6 +36,7 @@ from darray.runtime.waiting import (
     Stack,
     arrived,
     call_watcher,
+    endless,
     is_stuck,
     refuse_abandoned,
 )
@@ -236,7 +237,7 @@ class SerialEngine:
         """Call the task's function; its value, or the `Failure` that it ended with."""
         try:
             value = attempted(task)
-            return sealed(self._ended(value) if value.__class__ is CoroutineType else value)
+            return handed_out(self._ended(value) if value.__class__ is CoroutineType else value)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -323,10 +324,19 @@ class SerialEngine:
         """
         stuck = [task for task in tasks if is_stuck(stack, [task], self._stacks)]
         if len(tasks) - len(stuck) < missing:
-            raise DeadlockError(
-                f"task {stack.tasks[-1].name!r} waits for {stuck[0]!r}, which cannot finish before "
-                "the waiting task does; do not wait for it here"
-            )
+            raise endless(stack.tasks[-1], stuck[0])
+
+    def refuse_endless(self, task: Task[Any]) -> None:
+        """Raise `DeadlockError` if `task` needs the one whose coroutine is to await it."""
+        stack = self._stack()
+        if stack.tasks:
+            with self._lock:
+                self._refuse_stuck(stack, [task], 1)
+
+    def unfinished(self) -> list[Task[Any]]:
+        """Every unfinished task that was submitted."""
+        with self._lock:
+            return self._schedule.following([*self._running, *self._released])
 
     def block(self, wait: Callable[[], R]) -> R:
         """Call ``wait()``."""

@@ -19,7 +19,7 @@ from darray.runtime.seats import Worker
 from darray.runtime.settings import Settings
 from darray.runtime.spawning import submit
 from darray.runtime.tasks import CANCELLED, DONE, READY, RUNNING, WAITING, Task, Watcher
-from darray.runtime.waiting import Arrival, call_watcher, is_stuck, refuse_abandoned
+from darray.runtime.waiting import Arrival, call_watcher, endless, is_stuck, refuse_abandoned
 
 __all__ = ["ThreadsEngine", "start"]
 
@@ -237,7 +237,7 @@ class ThreadsEngine(Crew):
         with self._lock:
             stuck = [task for task in tasks if is_stuck(worker.stack, [task], self._stacks)]
         if len(tasks) - len(stuck) < missing:
-            raise _deadlock(worker, stuck[0])
+            raise endless(worker.stack.tasks[-1], stuck[0])
 
     def _wait_in_task(self, worker: Worker, tasks: list[Task[Any]]) -> None:
         """Wait for all `tasks` inside a task: run what they need, else give the seat up."""
@@ -245,7 +245,8 @@ class ThreadsEngine(Crew):
         with self._lock:
             refuse_abandoned(worker.stack.tasks[-1])
             if is_stuck(stack, tasks, self._stacks):
-                raise _deadlock(worker, next(task for task in tasks if task._state < DONE))
+                target = next(task for task in tasks if task._state < DONE)
+                raise endless(stack.tasks[-1], target)
             stack.waits.append((len(stack.tasks) - 1, tasks))
             self._stacks.add(stack)
         try:
@@ -495,10 +496,3 @@ class ThreadsEngine(Crew):
         """Refuse everything from now on, in the child of a fork, which has no threads."""
         self._lock = threading.Lock()
         self._closed = True
-
-
-def _deadlock(worker: Worker, target: Task[Any]) -> DeadlockError:
-    return DeadlockError(
-        f"task {worker.stack.tasks[-1].name!r} waits for {target!r}, which cannot finish "
-        "before the waiting task does; do not wait for it here"
-    )
