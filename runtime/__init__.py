@@ -36,6 +36,7 @@ from darray.runtime.queues import TaskQueue
 from darray.runtime.refs import Ref
 from darray.runtime.scope_keys import register_scope_key, register_tag
 from darray.runtime.scopes import ANY, DEFAULT, Scope, scope
+from darray.runtime.shards import Shard, shard
 from darray.runtime.spawning import (
     ALL_COMPLETED,
     FIRST_COMPLETED,
@@ -73,6 +74,7 @@ __all__ = [
     "RefReleasedError",
     "SchedulingError",
     "Scope",
+    "Shard",
     "Task",
     "TaskBegan",
     "TaskEnded",
@@ -103,6 +105,7 @@ __all__ = [
     "register_spans",
     "register_tag",
     "scope",
+    "shard",
     "spawn",
     "spawn_bulk",
     "spawn_datadeps",

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from darray.runtime.accesses import Access, Deps
+from darray.runtime.pieces import Pieces
 from darray.runtime.refs import Holder, Ref
 from darray.runtime.tasks import Task
+from darray.runtime.turns import Line
 
 __all__ = [
     "Box",
@@ -131,16 +133,27 @@ class Later(Pending):
 
 
 class Kept:
-    """What stands for a value that tasks use in place: a mutable, or a shard."""
+    """What stands for a value that tasks use in place: a mutable, or a shard.
+
+    Attributes
+    ----------
+    line : Line or None
+        Orders the tasks that use the value.
+    pieces : Pieces or None
+        Keeps tasks apart that use the same piece of a shard.
+    """
 
     __slots__ = ()
+
+    line: Line | None
+    pieces: Pieces | None
 
     def makers(self) -> list[Task[Any]]:
         """The tasks that make the value."""
         raise NotImplementedError
 
     def in_place(self) -> Any:
-        """The value itself, where the calling task runs, or here; it is made."""
+        """The value itself, where the calling task runs; it is made."""
         raise NotImplementedError
 
 

@@ -323,6 +323,7 @@ class Region:
     def _readable(self, value: Any, uses: _Uses) -> Any:
         given = prepared(value, uses.values)
         for use in uses_in(given):
+            _refuse_shard(use.kept)
             if not use.is_plain:
                 raise TypeError(
                     f"{type(use.kept).__name__} is annotated inside {value!r}: annotate whole "
@@ -340,6 +341,7 @@ class Region:
         if is_constant(value):
             raise TypeError(f"{argument!r}: a {type(value).__name__} cannot be written to")
         if isinstance(value, Kept):
+            _refuse_shard(value)
             uses.values.extend(value.makers())
             return Use(value, True)
         if not isinstance(value, Task | Ref):
@@ -459,6 +461,14 @@ class Region:
         if self._skipped:
             exception.add_note(f"{self._skipped} task(s) of the region after it did not run")
         first.result()
+
+
+def _refuse_shard(kept: Kept) -> None:
+    if kept.line is None:
+        raise TypeError(
+            f"{kept!r}: a task of a region cannot be given a shard, since which piece that is "
+            "is not known before it runs; give it one of list(shard)"
+        )
 
 
 def _name(function: Any) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from darray.runtime.arguments import Box, Kept, Use, copied
+from darray.runtime.arguments import Box, Use, copied
 from darray.runtime.contexts import DEFAULT, Options
+from darray.runtime.pieces import Pieces
 from darray.runtime.tasks import Task
 from darray.runtime.turns import READING, Line
 
@@ -31,22 +32,25 @@ def options_for(options: Options | None, uses: Iterable[Use]) -> Options:
 
 
 def stand_in_line(task: Task[Any], uses: Iterable[Use], region: object = None) -> None:
-    """Note on `task`, which is to be submitted, the lines of what it uses in place.
+    """Note on `task`, which is to be submitted, the lines and pieces of what it uses in place.
 
     A `region` orders its own tasks itself.
     """
     lines: dict[Line, object] = {}
+    pieces: dict[Pieces, bool] = {}
     for use in uses:
-        line = _line_of(use.kept)
+        line, shard = use.kept.line, use.kept.pieces
+        if shard is not None:
+            pieces[shard] = use.writes or pieces.get(shard, False)
+        if line is None:
+            continue
         share = READING if region is None and not use.writes else region
         if line not in lines or lines[line] is not None:
             lines[line] = share
-    task._uses = lines
-
-
-def _line_of(kept: Kept) -> Line:
-    line: Line = kept.line  # type: ignore[attr-defined]
-    return line
+    if lines:
+        task._uses = lines
+    if pieces:
+        task._pieces = pieces
 
 
 def copy_of(value: Any) -> Box:

@@ -7,12 +7,15 @@ from collections.abc import Callable, Coroutine
 from types import CoroutineType, FrameType
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from darray.runtime import contexts
 from darray.runtime.accesses import In
 from darray.runtime.arguments import Box, Kept
 from darray.runtime.engine import Engine, current_engine
 from darray.runtime.errors import SchedulingError
 from darray.runtime.keeping import copy_of
+from darray.runtime.pieces import Pieces
 from darray.runtime.refs import Ref
 from darray.runtime.scopes import Scope
 from darray.runtime.scopes import scope as scope_of
@@ -29,12 +32,14 @@ T = TypeVar("T")
 class Mutable(Ref[T], Kept):
     """A Ref to a value that stays where it was made, for tasks to change; made by `mutable`."""
 
-    __slots__ = ("line",)
+    __slots__ = ("line", "pieces")
 
-    def __init__(self, task: Task[Any], home: Scope) -> None:
+    def __init__(self, task: Task[Any], home: Scope, pieces: Pieces | None = None) -> None:
         super().__init__(task, scope=home)
-        # Who uses the value, in the order of submission.
+        # Who uses the value, in the order of submission; of a piece of a shard, also those that
+        # were given the shard.
         self.line = Line()
+        self.pieces = pieces
 
     def makers(self) -> list[Task[Any]]:
         """The task that makes the value."""
@@ -177,9 +182,12 @@ def mutable(
 
 
 def spawn_maker(
-    engine: Engine, make: Callable[[], Any], home: Scope, frame: FrameType
+    engine: Engine, make: Callable[[], Any], home: Scope, frame: FrameType, held: bool = True
 ) -> Task[Any]:
-    """The task that makes a value at its home."""
+    """The task that makes a value at its home; no queue or region holds it, unless `held`."""
     name = getattr(make, "__qualname__", None) or type(make).__qualname__
     options = contexts.extended({"scope": home, "name": name})
+    if not held:
+        outer = contexts.outside(contexts.without_queue(options.outer))
+        options = replace(options, queue=None, region=None, outer=outer)
     return submit(engine, made, (make,), None, options, frame)

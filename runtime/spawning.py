@@ -372,6 +372,10 @@ def _copying(value: Any, frame: FrameType) -> list[Task[Any]]:
     options = contexts.without_queue(contexts.current.get())
     tasks = []
     for use in uses_in(value):
+        if use.kept.line is None:
+            raise TypeError(
+                f"{use.kept!r} has no one value to fetch; fetch(list(shard)) copies all"
+            )
         use.stand_in = submit(
             current_engine(), keeping.copy_of, (In(use.kept),), None, options, frame
         )

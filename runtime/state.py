@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -16,62 +13,15 @@ from darray.runtime.errors import (
     MemoryLimitError,
     SchedulingError,
 )
+from darray.runtime.pieces import Pieces
 from darray.runtime.processor import Processor
+from darray.runtime.ready import Queue
 from darray.runtime.scopes import Scope
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, HELD, READY, RUNNING, WAITING, Task
-from darray.runtime.turns import conflict, related
+from darray.runtime.turns import follow_instead, leave, line_up
 from darray.runtime.waiting import held_back
 
-__all__ = ["Queue", "Schedule"]
-
-_order = itertools.count()
-
-
-class Queue:
-    """Tasks by priority, and by submission within one priority.
-
-    ``plain`` holds those of priority 0, ``ordered`` a heap of the others.
-    """
-
-    __slots__ = ("ordered", "plain")
-
-    def __init__(self) -> None:
-        self.plain: deque[Task[Any]] = deque()
-        self.ordered: list[tuple[int, int, Task[Any]]] = []
-
-    def __bool__(self) -> bool:
-        return bool(self.plain or self.ordered)
-
-    def push(self, task: Task[Any]) -> None:
-        """Add `task` behind those of its priority."""
-        options = task._options
-        if options is None or options.priority == 0:
-            self.plain.append(task)
-        else:
-            heapq.heappush(self.ordered, (-options.priority, next(_order), task))
-
-    def first(self) -> Task[Any] | None:
-        """The next ready task, left in place; tasks that are ready no more are dropped."""
-        while True:
-            if self.ordered and (self.ordered[0][0] < 0 or not self.plain):
-                task = self.ordered[0][2]
-                if task._state == READY:
-                    return task
-                heapq.heappop(self.ordered)
-            elif self.plain:
-                task = self.plain[0]
-                if task._state == READY:
-                    return task
-                self.plain.popleft()
-            else:
-                return None
-
-    def drop_first(self) -> None:
-        """Remove the task that `first` returned."""
-        if self.ordered and (self.ordered[0][0] < 0 or not self.plain):
-            heapq.heappop(self.ordered)
-        else:
-            self.plain.popleft()
+__all__ = ["Schedule"]
 
 
 class Schedule:
@@ -85,7 +35,7 @@ class Schedule:
     -------------------------------
     * A WAITING task is in the ``_dependents`` of ``_missing`` unfinished tasks, and
       ``_missing`` is positive.
-    * A READY task is in ``shared``, in ``pinned[s]`` for every seat s of its scope, or in
+    * Any other READY task is in ``shared``, in ``pinned[s]`` for every seat s of its scope, or in
       a queue of ``starved``; a queue may also hold tasks that are READY no more, which it
       drops.
     * Unless ``special`` is true, all queues but ``shared.plain`` are empty.
@@ -93,6 +43,8 @@ class Schedule:
     * A task with a ``memory=`` option is RUNNING only while the budget holds its bytes.
     * A task that uses values in place is in their lines while it is unfinished; it is READY
       only when all that it follows there are finished, however they ended.
+    * A task that uses shards is, while READY, in a queue of ``sharded`` or ``starved``; while
+      RUNNING, it is among the users of the pieces of its processor.
     """
 
     def __init__(self, processors: tuple[Processor, ...], budget: Budget) -> None:
@@ -102,6 +54,8 @@ class Schedule:
         self.pinned = [Queue() for _ in processors]
         # Ready tasks for which there was no memory, by their bytes and their seats.
         self.starved: dict[tuple[int, tuple[int, ...]], Queue] = {}
+        # Ready tasks that use shards, by these and by their seats.
+        self.sharded: dict[tuple[tuple[tuple[Pieces, bool], ...], tuple[int, ...]], Queue] = {}
         # Whether tasks may be queued anywhere but in ``shared.plain``.
         self.special = False
         self.running = 0
@@ -136,7 +90,7 @@ class Schedule:
                         return self.fail(task, need._value, need._state)
                 return self.fail(task, failure, FAILED)
             if hasattr(task, "_uses"):
-                needs = self._line_up(task, needs or ())
+                needs = line_up(task, needs or ())
                 if task._dependents is not None:
                     failure = self._refusal_in_line(task)
                     if failure is not None:
@@ -174,68 +128,14 @@ class Schedule:
         if task._state < DONE:
             task._value = Failure(self.cancellation(task))
             task._state = CANCELLED
-        if hasattr(task, "_uses"):
-            self._leave(task)
+        leave(task)
         return [task]
 
-    def _line_up(self, task: Task[Any], needs: Sequence[Task[Any]]) -> list[Task[Any]]:
-        """Let `task` stand in the lines of what it uses in place; all that it waits for."""
-        uses = task._uses.items()
-        task._after = {
-            one: None for line, share in uses for one in line.ahead(share) if one not in needs
-        }
-        for line, share in uses:
-            line.owner = self
-            line.enter(task, share)
-        return [*needs, *task._after]
-
-    @staticmethod
-    def _refusal_in_line(task: Task[Any]) -> Failure | None:
-        """Why `task`, which a queue held back, cannot follow those before it; None if it can."""
-        needing = set(Schedule.following(task._dependents or ()))
-        for one in task._after:
-            if one in needing:
-                return Failure(
-                    DeadlockError(
-                        f"task {task.name!r}, spawned at {task.spawned_at}, was held by a queue, "
-                        f"while {one!r}, which needs it, was submitted and uses the same mutable: "
-                        "submit tasks on one mutable in the order in which they need each other"
-                    )
-                )
-        return None
-
-    @staticmethod
-    def _leave(task: Task[Any]) -> None:
-        """Take a finished task from the lines it stands in, and let go of what it followed."""
-        for line in task._uses:
-            line.leave(task)
-        del task._uses
-        if hasattr(task, "_after"):
-            del task._after
-
     def _pass_over(self, ended: Task[Any], task: Task[Any]) -> None:
-        """Let `task`, which only follows `ended`, go on although that failed.
-
-        Where `ended` did not begin, `task` now follows those that `ended` waited for.
-        """
+        """Let `task`, which only follows `ended`, go on although that failed."""
         if task._state != WAITING:
             return
-        inherited: dict[Task[Any], None] = {}
-        pending = list(ended._needs or ())
-        while pending:
-            one = pending.pop()
-            if one._state >= DONE or one in inherited or not related(one, task):
-                continue
-            if not conflict(one, task):
-                pending.extend(one._needs or ())
-            elif one not in task._needs:  # type: ignore[operator]
-                inherited[one] = None
-        for one in inherited:
-            one._dependents = [*(one._dependents or ()), task]
-        del task._after[ended]
-        task._after.update(inherited)
-        task._needs = [*(one for one in task._needs or () if one is not ended), *inherited]
-        task._missing += len(inherited) - 1
+        follow_instead(task, ended)
         if task._missing == 0:
             task._state = READY
             self.push(task)
@@ -247,6 +147,11 @@ class Schedule:
         options = task._options
         if options is None:
             self.shared.plain.append(task)
+            return
+        if hasattr(task, "_pieces"):
+            self.special = True
+            key = (tuple(task._pieces.items()), self.seats(task))
+            self.sharded.setdefault(key, Queue()).push(task)
             return
         if options.scope is None:
             self.special = self.special or options.priority != 0
@@ -276,6 +181,20 @@ class Schedule:
             self._seats[scope] = seats
         return seats
 
+    def _refusal_in_line(self, task: Task[Any]) -> Failure | None:
+        """Why `task`, which a queue held back, cannot follow those before it; None if it can."""
+        needing = set(self.following(task._dependents or ()))
+        for one in task._after:
+            if one in needing:
+                return Failure(
+                    DeadlockError(
+                        f"task {task.name!r}, spawned at {task.spawned_at}, was held by a queue, "
+                        f"while {one!r}, which needs it, was submitted and uses the same mutable: "
+                        "submit tasks on one mutable in the order in which they need each other"
+                    )
+                )
+        return None
+
     def _refusal(self, task: Task[Any]) -> Failure | None:
         """Why `task` can never run, or None."""
         options = task._options
@@ -287,15 +206,16 @@ class Schedule:
                     f"{options.conflict}"
                 )
             )
-        for line in getattr(task, "_uses", ()):
-            if line.owner is not self and line:
+        for one in (*getattr(task, "_uses", ()), *getattr(task, "_pieces", ())):
+            if one.owner is not self and one:
                 return Failure(
                     RuntimeError(
-                        f"task {task.name!r}, spawned at {task.spawned_at}, uses a mutable that "
+                        f"task {task.name!r}, spawned at {task.spawned_at}, uses a value that "
                         "unfinished tasks of an engine use which is gone (this process was forked, "
                         "or darray reconfigured); make it again here"
                     )
                 )
+            one.owner = self
         if not self.seats(task):
             known = ", ".join(map(repr, self.processors[:8]))
             more = f" and {len(self.processors) - 8} more" if len(self.processors) > 8 else ""
@@ -330,7 +250,7 @@ class Schedule:
         while True:
             found = self._best(seat)
             if found is None:
-                self.special = bool(self.shared or any(self.pinned) or self.starved)
+                self.special = bool(self.shared or any(self.pinned) or self.starved or self.sharded)
                 return None
             queue, task = found
             queue.drop_first()
@@ -340,12 +260,12 @@ class Schedule:
     def _best(self, seat: int) -> tuple[Queue, Task[Any]] | None:
         """The ready task of the greatest priority for `seat`, and the queue it is first in.
 
-        Of equal ones, those that waited for memory come first, then those that may run
-        nowhere else.
+        Of equal ones, those that waited for memory come first, then those that waited for a
+        piece of a shard, then those that may run nowhere else.
         """
         best: tuple[Queue, Task[Any]] | None = None
         greatest = 0
-        for queue in (*self._fitting(seat), self.pinned[seat], self.shared):
+        for queue in (*self._fitting(seat), *self.open(seat), self.pinned[seat], self.shared):
             task = queue.first()
             if task is not None:
                 priority = 0 if task._options is None else task._options.priority
@@ -366,9 +286,51 @@ class Schedule:
                 fitting.append(queue)
         return fitting
 
+    def open(self, seat: int | None) -> list[Queue]:
+        """The queues of tasks whose pieces `seat`, or any seat, has free now."""
+        found: list[Queue] = []
+        for key, queue in list(self.sharded.items()):
+            pieces, seats = key
+            if queue.first() is None:
+                del self.sharded[key]
+            elif any(
+                seat in (None, one) and not self._in_the_way(pieces, self.processors[one])
+                for one in seats
+            ):
+                found.append(queue)
+        return found
+
+    @staticmethod
+    def _in_the_way(pieces: Iterable[tuple[Pieces, bool]], processor: Processor) -> list[Task[Any]]:
+        return [task for one, writes in pieces for task in one.in_the_way(processor, writes)]
+
+    def in_the_way(self, task: Task[Any]) -> list[list[Task[Any]]]:
+        """For each piece that `task` could use, those that must end first."""
+        pieces = task._pieces.items()
+        choices = {
+            tuple(one.place(self.processors[seat]) for one, _ in pieces): self._in_the_way(
+                pieces, self.processors[seat]
+            )
+            for seat in self.seats(task)
+        }
+        return list(choices.values())
+
+    def is_open(self, task: Task[Any], seat: int) -> bool:
+        """Whether the pieces that `task` would use on `seat` are free."""
+        return not (
+            hasattr(task, "_pieces")
+            and self._in_the_way(task._pieces.items(), self.processors[seat])
+        )
+
     def begin(self, task: Task[Any], seat: int) -> bool:
-        """Make a READY task RUNNING on `seat`; where there is no memory, put it to starved."""
+        """Make a READY task RUNNING on `seat`; where that cannot be yet, queue it again.
+
+        For want of memory it is put to starved, for want of a piece of a shard to sharded.
+        """
         options = task._options
+        if options is not None and not self.is_open(task, seat):
+            self.push(task)
+            return False
         if options is not None and options.memory and not self.budget.admit(options.memory):
             key = (options.memory, self.seats(task))
             self.special = True
@@ -377,11 +339,19 @@ class Schedule:
         task._processor = self.processors[seat]
         task._state = RUNNING
         self.running += 1
+        if options is not None and hasattr(task, "_pieces"):
+            for one, writes in task._pieces.items():
+                one.enter(task, task._processor, writes)
         return True
 
     def has_work(self, seat: int) -> bool:
         """Whether `take` may find a task for `seat`."""
-        return bool(self.shared or self.pinned[seat] or (self.starved and self._fitting(seat)))
+        return bool(
+            self.shared
+            or self.pinned[seat]
+            or (self.starved and self._fitting(seat))
+            or (self.sharded and self.open(seat))
+        )
 
     # Ending tasks
 
@@ -398,8 +368,7 @@ class Schedule:
         if options is not None:
             if options.memory:
                 task._hold = self.budget.finish(options.memory, task.name, nbytes)
-            if hasattr(task, "_uses"):
-                self._leave(task)
+            leave(task)
         dependents = task._dependents
         if dependents is None:
             return None
@@ -438,8 +407,7 @@ class Schedule:
                     self._pass_over(task, one)
                 else:
                     failing.append(one)
-            if hasattr(task, "_uses"):
-                self._leave(task)
+            leave(task)
         return finished
 
     def cancel(self, task: Task[Any]) -> list[Task[Any]]:
@@ -495,7 +463,9 @@ class Schedule:
             return None
         if not (self.waiters or self.blocked):
             return None
-        if self.shared.first() or any(one.first() for one in self.pinned) or self._fitting(None):
+        if self.shared.first() or any(one.first() for one in self.pinned):
+            return None
+        if self._fitting(None) or self.open(None):
             return None
         return next((queue.first() for queue in self.starved.values()), None)
 
@@ -521,7 +491,7 @@ class Schedule:
 
     def queued(self) -> list[Task[Any]]:
         """Every READY task."""
-        queues = (self.shared, *self.pinned, *self.starved.values())
+        queues = (self.shared, *self.pinned, *self.starved.values(), *self.sharded.values())
         tasks = (
             task
             for queue in queues
@@ -535,6 +505,7 @@ class Schedule:
             queue.plain.clear()
             queue.ordered.clear()
         self.starved.clear()
+        self.sharded.clear()
 
     @staticmethod
     def closure(tasks: Iterable[Task[Any]], followed: bool = True) -> list[Task[Any]]:
@@ -572,7 +543,7 @@ class Schedule:
         tasks = list(tasks)
         self.budget._check()
         queued = set(self.queued())
-        others = (self.shared.ordered, *self.pinned, self.starved)
+        others = (self.shared.ordered, *self.pinned, self.starved, self.sharded)
         assert self.special or not any(others), "special queues are announced"
         reserved = 0
         for task in tasks:
@@ -593,6 +564,10 @@ class Schedule:
             for line in getattr(task, "_uses", ()):
                 assert line.owner is self, "tasks of one engine stand in a line"
                 line._check()
+            for one in getattr(task, "_pieces", ()):
+                is_user = any(task in users for users in one._users.values())
+                assert is_user == (task._state == RUNNING), "who runs uses its piece"
+                one._check()
         assert self.budget.running == reserved, "what runs is what was admitted"
         assert self.budget.running <= self.budget.limit
         assert self.running == sum(task._state == RUNNING for task in tasks)

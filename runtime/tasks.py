@@ -94,7 +94,8 @@ class Task(Generic[R]):
       cancelling is asked for, ``_keeps`` but where it is true: as the option of that name.
     * ``_uses`` and ``_after`` have values only while the task is unfinished and uses values in
       place: the lines it stands in, each with its share, and those of ``_needs`` that it only
-      follows, whose failure is not its own.
+      follows, whose failure is not its own. So has ``_pieces``: the shards that it uses, each
+      with whether it writes.
     * A task that is finished while its function is still being called was abandoned: it
       occupies nothing, and what the function gives is dropped.
     """
@@ -116,6 +117,7 @@ class Task(Generic[R]):
         "_needs",
         "_number",
         "_options",
+        "_pieces",
         "_pins",
         "_processor",
         "_state",
@@ -130,6 +132,7 @@ class Task(Generic[R]):
     _asked: bool
     _hold: object
     _number: int
+    _pieces: dict[Any, bool]
     _pins: int
     _keeps: bool
     _processor: Processor

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from darray.runtime.tasks import DONE, Task
 
-__all__ = ["READING", "Line", "conflict", "related"]
+__all__ = ["READING", "Line", "conflict", "follow_instead", "leave", "line_up", "related"]
 
 # What tasks that only read have in common: they use a value side by side.
 READING = "reading"
@@ -120,3 +120,54 @@ def conflict(one: Task[Any], other: Task[Any]) -> bool:
         for line, share in one._uses.items()
         if line in other._uses
     )
+
+
+def line_up(task: Task[Any], needs: Sequence[Task[Any]]) -> list[Task[Any]]:
+    """Let `task` stand in the lines of what it uses in place; all that it waits for."""
+    uses = task._uses.items()
+    task._after = {
+        one: None for line, share in uses for one in line.ahead(share) if one not in needs
+    }
+    for line, share in uses:
+        line.enter(task, share)
+    return [*needs, *task._after]
+
+
+def leave(task: Task[Any]) -> None:
+    """Take a finished task from the lines it stands in, and from its pieces of shards."""
+    if hasattr(task, "_uses"):
+        for line in task._uses:
+            line.leave(task)
+        del task._uses
+        if hasattr(task, "_after"):
+            # It would keep those alive that it followed.
+            del task._after
+    if hasattr(task, "_pieces"):
+        if hasattr(task, "_processor"):
+            for pieces in task._pieces:
+                pieces.leave(task, task._processor)
+        del task._pieces
+
+
+def follow_instead(task: Task[Any], ended: Task[Any]) -> None:
+    """Let `task`, a WAITING one, no longer follow `ended`, which failed or was cancelled.
+
+    Where that did not begin, `task` follows those instead that `ended` waited for.
+    """
+    needs = task._needs or ()
+    inherited: dict[Task[Any], None] = {}
+    pending = list(ended._needs or ())
+    while pending:
+        one = pending.pop()
+        if one._state >= DONE or one in inherited or not related(one, task):
+            continue
+        if not conflict(one, task):
+            pending.extend(one._needs or ())
+        elif one not in needs:
+            inherited[one] = None
+    for one in inherited:
+        one._dependents = [*(one._dependents or ()), task]
+    del task._after[ended]
+    task._after.update(inherited)
+    task._needs = [*(one for one in needs if one is not ended), *inherited]
+    task._missing += len(inherited) - 1

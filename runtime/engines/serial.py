@@ -98,21 +98,29 @@ class SerialEngine:
     def _run_ready(self, tasks: list[Task[Any]]) -> None:
         """Run those of `tasks` that are READY, in order, each followed by what it made so."""
         pending = tasks[::-1]
-        while pending or self._released:
-            task = self._next_released() if self._released else pending.pop()
-            if task is None:
-                continue
+        while task := self._next_released() or (pending.pop() if pending else None):
             with self._lock:
                 began = self._take(task)
-            if not began and task._state != READY:
+                goes_on = began or (task._state == READY and self._schedule.is_open(task, 0))
+            if not goes_on:
+                # It ran, or runs when what it uses is free.
                 continue
             following: list[Task[Any]] = []
             self._tell(self._carry_out(task, began, following))
             pending += [one for one in reversed(following) if one._state == READY]
 
     def _next_released(self) -> Task[Any] | None:
+        """A task that can run now, and that no thread came back to, if there is one."""
+        if not (self._released or self._schedule.sharded):
+            return None
         with self._lock:
-            return self._released.pop(0) if self._released else None
+            if self._released:
+                return self._released.pop(0)
+            for queue in self._schedule.open(0):
+                task = queue.first()
+                queue.drop_first()
+                return task
+        return None
 
     def _refuse_foreign(self, tasks: Iterable[Task[Any]]) -> None:
         for task in tasks:
@@ -148,6 +156,9 @@ class SerialEngine:
             gc.collect()
             with self._lock:
                 if not self._take(task):
+                    if task._state != READY or not self._schedule.is_open(task, 0):
+                        # Another thread was quicker.
+                        return []
                     return self._schedule.fail(task, self._schedule.no_room(task), FAILED)
         if is_shallow():
             return self._run(task, following)
@@ -285,8 +296,7 @@ class SerialEngine:
         if missing <= 0 or (first_failure and any(task._state > DONE for task in tasks)):
             return True
         self._refuse_foreign(unfinished)
-        if self._released:
-            self._run_ready([])
+        self._run_ready([])
         stack = self._stack()
         if stack.tasks:
             refuse_abandoned(stack.tasks[-1])
@@ -322,7 +332,8 @@ class SerialEngine:
 
         Lock held.
         """
-        stuck = [task for task in tasks if is_stuck(stack, [task], self._stacks)]
+        in_the_way = self._schedule.in_the_way
+        stuck = [task for task in tasks if is_stuck(stack, [task], self._stacks, in_the_way)]
         if len(tasks) - len(stuck) < missing:
             raise endless(stack.tasks[-1], stuck[0])
 

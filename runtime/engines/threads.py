@@ -19,7 +19,14 @@ from darray.runtime.seats import Worker
 from darray.runtime.settings import Settings
 from darray.runtime.spawning import submit
 from darray.runtime.tasks import CANCELLED, DONE, READY, RUNNING, WAITING, Task, Watcher
-from darray.runtime.waiting import Arrival, call_watcher, endless, is_stuck, refuse_abandoned
+from darray.runtime.waiting import (
+    Arrival,
+    Stack,
+    call_watcher,
+    endless,
+    is_stuck,
+    refuse_abandoned,
+)
 
 __all__ = ["ThreadsEngine", "start"]
 
@@ -235,16 +242,20 @@ class ThreadsEngine(Crew):
         if timeout is not None:
             return
         with self._lock:
-            stuck = [task for task in tasks if is_stuck(worker.stack, [task], self._stacks)]
+            stuck = [task for task in tasks if self._is_stuck(worker.stack, [task])]
         if len(tasks) - len(stuck) < missing:
             raise endless(worker.stack.tasks[-1], stuck[0])
+
+    def _is_stuck(self, stack: Stack, tasks: list[Task[Any]]) -> bool:
+        """Whether a wait for all `tasks` can never end; lock held."""
+        return is_stuck(stack, tasks, self._stacks, self._schedule.in_the_way)
 
     def _wait_in_task(self, worker: Worker, tasks: list[Task[Any]]) -> None:
         """Wait for all `tasks` inside a task: run what they need, else give the seat up."""
         stack = worker.stack
         with self._lock:
             refuse_abandoned(worker.stack.tasks[-1])
-            if is_stuck(stack, tasks, self._stacks):
+            if self._is_stuck(stack, tasks):
                 target = next(task for task in tasks if task._state < DONE)
                 raise endless(stack.tasks[-1], target)
             stack.waits.append((len(stack.tasks) - 1, tasks))
@@ -330,6 +341,7 @@ class ThreadsEngine(Crew):
             options.occupancy < 1
             or seat not in self._schedule.seats(task)
             or options.memory > self._schedule.budget.room()
+            or not self._schedule.is_open(task, seat)
         ):
             return False
         return self._schedule.begin(task, seat)
