@@ -25,6 +25,7 @@ from darray.functions.creation import (
     zeros,
 )
 from darray.functions.files import to_zarr, tofile
+from darray.functions.putting import put
 from darray.functions.shapes import rechunk
 from darray.functions.tracing import trace
 from darray.handle import DArray
@@ -64,7 +65,6 @@ from darray.runtime import (
     mutable,
     options,
     processors,
-    put,
     race,
     register_default,
     register_kind,

@@ -12,7 +12,7 @@ from time import perf_counter_ns, sleep
 from types import CoroutineType
 from typing import Any
 
-from darray.runtime import contexts, events
+from darray.runtime import contexts, events, kinds
 from darray.runtime.arguments import INERT, actions
 from darray.runtime.budget import Budget
 from darray.runtime.calling import (
@@ -27,9 +27,12 @@ from darray.runtime.calling import (
 )
 from darray.runtime.errors import Failure
 from darray.runtime.events import TaskBegan, publish, publish_end
+from darray.runtime.kinds import CPU
 from darray.runtime.loops import EventLoop, awaited
 from darray.runtime.processor import Processor
 from darray.runtime.refs import Ref
+from darray.runtime.refusals import cancellation
+from darray.runtime.scope_keys import know
 from darray.runtime.seats import Seats, Worker
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, WAITING, Task
@@ -69,11 +72,13 @@ class Crew:
         # Held for a few operations; no other lock is taken and no callback, task or value
         # of the user's is called or dropped while it is held.
         self._lock = threading.Lock()
-        self._schedule = Schedule(
-            tuple(Processor(worker=0, kind="cpu", index=number) for number in range(count)),
-            Budget(memory, self._memory_freed),
-        )
-        self._seats = Seats(count, self._schedule)
+        self._threads = [Processor(worker=0, kind=CPU, index=number) for number in range(count)]
+        # How many changes of the kinds of processors are known of.
+        self._version = kinds.version
+        every = [*self._threads, *kinds.registered(0)]
+        know(every)
+        self._schedule = Schedule(tuple(every), Budget(memory, self._memory_freed))
+        self._seats = Seats(self._schedule)
         self._local = threading.local()
         self._numbers = itertools.count()
         # Threads with waits inside tasks.
@@ -126,6 +131,8 @@ class Crew:
                 outcome = None
             if schedule.starved:
                 self._relieve()
+            if schedule.stranded:
+                self._refuse_stranded()
             if worker.ending:
                 return
             worker.gate.acquire()
@@ -338,7 +345,7 @@ class Crew:
         following = self._schedule.finish(task, outcome, nbytes)
         if following is not None:
             self._schedule.shared.plain.appendleft(following)
-        return [task]
+        return [task, *self._schedule.refuse_stranded()]
 
     def _await_apart(self, task: Task[Any], coroutine: Coroutine[Any, Any, Any]) -> None:
         """Let the event loop await what a RUNNING task's function returned, without a seat."""
@@ -368,7 +375,7 @@ class Crew:
     def _deliver(self, task: Task[Any], future: Any, began: int) -> None:
         """Store what a coroutine gave; called on the event loop's thread."""
         if future.cancelled():
-            outcome: Any = Failure(self._schedule.cancellation(task))
+            outcome: Any = Failure(cancellation(task))
             self._abandon(task, outcome, CANCELLED)
         else:
             error = future.exception()
@@ -480,6 +487,37 @@ class Crew:
             self._lock.release()
         if worker is not None:
             self._let_go(worker)
+
+    def reseat(self) -> None:
+        """Find out again which processors there are, and which scopes they are in."""
+        version = kinds.version
+        every = (*self._threads, *kinds.registered(0))
+        know(every)
+
+        def change() -> None:
+            with self._lock:
+                if self._closed or version < self._version:
+                    # Whoever made the later change knows of this one.
+                    return
+                self._version = version
+                self._schedule.reseat(every)
+                self._seats.extend()
+                for seat in self._seats.idle:
+                    self._schedule.leaving.discard(seat.number)
+            self._refuse_stranded()
+            self._fill_all()
+
+        # Tasks leave their queues meanwhile. Ctrl-C, which comes to the main thread, must not
+        # break that off.
+        thread = threading.Thread(target=change, name="darray-reseat")
+        thread.start()
+        thread.join()
+
+    def _refuse_stranded(self) -> None:
+        """Fail the tasks that no processor is left for."""
+        with self._lock:
+            finished = self._schedule.refuse_stranded()
+        self._tell(finished)
 
     def _relieve(self) -> None:
         """Begin tasks for which there is memory; fail those for which there never will be."""

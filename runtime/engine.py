@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 from typing import Any, Protocol, TypeVar
 
-from darray.runtime import events, settings
+from darray.runtime import events, kinds, settings
 from darray.runtime.processor import Processor
 from darray.runtime.tasks import Task
 
@@ -75,6 +75,9 @@ class Engine(Protocol):
     def processors(self) -> tuple[Processor, ...]:
         """Every processor."""
 
+    def reseat(self) -> None:
+        """Find out again which processors there are, and which scopes they are in."""
+
     def close(self, finish: bool = True) -> None:
         """Finish what was submitted, or cancel what has not begun, and let the threads go."""
 
@@ -110,6 +113,14 @@ def _start() -> Engine:
             engine: Engine = module.start(settings.current())
             _engine = engine
         return _engine
+
+
+def _reseat() -> None:
+    with _lock:
+        # One that is being started may have asked before the change.
+        engine = _engine
+    if engine is not None:
+        engine.reseat()
 
 
 def publish_move(nbytes: int, source: str, destination: str, began: int) -> None:
@@ -180,6 +191,7 @@ def _forget_after_fork() -> None:
         engine.abandon()
 
 
+kinds.watchers.append(_reseat)
 atexit.register(_close_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_after_fork)

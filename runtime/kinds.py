@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 
@@ -25,6 +26,10 @@ class _Kind(Struct, frozen=True):
 # whole, so that reading needs no lock.
 _lock = threading.Lock()
 _kinds: dict[str, _Kind] = {}
+
+# How many changes there were.
+_changes = itertools.count(1)
+version = 0
 
 # Called, with no lock held, after a change of what decides which processors there are and
 # which scopes they are in.
@@ -93,5 +98,7 @@ def registered(worker: int) -> list[Processor]:
 
 def changed() -> None:
     """Tell whoever carries tasks that other processors are there, or in other scopes."""
+    global version
+    version = next(_changes)
     for watcher in watchers:
         watcher()

@@ -16,7 +16,7 @@ from darray.runtime.contexts import Options
 from darray.runtime.defaults import by_function
 from darray.runtime.scopes import DEFAULT, Scope
 
-__all__ = ["Part", "limits_of", "narrowed"]
+__all__ = ["Part", "ambient_scope", "limits_of", "narrowed"]
 
 # A scope that a task must obey, and where it came from: in words, or what tells when asked.
 Origin: TypeAlias = str | Callable[[], str]
@@ -42,6 +42,12 @@ def narrowed(options: Options | None, parts: list[Part]) -> Options | None:
     if base.own:
         return replace(base, **changes)
     return replace(base, own=True, outer=options, **changes)
+
+
+def ambient_scope() -> Scope:
+    """Where a task that is spawned here, and is given nothing that limits it, may run."""
+    options = contexts.current.get() or contexts.DEFAULT
+    return _common(tuple(scope for scope, _ in _own(options)))
 
 
 def limits_of(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> list[Part]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import socket
 import threading
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from darray.runtime import kinds
@@ -32,11 +32,19 @@ class _Key:
         self.function = function
         self.answers: dict[Processor, Hashable] = {}
 
+    def ask(self, processors: Iterable[Processor]) -> None:
+        """Have the answers for `processors`."""
+        for processor in processors:
+            if processor not in self.answers:
+                self.answers[processor] = self.function(processor)
 
-# Guards changes of the three below; held for one of them, no other lock is taken meanwhile.
+
+# Guards changes of the four below; held for one of them, no other lock is taken meanwhile.
 # Each is one assignment to a dict, so that reading needs no lock.
 _lock = threading.Lock()
 _keys: dict[str, _Key] = {}
+# The processors that functions are asked about before they are registered.
+_known: tuple[Processor, ...] = ()
 _tags: dict[str, Scope] = {}
 _hosts: dict[int, str] = {}
 
@@ -91,6 +99,9 @@ def register_scope_key(name: str, function: Callable[[Processor], Hashable] | No
             f"remove the key, not {function!r}"
         )
     taken = [*BUILT_IN, *_keys]
+    key = None if function is None else _Key(function)
+    if key is not None:
+        key.ask(_known)
     with _lock:
         if function is None and name not in _keys:
             raise ValueError(f"no scope key {name!r} is registered; there are {sorted(taken)!r}")
@@ -98,10 +109,10 @@ def register_scope_key(name: str, function: Callable[[Processor], Hashable] | No
             [*taken, *(one + "s" for one in taken)]
         ):
             raise ValueError(f"there is a scope key {name!r}; the keys are {sorted(taken)!r}")
-        if function is None:
+        if key is None:
             del _keys[name]
         else:
-            _keys[name] = _Key(function)
+            _keys[name] = key
     kinds.changed()
 
 
@@ -136,11 +147,12 @@ def register_tag(tag: str, scope: Scope | None) -> None:
     kinds.changed()
 
 
-def know(processors: Iterable[Processor]) -> None:
+def know(processors: Sequence[Processor]) -> None:
     """Ask the registered functions about `processors`, so that `answer` calls none later."""
-    for processor in processors:
-        for name in list(_keys):
-            answer(name, processor)
+    global _known
+    _known = tuple(processors)
+    for key in list(_keys.values()):
+        key.ask(processors)
 
 
 def answer(key: str, processor: Processor) -> Hashable:
@@ -161,6 +173,5 @@ def answer(key: str, processor: Processor) -> Hashable:
     own = _keys.get(key)
     if own is None:
         return None
-    if processor not in own.answers:
-        own.answers[processor] = own.function(processor)
+    own.ask([processor])
     return own.answers[processor]

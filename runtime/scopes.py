@@ -20,10 +20,17 @@ _Values: TypeAlias = frozenset[Hashable]
 Term: TypeAlias = frozenset[tuple[str, _Values]]
 _Box: TypeAlias = dict[str, _Values]
 
-# Of a union of more terms than this the largest terms are not looked for.
-MOST_TERMS = 256
+# A union with more largest terms than this is kept as it was written.
+MOST_TERMS = 64
 
 _YES: _Values = frozenset([True])
+
+
+class _Other:
+    """Any value of a scope key that is not named."""
+
+
+_OTHER = _Other()
 
 
 class Scope(Struct, frozen=True, cache_hash=True):
@@ -31,7 +38,8 @@ class Scope(Struct, frozen=True, cache_hash=True):
 
     ``a & b`` is the intersection, ``a | b`` the union, ``a <= b`` tells whether every
     processor that could be in `a` is in `b`, and ``processor in a`` asks for one. Scopes of
-    the same processors are equal. An empty scope is false. Scopes are made by `scope`.
+    the same processors are equal, but for unions of very many. An empty scope is false.
+    Scopes are made by `scope`.
 
     Examples
     --------
@@ -46,9 +54,10 @@ class Scope(Struct, frozen=True, cache_hash=True):
     """
 
     # Invariant: every term that could be in the union and is in no larger such term. These are
-    # the same however the union was written, so that equal sets are equal scopes. Processors
-    # of the kind "cpu" are used by default, and a term that names that kind says so: the key
-    # "default" is there. Unions of more than MOST_TERMS are kept as they were written.
+    # the same however the union was written, so that equal sets are equal scopes; only where
+    # they are more than MOST_TERMS, the terms are those that were written. Processors of the
+    # kind "cpu" are used by default, and a term that names that kind says so: the key "default"
+    # is there.
     terms: frozenset[Term]
 
     @property
@@ -78,9 +87,17 @@ class Scope(Struct, frozen=True, cache_hash=True):
     def __le__(self, other: Scope) -> bool:
         if not isinstance(other, Scope):
             return NotImplemented
-        # What lies in a union lies in one of the largest terms of the union.
+        # A processor matters only through which of the named values it has, and `_OTHER`
+        # stands for all values that are not named.
         boxes = [dict(term) for term in other.terms]
-        return all(any(_is_within(dict(term), box) for box in boxes) for term in self.terms)
+        named: dict[str, set[Hashable]] = {}
+        for key, values in itertools.chain.from_iterable(other.terms):
+            named.setdefault(key, {_OTHER}).update(values)
+        every = {key: frozenset(values) for key, values in named.items()}
+        return all(
+            _is_covered({**every, **box}, boxes) or not _is_possible(box)
+            for box in map(dict, self.terms)
+        )
 
     def __repr__(self) -> str:
         if not self.terms:
@@ -97,6 +114,27 @@ def _is_possible(box: _Box) -> bool:
 
 def _is_within(a: _Box, b: _Box) -> bool:
     return all(key in a and a[key] <= allowed for key, allowed in b.items())
+
+
+def _is_smaller(a: _Box, b: _Box) -> bool:
+    return a != b and _is_within(a, b)
+
+
+def _is_covered(box: _Box, others: list[_Box]) -> bool:
+    """Whether a term, which has every key that the others name, is in the union of those."""
+    if any(_is_within(box, other) for other in others):
+        return True
+    for place, other in enumerate(others):
+        if _meet(box, other) is None:
+            continue
+        inside = dict(box)
+        for key, allowed in other.items():
+            outside = inside[key] - allowed
+            if outside and not _is_covered({**inside, key: outside}, others[place + 1 :]):
+                return False
+            inside[key] &= allowed
+        return True
+    return False
 
 
 def _meet(a: _Box, b: _Box) -> _Box | None:
@@ -127,16 +165,19 @@ def _bridges(a: _Box, b: _Box) -> list[_Box]:
 
 def _united(boxes: Iterable[_Box]) -> Scope:
     """The union of terms, as the largest terms there are in it."""
-    pending = list(boxes)
+    written = list(boxes)
+    pending = written[:]
     kept: list[_Box] = []
     while pending:
         box = pending.pop()
         if any(_is_within(box, one) for one in kept):
             continue
         kept = [one for one in kept if not _is_within(one, box)]
-        if len(kept) < MOST_TERMS:
-            for one in kept:
-                pending += _bridges(one, box)
+        if len(kept) == MOST_TERMS:
+            kept = [one for one in written if not any(_is_smaller(one, box) for box in written)]
+            break
+        for one in kept:
+            pending += _bridges(one, box)
         kept.append(box)
     return Scope(frozenset(frozenset(box.items()) for box in kept))
 
@@ -167,18 +208,22 @@ def _order(term: Term) -> str:
     return repr(sorted((key, sorted(map(repr, values))) for key, values in term))
 
 
+def _sorted(values: _Values) -> list[Hashable]:
+    return sorted(values, key=lambda one: (one if isinstance(one, int) else 0, repr(one)))
+
+
 def _spelling(box: _Box) -> str:
     """How a term is written in Python."""
-    if not box:
-        return "ANY"
+    if box.keys() <= {"default"}:
+        return "DEFAULT" if box else "ANY"
     parts: dict[str, list[Hashable]] = {
-        key: sorted(values, key=repr)
+        key: _sorted(values)
         for key, values in box.items()
         if key not in ("index", "default") and not key.startswith(TAG)
     }
-    is_cpu = box.get("kind") == {CPU}
+    is_cpu = not box.get("kind", _YES) - {CPU}
     if "index" in box:
-        parts["thread"] = sorted(box["index"], key=repr)
+        parts["thread"] = _sorted(box["index"])
         if is_cpu:
             del parts["kind"]
     written = [

@@ -20,9 +20,9 @@ class Seat:
 
     __slots__ = ("load", "number", "processor", "returning")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, processor: Processor) -> None:
         self.number = number
-        self.processor = Processor(worker=0, kind="cpu", index=number)
+        self.processor = processor
         # Threads that waited for a task and want to go on.
         self.returning: deque[Worker] = deque()
         # Sum of the occupancies below 1 of the tasks that run beside the seat's holder.
@@ -90,15 +90,25 @@ class Seats:
       unfinished tasks count as blocked, until that task's function returns.
     """
 
-    def __init__(self, count: int, schedule: Schedule) -> None:
-        self.every = [Seat(number) for number in range(count)]
+    def __init__(self, schedule: Schedule) -> None:
+        self.every = [Seat(number, one) for number, one in enumerate(schedule.processors)]
         self.idle = self.every[::-1]
         self.parked: list[Worker] = []
         self.workers: set[Worker] = set()
         self.pools = POOLS
-        # Threads kept for the next waits; more than these end when they have no seat.
-        self.most_parked = 2 * count + 6
         self._schedule = schedule
+
+    @property
+    def most_parked(self) -> int:
+        """Threads kept for the next waits; more than these end when they have no seat."""
+        return 2 * len(self.every) + 6
+
+    def extend(self) -> None:
+        """Make seats for the processors that the schedule has and that have none yet."""
+        for number, one in enumerate(self._schedule.processors[len(self.every) :], len(self.every)):
+            seat = Seat(number, one)
+            self.every.append(seat)
+            self.idle.insert(0, seat)
 
     def fill(self) -> Worker | None:
         """Give an idle seat that has work to a thread, which the caller lets go."""

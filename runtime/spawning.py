@@ -16,7 +16,7 @@ from darray.runtime.arguments import INERT, actions, copied, loaded, prepared, r
 from darray.runtime.contexts import Options, limiting
 from darray.runtime.defaults import by_function, with_defaults
 from darray.runtime.engine import Engine, current_engine
-from darray.runtime.narrowing import limits_of, narrowed
+from darray.runtime.narrowing import ambient_scope, limits_of, narrowed
 from darray.runtime.processor import Processor
 from darray.runtime.queues import Submission
 from darray.runtime.scopes import Scope
@@ -84,7 +84,7 @@ def submit(
         needs = list(needs or ())
         function = prepared(function, needs)
     uses = None
-    if limiting:
+    if limiting and (needs or options is not None):
         options = narrowed(options, limits_of(function, args, kwargs))
         uses = uses_in(function, *args, *(kwargs or {}).values())
         if uses:
@@ -528,7 +528,10 @@ def current_task() -> Task[Any]:
 
 
 def processors(scope: Scope | None = None) -> list[Processor]:
-    """Every processor, or those of a scope.
+    """The processors of a scope; by default those that a task spawned here may use.
+
+    These are the ones of the scope that `options` gives the block, else those used by
+    default. ``processors(ANY)`` are all.
 
     Examples
     --------
@@ -536,8 +539,9 @@ def processors(scope: Scope | None = None) -> list[Processor]:
     >>> da.processors(da.scope(worker=0, thread=0))
     [Processor(worker=0, kind='cpu', index=0)]
     """
-    found = current_engine().processors()
-    return [one for one in found if scope is None or one in scope]
+    if scope is None:
+        scope = ambient_scope()
+    return [one for one in current_engine().processors() if one in scope]
 
 
 def workers() -> list[int]:

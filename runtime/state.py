@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from darray.runtime import refusals
 from darray.runtime.budget import Budget
-from darray.runtime.errors import (
-    CancelledError,
-    DeadlockError,
-    Failure,
-    MemoryLimitError,
-    SchedulingError,
-)
+from darray.runtime.errors import Failure
+from darray.runtime.kinds import is_default
 from darray.runtime.pieces import Pieces
 from darray.runtime.processor import Processor
 from darray.runtime.ready import Queue
+from darray.runtime.refusals import cancellation
 from darray.runtime.scopes import Scope
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, HELD, READY, RUNNING, WAITING, Task
 from darray.runtime.turns import follow_instead, leave, line_up
@@ -35,9 +32,11 @@ class Schedule:
     -------------------------------
     * A WAITING task is in the ``_dependents`` of ``_missing`` unfinished tasks, and
       ``_missing`` is positive.
-    * Any other READY task is in ``shared``, in ``pinned[s]`` for every seat s of its scope, or in
-      a queue of ``starved``; a queue may also hold tasks that are READY no more, which it
-      drops.
+    * Any other READY task is in ``shared``, in ``pinned[s]`` for every seat s of its scope, in a
+      queue of ``starved``, or in ``stranded`` until the engine fails it. A queue may also
+      hold tasks that are READY no more, which it drops.
+    * Tasks in ``shared`` may run on every seat but those in ``apart``, and no seat in
+      ``apart`` takes them. No task begins on a seat whose processor is not ``present``.
     * Unless ``special`` is true, all queues but ``shared.plain`` are empty.
     * ``running`` counts the RUNNING tasks, ``outstanding`` those not finished.
     * A task with a ``memory=`` option is RUNNING only while the budget holds its bytes.
@@ -48,7 +47,9 @@ class Schedule:
     """
 
     def __init__(self, processors: tuple[Processor, ...], budget: Budget) -> None:
+        # The processors of the seats, and those of them that are there now.
         self.processors = processors
+        self.present = processors
         self.budget = budget
         self.shared = Queue()
         self.pinned = [Queue() for _ in processors]
@@ -56,6 +57,12 @@ class Schedule:
         self.starved: dict[tuple[int, tuple[int, ...]], Queue] = {}
         # Ready tasks that use shards, by these and by their seats.
         self.sharded: dict[tuple[tuple[tuple[Pieces, bool], ...], tuple[int, ...]], Queue] = {}
+        # Ready tasks for which no processor is left.
+        self.stranded: list[Task[Any]] = []
+        # Seats that run only tasks whose scope asks for them, or none any more; of the
+        # latter those that may still be held by a thread that runs a task.
+        self.apart: set[int] = set()
+        self.leaving: set[int] = set()
         # Whether tasks may be queued anywhere but in ``shared.plain``.
         self.special = False
         self.running = 0
@@ -64,11 +71,39 @@ class Schedule:
         # stands for each thread that waits from outside a task.
         self.blocked = 0
         self.waiters: set[object] = set()
-        # Where an engine wants to know: tasks that became READY as one that they only follow
-        # failed. They are queued as well.
+        # How many tasks became READY as one that they only follow failed; where an engine wants
+        # to know, those tasks, which are queued as well.
+        self.releases = 0
         self.released: list[Task[Any]] | None = None
-        self._every = tuple(range(len(processors)))
+        self._every: tuple[int, ...] = ()
         self._seats: dict[Scope, tuple[int, ...]] = {}
+        self.reseat(processors)
+
+    def reseat(self, present: tuple[Processor, ...]) -> None:
+        """Have the processors `present` from now on, whose scopes may have changed.
+
+        New ones are given seats, and tasks that were queued are queued where they may run
+        now. What runs goes on.
+        """
+        queued = self.queued()
+        self.drop_queued()
+        there = set(present)
+        before = {seat for seat, one in enumerate(self.processors) if one in self.present}
+        new = tuple(one for one in present if one not in self.processors)
+        self.processors += new
+        self.pinned += [Queue() for _ in new]
+        self.present = present
+        absent = {seat for seat, one in enumerate(self.processors) if one not in there}
+        self.leaving = (self.leaving | before) & absent
+        self.apart = absent | {
+            seat for seat, one in enumerate(self.processors) if not is_default(one.kind)
+        }
+        every = range(len(self.processors))
+        self._every = tuple(seat for seat in every if seat not in self.apart)
+        self._seats.clear()
+        self.special = self.special or bool(self.leaving)
+        for task in queued:
+            self.push(task)
 
     # Taking tasks in
 
@@ -126,7 +161,7 @@ class Schedule:
             if need._dependents is not None and task in need._dependents:
                 need._dependents = [one for one in need._dependents if one is not task]
         if task._state < DONE:
-            task._value = Failure(self.cancellation(task))
+            task._value = Failure(cancellation(task))
             task._state = CANCELLED
         leave(task)
         return [task]
@@ -139,6 +174,7 @@ class Schedule:
         if task._missing == 0:
             task._state = READY
             self.push(task)
+            self.releases += 1
             if self.released is not None:
                 self.released.append(task)
 
@@ -150,8 +186,12 @@ class Schedule:
             return
         if hasattr(task, "_pieces"):
             self.special = True
-            key = (tuple(task._pieces.items()), self.seats(task))
-            self.sharded.setdefault(key, Queue()).push(task)
+            seats = self.seats(task)
+            if seats:
+                key = (tuple(task._pieces.items()), seats)
+                self.sharded.setdefault(key, Queue()).push(task)
+            else:
+                self.stranded.append(task)
             return
         if options.scope is None:
             self.special = self.special or options.priority != 0
@@ -159,9 +199,11 @@ class Schedule:
             return
         self.special = True
         seats = self.seats(task)
-        if len(seats) == len(self.processors):
+        if seats == self._every:
             self.shared.push(task)
             return
+        if not seats:
+            self.stranded.append(task)
         for seat in seats:
             self.pinned[seat].push(task)
 
@@ -175,8 +217,11 @@ class Schedule:
             if len(self._seats) > 1000:
                 # Scopes made on the fly must not be kept for ever.
                 self._seats.clear()
+            there = set(self.present)
             seats = tuple(
-                seat for seat, processor in enumerate(self.processors) if processor in scope
+                seat
+                for seat, processor in enumerate(self.processors)
+                if processor in there and processor in scope
             )
             self._seats[scope] = seats
         return seats
@@ -184,64 +229,41 @@ class Schedule:
     def _refusal_in_line(self, task: Task[Any]) -> Failure | None:
         """Why `task`, which a queue held back, cannot follow those before it; None if it can."""
         needing = set(self.following(task._dependents or ()))
-        for one in task._after:
-            if one in needing:
-                return Failure(
-                    DeadlockError(
-                        f"task {task.name!r}, spawned at {task.spawned_at}, was held by a queue, "
-                        f"while {one!r}, which needs it, was submitted and uses the same mutable: "
-                        "submit tasks on one mutable in the order in which they need each other"
-                    )
-                )
-        return None
+        earlier = next((one for one in task._after if one in needing), None)
+        return None if earlier is None else refusals.out_of_order(task, earlier)
 
     def _refusal(self, task: Task[Any]) -> Failure | None:
         """Why `task` can never run, or None."""
         options = task._options
         assert options is not None
         if options.conflict is not None:
-            return Failure(
-                SchedulingError(
-                    f"task {task.name!r}, spawned at {task.spawned_at}, may run nowhere: "
-                    f"{options.conflict}"
-                )
-            )
+            return refusals.conflicting(task, options.conflict)
         for one in (*getattr(task, "_uses", ()), *getattr(task, "_pieces", ())):
             if one.owner is not self and one:
-                return Failure(
-                    RuntimeError(
-                        f"task {task.name!r}, spawned at {task.spawned_at}, uses a value that "
-                        "unfinished tasks of an engine use which is gone (this process was forked, "
-                        "or darray reconfigured); make it again here"
-                    )
-                )
+                return refusals.foreign(task)
             one.owner = self
         if not self.seats(task):
-            known = ", ".join(map(repr, self.processors[:8]))
-            more = f" and {len(self.processors) - 8} more" if len(self.processors) > 8 else ""
-            return Failure(
-                SchedulingError(
-                    f"task {task.name!r}, spawned at {task.spawned_at}, may run in "
-                    f"{options.scope!r}, but no processor is there; there are {known}{more}; "
-                    "try a wider scope"
-                )
-            )
+            return refusals.nowhere(task, self.present)
         if options.memory > self.budget.limit:
-            return Failure(
-                MemoryLimitError(
-                    f"task {task.name!r}, spawned at {task.spawned_at}, needs "
-                    f"{options.memory:,} bytes, more than the {self.budget.limit:,} that the "
-                    "memory limit leaves for all tasks together; use smaller Blocks, or raise "
-                    "memory_limit"
-                )
-            )
+            return refusals.too_big(task, self.budget)
         return None
+
+    def refuse_stranded(self) -> list[Task[Any]]:
+        """Fail the ready tasks for which no processor is left; the tasks that this finished."""
+        finished: list[Task[Any]] = []
+        while self.stranded:
+            task = self.stranded.pop()
+            if task._state == READY:
+                finished += self.fail(task, refusals.nowhere(task, self.present), FAILED)
+        return finished
 
     # Running tasks
 
     def take(self, seat: int) -> Task[Any] | None:
         """Begin the next task for `seat`, if there is one and there is memory for it."""
-        while not self.special:
+        if seat in self.apart:
+            self.leaving.discard(seat)
+        while not self.special and seat not in self.apart:
             if not self.shared.plain:
                 return None
             task = self.shared.plain.popleft()
@@ -250,7 +272,8 @@ class Schedule:
         while True:
             found = self._best(seat)
             if found is None:
-                self.special = bool(self.shared or any(self.pinned) or self.starved or self.sharded)
+                special = (self.shared.ordered, *self.pinned, self.starved, self.sharded)
+                self.special = any(special) or bool(self.stranded or self.leaving)
                 return None
             queue, task = found
             queue.drop_first()
@@ -265,7 +288,8 @@ class Schedule:
         """
         best: tuple[Queue, Task[Any]] | None = None
         greatest = 0
-        for queue in (*self._fitting(seat), *self.open(seat), self.pinned[seat], self.shared):
+        shared = () if seat in self.apart else (self.shared,)
+        for queue in (*self._fitting(seat), *self.open(seat), self.pinned[seat], *shared):
             task = queue.first()
             if task is not None:
                 priority = 0 if task._options is None else task._options.priority
@@ -347,7 +371,7 @@ class Schedule:
     def has_work(self, seat: int) -> bool:
         """Whether `take` may find a task for `seat`."""
         return bool(
-            self.shared
+            (self.shared and seat not in self.apart)
             or self.pinned[seat]
             or (self.starved and self._fitting(seat))
             or (self.sharded and self.open(seat))
@@ -416,7 +440,7 @@ class Schedule:
             return _NONE
         if task._state == HELD:
             self.outstanding += 1
-        return self.fail(task, Failure(self.cancellation(task)), CANCELLED)
+        return self.fail(task, Failure(cancellation(task)), CANCELLED)
 
     def refuse_held(self, tasks: Iterable[Task[Any]]) -> None:
         """Raise `SchedulingError` where one of `tasks` needs a task that a queue holds."""
@@ -426,7 +450,7 @@ class Schedule:
 
     def interrupted(self, task: Task[Any]) -> list[Task[Any]]:
         """Cancel a RUNNING task, which Ctrl-C broke off; the tasks that this finished."""
-        return self.fail(task, Failure(self.cancellation(task)), CANCELLED)
+        return self.fail(task, Failure(cancellation(task)), CANCELLED)
 
     def abandon(self, task: Task[Any], failure: Failure, state: int) -> list[Task[Any]]:
         """Fail a RUNNING task whose function goes on; the tasks that this finished.
@@ -444,13 +468,6 @@ class Schedule:
             # Its function holds what it was given until it returns.
             task._hold = self.budget.hold(task.name, options.memory)
         return finished
-
-    def cancellation(self, task: Task[Any]) -> CancelledError:
-        """What is raised for `task` where it is cancelled now."""
-        when = "while it ran" if task._state == RUNNING else "before it ran"
-        return CancelledError(
-            f"task {task.name!r}, spawned at {task.spawned_at}, was cancelled {when}"
-        )
 
     # Memory that nothing will free
 
@@ -474,20 +491,7 @@ class Schedule:
         task = self.starving()
         if task is None:
             return _NONE
-        return self.fail(task, self.no_room(task), FAILED)
-
-    def no_room(self, task: Task[Any]) -> Failure:
-        """Why `task` fails for want of memory: who holds what."""
-        assert task._options is not None
-        return Failure(
-            MemoryLimitError(
-                f"task {task.name!r}, spawned at {task.spawned_at}, needs "
-                f"{task._options.memory:,} bytes, and nothing that runs will free them: of the "
-                f"{self.budget.limit:,} that the memory limit leaves for tasks, "
-                f"{self.budget.described()}. Let results go that are not needed, use smaller "
-                "Blocks, or raise memory_limit"
-            )
-        )
+        return self.fail(task, refusals.no_room(task, self.budget), FAILED)
 
     def queued(self) -> list[Task[Any]]:
         """Every READY task."""
@@ -497,15 +501,21 @@ class Schedule:
             for queue in queues
             for task in (*queue.plain, *(entry[2] for entry in queue.ordered))
         )
-        return [task for task in dict.fromkeys(tasks) if task._state == READY]
+        every = dict.fromkeys((*tasks, *self.stranded))
+        return [task for task in every if task._state == READY]
 
-    def drop_queued(self) -> None:
-        """Empty the queues, in which no task is READY any more."""
+    def drop_queued(self, sharded: bool = True) -> None:
+        """Empty the queues, but those of tasks that use shards unless `sharded`.
+
+        No task in them is READY any more, or the caller knows of it.
+        """
         for queue in (self.shared, *self.pinned):
             queue.plain.clear()
             queue.ordered.clear()
         self.starved.clear()
-        self.sharded.clear()
+        if sharded:
+            self.sharded.clear()
+        self.stranded.clear()
 
     @staticmethod
     def closure(tasks: Iterable[Task[Any]], followed: bool = True) -> list[Task[Any]]:
@@ -543,7 +553,7 @@ class Schedule:
         tasks = list(tasks)
         self.budget._check()
         queued = set(self.queued())
-        others = (self.shared.ordered, *self.pinned, self.starved, self.sharded)
+        others = (self.shared.ordered, *self.pinned, self.starved, self.stranded, self.sharded)
         assert self.special or not any(others), "special queues are announced"
         reserved = 0
         for task in tasks:
@@ -555,6 +565,7 @@ class Schedule:
                 assert set(getattr(task, "_after", ())) <= set(task._needs or ())
             elif task._state == READY:
                 assert task in queued, "a ready task is in a queue"
+                assert (task in self.stranded) == (not self.seats(task))
                 assert task._missing == 0
             elif task._state == RUNNING:
                 assert task._processor in self.processors

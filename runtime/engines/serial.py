@@ -12,7 +12,7 @@ from time import perf_counter_ns
 from types import CoroutineType
 from typing import Any, TypeVar
 
-from darray.runtime import contexts, events, limits
+from darray.runtime import contexts, events, kinds, limits
 from darray.runtime.budget import Budget
 from darray.runtime.calling import (
     apart,
@@ -26,6 +26,8 @@ from darray.runtime.calling import (
 )
 from darray.runtime.errors import Failure
 from darray.runtime.processor import Processor
+from darray.runtime.refusals import cancellation, no_room, nowhere
+from darray.runtime.scope_keys import know
 from darray.runtime.settings import Settings
 from darray.runtime.spawning import submit
 from darray.runtime.state import Schedule
@@ -46,6 +48,12 @@ __all__ = ["SerialEngine", "start"]
 R = TypeVar("R")
 
 
+def _processors() -> tuple[Processor, ...]:
+    every = (Processor(worker=0, kind=kinds.CPU, index=0), *kinds.registered(0))
+    know(every)
+    return every
+
+
 def start(settings: Settings) -> SerialEngine:
     """Start the serial engine."""
     return SerialEngine(limits.task_memory(settings))
@@ -54,17 +62,17 @@ def start(settings: Settings) -> SerialEngine:
 class SerialEngine:
     """Runs every task in the thread that spawns it, before `spawn` returns.
 
-    It has one processor. A task that it is given is therefore finished, failed or, where
-    a task waits for one that it runs in, stuck. One that uses a value which a task of the same
-    stack, or of another thread, uses in place runs when that has ended.
+    It has one processor, and those that were registered, all on that thread. A task that it
+    is given is therefore finished, failed or, where a task waits for one that it runs in, stuck.
+    One that uses a value which a task of the same stack, or of another thread, uses in place runs
+    when that has ended.
     """
 
     def __init__(self, memory: int) -> None:
         # Guards the schedule, `_stacks` and the tasks' fields; held for a few operations, never
         # while a task or a callback runs.
         self._lock = threading.Lock()
-        self._processor = Processor(worker=0, kind="cpu", index=0)
-        self._schedule = Schedule((self._processor,), Budget(memory))
+        self._schedule = Schedule(_processors(), Budget(memory))
         # Whoever comes by next runs them, as their own threads have gone on.
         self._released: list[Task[Any]] = []
         self._schedule.released = self._released
@@ -101,7 +109,7 @@ class SerialEngine:
         while task := self._next_released() or (pending.pop() if pending else None):
             with self._lock:
                 began = self._take(task)
-                goes_on = began or (task._state == READY and self._schedule.is_open(task, 0))
+                goes_on = began or (task._state == READY and not self._is_aside(task))
             if not goes_on:
                 # It ran, or runs when what it uses is free.
                 continue
@@ -116,7 +124,7 @@ class SerialEngine:
         with self._lock:
             if self._released:
                 return self._released.pop(0)
-            for queue in self._schedule.open(0):
+            for queue in self._schedule.open(None):
                 task = queue.first()
                 queue.drop_first()
                 return task
@@ -133,16 +141,24 @@ class SerialEngine:
     def _take(self, task: Task[Any]) -> bool:
         """Begin `task` if it is READY and there is memory; the lock is held.
 
-        It is in no queue then: nobody but its own thread ever looks for it.
+        It is in no queue then, for nobody but its own thread ever looks for it, unless it waits
+        for a piece of a shard.
         """
         schedule = self._schedule
-        began = task._state == READY and schedule.begin(task, 0)
+        seats = schedule.seats(task)
+        seat = next((one for one in seats if schedule.is_open(task, one)), None)
+        began = task._state == READY and seat is not None and schedule.begin(task, seat)
         if began:
             self._running.add(task)
-        schedule.shared.plain.clear()
-        schedule.shared.ordered.clear()
-        schedule.starved.clear()
+        elif task._state == READY and self._is_aside(task):
+            schedule.push(task)
+        schedule.drop_queued(sharded=False)
         return began
+
+    def _is_aside(self, task: Task[Any]) -> bool:
+        """Whether `task`, a READY one, waits for a piece of a shard; lock held."""
+        seats = self._schedule.seats(task)
+        return bool(seats) and not any(self._schedule.is_open(task, one) for one in seats)
 
     def _carry_out(
         self, task: Task[Any], began: bool, following: list[Task[Any]]
@@ -155,11 +171,15 @@ class SerialEngine:
             # Results in reference cycles hold memory that nobody can reach.
             gc.collect()
             with self._lock:
+                schedule = self._schedule
                 if not self._take(task):
-                    if task._state != READY or not self._schedule.is_open(task, 0):
+                    if task._state != READY or self._is_aside(task):
                         # Another thread was quicker.
                         return []
-                    return self._schedule.fail(task, self._schedule.no_room(task), FAILED)
+                    failure = nowhere(task, schedule.present)
+                    if schedule.seats(task):
+                        failure = no_room(task, schedule.budget)
+                    return schedule.fail(task, failure, FAILED)
         if is_shallow():
             return self._run(task, following)
         # Python's stack must not end before the tasks do: go on with a fresh one.
@@ -190,7 +210,7 @@ class SerialEngine:
         stack.append(task)
         began = perf_counter_ns()
         if events.consumers:
-            events.publish(events.TaskBegan(task.number, task.name, self._processor, began))
+            events.publish(events.TaskBegan(task.number, task.name, task._processor, began))
         timer = None
         if options is not None and options.timeout is not None:
             timer = self._timers.call_later(
@@ -220,7 +240,7 @@ class SerialEngine:
                     return self._schedule.fail(task, outcome, state_after(task, outcome))
                 following += task._dependents or ()
                 self._schedule.finish(task, outcome, nbytes)
-                return [task]
+                return [task, *self._schedule.refuse_stranded()]
         # It was abandoned: nothing that it was given is in use any more.
         task._function = task._args = task._kwargs = task._needs = task._hold = None
         return []
@@ -380,7 +400,7 @@ class SerialEngine:
     def _cancel(self, tasks: list[Task[Any]], begun: bool) -> None:
         for task in tasks:
             if task._state == RUNNING and begun:
-                self._abandon(task, Failure(self._schedule.cancellation(task)), CANCELLED)
+                self._abandon(task, Failure(cancellation(task)), CANCELLED)
             else:
                 with self._lock:
                     finished = self._schedule.cancel(task)
@@ -399,8 +419,17 @@ class SerialEngine:
         return stack[-1] if stack else None
 
     def processors(self) -> tuple[Processor, ...]:
-        """The one processor."""
-        return (self._processor,)
+        """Every processor."""
+        return self._schedule.present
+
+    def reseat(self) -> None:
+        """Find out again which processors there are, and which scopes they are in."""
+        every = _processors()
+        with self._lock:
+            self._schedule.reseat(every)
+            self._schedule.leaving.clear()
+            finished = self._schedule.refuse_stranded()
+        self._tell(finished)
 
     def close(self, finish: bool = True) -> None:
         """Take no more tasks; none is left and there is no thread."""

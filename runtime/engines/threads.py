@@ -15,6 +15,7 @@ from darray.runtime.crew import Crew
 from darray.runtime.errors import DeadlockError, Failure
 from darray.runtime.loops import awaited
 from darray.runtime.processor import Processor
+from darray.runtime.refusals import cancellation
 from darray.runtime.seats import Worker
 from darray.runtime.settings import Settings
 from darray.runtime.spawning import submit
@@ -122,7 +123,8 @@ class ThreadsEngine(Crew):
             forgotten = self._seats.mend()
         for worker in forgotten:
             self._let_go(worker)
-        self._fill_all()
+        if self._schedule.releases:
+            self._fill_all()
         self._tell(finished)
 
     # Waiting
@@ -335,11 +337,10 @@ class ThreadsEngine(Crew):
     def _begin_helped(self, task: Task[Any], seat: int) -> bool:
         """Begin a task inside a wait, if it is one that may run there; lock held."""
         options = task._options
-        if task._state != READY:
+        if task._state != READY or seat not in self._schedule.seats(task):
             return False
         if options is not None and (
             options.occupancy < 1
-            or seat not in self._schedule.seats(task)
             or options.memory > self._schedule.budget.room()
             or not self._schedule.is_open(task, seat)
         ):
@@ -416,7 +417,7 @@ class ThreadsEngine(Crew):
 
     def processors(self) -> tuple[Processor, ...]:
         """Every processor."""
-        return self._schedule.processors
+        return self._schedule.present
 
     # Ending
 
@@ -444,15 +445,18 @@ class ThreadsEngine(Crew):
         finished: list[Task[Any]] = []
         running: list[Task[Any]] = []
         with self._lock:
+            before = self._schedule.releases
             for task in tasks:
                 if task._state == RUNNING and begun:
                     running.append(task)
                 else:
                     finished += self._schedule.cancel(task)
-        self._fill_all()
+            has_released = self._schedule.releases > before
+        if has_released:
+            self._fill_all()
         self._tell(finished)
         for task in running:
-            self._abandon(task, Failure(self._schedule.cancellation(task)), CANCELLED)
+            self._abandon(task, Failure(cancellation(task)), CANCELLED)
 
     def close(self, finish: bool = True) -> None:
         """Finish what was submitted, or cancel what has not begun, and end the threads."""

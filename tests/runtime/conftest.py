@@ -6,7 +6,7 @@ import pytest
 
 import darray.runtime as da
 from darray.runtime import engine as engines
-from darray.runtime import settings
+from darray.runtime import kinds, scope_keys, settings
 
 
 @pytest.fixture(autouse=True)
@@ -15,6 +15,18 @@ def same_settings_afterwards():
     yield
     engines.close()
     settings._current = before
+
+
+@pytest.fixture
+def nothing_registered_afterwards():
+    """Kinds of processors, scope keys and tags that a test registers are gone after it."""
+    yield
+    for kind in list(kinds._kinds):
+        da.register_kind(kind, None)
+    for key in scope_keys.registered_keys():
+        da.register_scope_key(key, None)
+    for tag in list(scope_keys._tags):
+        da.register_tag(tag, None)
 
 
 @pytest.fixture(params=["serial", "threads"])

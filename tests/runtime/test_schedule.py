@@ -11,14 +11,25 @@ from darray.runtime.contexts import Options
 from darray.runtime.errors import Failure
 from darray.runtime.pieces import Pieces
 from darray.runtime.processor import Processor
-from darray.runtime.scopes import scope
+from darray.runtime.scopes import ANY, scope
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, Task
 from darray.runtime.turns import READING, Line, conflict, related
 
 SEATS = 3
 CODE = (lambda: None).__code__
-SCOPES = st.sampled_from([None, scope(thread=0), scope(threads=[1, 2]), scope(thread=9), scope()])
+SCOPES = st.sampled_from(
+    [
+        None,
+        scope(thread=0),
+        scope(threads=[1, 2]),
+        scope(thread=9),
+        scope(),
+        ANY,
+        scope(kind="npu"),
+        scope(scope(kind="npu"), scope(thread=1)),
+    ]
+)
 OPTIONS = st.none() | st.builds(
     Options, scope=SCOPES, priority=st.integers(-1, 1), memory=st.sampled_from([0, 0, 3, 7, 11])
 )
@@ -67,8 +78,26 @@ class Scheduling(RuleBasedStateMachine):
             assert finished == [task]
         self.settle(finished)
 
-    @rule(seat=st.integers(0, SEATS - 1))
+    @rule(threads=st.integers(1, 2**SEATS - 1), others=st.integers(0, 2**SEATS - 1))
+    def reseat(self, threads, others):
+        """Have other processors; what can run nowhere any more fails."""
+        present = [
+            Processor(0, kind, index)
+            for kind, chosen in (("cpu", threads), ("npu", others))
+            for index in range(SEATS)
+            if chosen >> index & 1
+        ]
+        ready = [task for task in self.tasks if task._state == READY]
+        self.schedule.reseat(tuple(present))
+        nowhere = [task for task in ready if not self.schedule.seats(task)]
+        finished = self.schedule.refuse_stranded()
+        assert set(nowhere) <= set(finished)
+        self.settle(finished)
+
+    @rule(seat=st.integers(0, 2 * SEATS - 1))
     def take(self, seat):
+        if seat >= len(self.schedule.processors):
+            return
         ready = [task for task in self.tasks if task._state == READY]
         is_open = {one: self.schedule.is_open(one, seat) for one in ready}
         task = self.schedule.take(seat)
@@ -78,7 +107,8 @@ class Scheduling(RuleBasedStateMachine):
             assert all(one._options is not None and one._options.memory > room for one in able)
             return
         assert task in able
-        assert task._processor.index == seat
+        assert task._processor == self.schedule.processors[seat]
+        assert task._processor in self.schedule.present
         memory = [one._options.memory if one._options else 0 for one in able]
         priority = [one._options.priority if one._options else 0 for one in able]
         own = task._options.priority if task._options else 0
@@ -95,6 +125,7 @@ class Scheduling(RuleBasedStateMachine):
         if following is not None:
             assert following._state == READY
             self.schedule.push(following)
+        self.settle(self.schedule.refuse_stranded())
 
     @precondition(lambda self: self.running())
     @rule(data=st.data())
@@ -152,7 +183,7 @@ class Scheduling(RuleBasedStateMachine):
         for number, one in enumerate(begun):
             for other in begun[:number]:
                 assert not (related(one, other) and conflict(one, other))
-        for seat in range(SEATS):
+        for seat in range(len(self.schedule.processors)):
             if not self.schedule.has_work(seat):
                 able = [
                     one
