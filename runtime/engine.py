@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from darray.runtime import events, kinds, settings
 from darray.runtime.processor import Processor
+from darray.runtime.refs import in_use
 from darray.runtime.tasks import Task
 
 __all__ = ["Engine", "configure", "current_engine", "engine_names", "publish_move"]
@@ -192,6 +193,7 @@ def _forget_after_fork() -> None:
 
 
 kinds.watchers.append(_reseat)
+in_use.append(lambda: _engine)
 atexit.register(_close_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_after_fork)

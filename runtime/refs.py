@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
@@ -13,11 +13,14 @@ from darray.runtime.errors import Failure, RefReleasedError
 from darray.runtime.places import place_text
 from darray.runtime.scopes import Scope
 from darray.runtime.spaces import nbytes_of
-from darray.runtime.tasks import DONE, FAILED, Task
+from darray.runtime.tasks import DONE, FAILED, Carrier, Task
 
-__all__ = ["Holder", "Ref"]
+__all__ = ["Holder", "Ref", "in_use"]
 
 T = TypeVar("T", covariant=True)
+
+# Tell the engine in use, if there is one: a value may outlive the engine that made it.
+in_use: list[Callable[[], Carrier | None]] = []
 
 # Guards the pins of all tasks; held for a few operations, no other lock is taken meanwhile.
 _pinning = threading.Lock()
@@ -145,9 +148,12 @@ class Ref(Generic[T]):
 
     def holders(self) -> list[str]:
         """Who still needs the value: the unfinished tasks that were given it, and pins."""
+        engines = dict.fromkeys([self._task._engine, *(tell() for tell in in_use)])
         found = [
             f"task {task.name!r}, spawned at {task.spawned_at}"
-            for task in self._task._engine.unfinished()
+            for engine in engines
+            if engine is not None
+            for task in engine.unfinished()
             if _is_given(task, self._task)
         ]
         pins = getattr(self._task, "_pins", 0)

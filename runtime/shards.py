@@ -18,7 +18,7 @@ from darray.runtime.keeping import copy_of
 from darray.runtime.mutables import Mutable, checked_make, spawn_maker
 from darray.runtime.pieces import Pieces
 from darray.runtime.processor import Processor
-from darray.runtime.scopes import DEFAULT, Scope
+from darray.runtime.scopes import DEFAULT, Scope, scope_of_processor
 from darray.runtime.scopes import scope as scope_of
 from darray.runtime.spawning import current_task, submit, wait_for_all
 from darray.runtime.tasks import Task
@@ -159,9 +159,7 @@ def shard(
     for one in chosen:
         home = scope_of(worker=one.worker)
         if per_thread:
-            # Scopes name the processors of other kinds by the kind.
-            key: dict[str, Any] = {"thread" if one.kind == "cpu" else one.kind: one.index}
-            home = home & scope_of(**key)
+            home = scope_of_processor(one)
         elif scope is not None:
             home = scope & home
         maker = spawn_maker(engine, make, home, frame, held=False)

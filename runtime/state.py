@@ -312,6 +312,8 @@ class Schedule:
 
     def open(self, seat: int | None) -> list[Queue]:
         """The queues of tasks whose pieces `seat`, or any seat, has free now."""
+        if not self.sharded:
+            return []
         found: list[Queue] = []
         for key, queue in list(self.sharded.items()):
             pieces, seats = key

@@ -426,6 +426,26 @@ def test_it_outlives_its_engine():
     assert da.fetch(m) == [1, 2]
 
 
+def test_what_an_engine_left_behind_is_refused(threads, gate):
+    m, one = da.mutable(list), da.shard(list)
+    started = threading.Event()
+    first = da.spawn(lambda x, y: waits(x, started, gate, 1), m, one)
+    assert started.wait(60)
+    second = da.spawn(list.append, m, 2)
+    ended = threading.Event()
+    first.add_done_callback(lambda _: ended.set())
+    engines.close(finish=False)
+    for kept in (m, one):
+        with pytest.raises(RuntimeError, match="of an engine use which is gone"):
+            da.spawn(len, kept).result()
+    gate.set()
+    assert ended.wait(60)
+    assert not second.done()
+    with pytest.raises(RuntimeError, match="of an engine use which is gone"):
+        da.spawn(len, m).result()
+    assert da.spawn(len, one).result() == 0
+
+
 def test_what_is_done_is_not_kept(threads):
     m = da.mutable(list)
     tasks = [da.spawn(list.append, m, number) for number in range(50)]

@@ -151,6 +151,23 @@ def test_holders_are_the_tasks_that_need_it(threads):
     ref.release()
 
 
+def test_what_another_engine_made_has_holders_too(threads):
+    gate, started = threading.Event(), threading.Event()
+    ref = da.put(5)
+    da.configure(threads=1)
+
+    def hold(_):
+        started.set()
+        return gate.wait(60)
+
+    task = da.spawn(hold, ref)
+    assert started.wait(60)
+    assert len(ref.holders()) == 1
+    gate.set()
+    task.wait()
+    assert ref.holders() == []
+
+
 @pytest.mark.usefixtures("engine")
 def test_what_was_released_is_gone_and_its_use_an_error():
     thing = Thing()

@@ -73,6 +73,20 @@ def test_each_worker_or_processor_has_a_piece_where_it_is():
     assert {task.processor.index for task in tasks} == {0}
 
 
+@pytest.mark.usefixtures("engine", "nothing_registered_afterwards")
+def test_processors_of_every_kind_have_pieces():
+    da.register_kind("npu", 2, default=True)
+    one = da.shard(list, per_thread=True)
+    assert [piece.task.processor for piece in one] == da.processors()
+    assert {piece.task.processor.kind for piece in one} == {"cpu", "npu"}
+    da.wait([da.spawn(list.append, one, number) for number in range(50)])
+    assert sorted(one.reduce(operator.add).result()) == list(range(50))
+    before = [len(piece) for piece in da.fetch(list(one)[:-2])]
+    da.register_kind("npu", None)
+    da.wait([da.spawn(list.append, one, number) for number in range(5)])
+    assert sum(len(piece) for piece in da.fetch(list(one)[:-2])) == sum(before) + 5
+
+
 @pytest.mark.usefixtures("engine")
 def test_what_is_refused():
     with pytest.raises(ValueError, match="name at least one worker"):
