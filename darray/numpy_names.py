@@ -213,7 +213,6 @@ from numpy import (
     power as power,
     prod as prod,
     promote_types as promote_types,
-    put as put,
     put_along_axis as put_along_axis,
     putmask as putmask,
     rad2deg as rad2deg,

@@ -26,5 +26,5 @@ def _refuse(array: Any) -> NoReturn:
     )
 
 
-register_frozen(DArray, _snapshot, DArray.copy, _refuse)
+register_frozen(DArray, _snapshot, DArray.copy, _refuse, _snapshot)
 register_spans(DArray, _refuse)

@@ -12,6 +12,7 @@ from darray.runtime.errors import (
     CancelledError,
     DeadlockError,
     MemoryLimitError,
+    RefReleasedError,
     SchedulingError,
 )
 from darray.runtime.events import (
@@ -27,12 +28,15 @@ from darray.runtime.events import (
 )
 from darray.runtime.footprints import register_spans
 from darray.runtime.kinds import register_kind
+from darray.runtime.mutables import Mutable, mutable
 from darray.runtime.ordering import spawn_bulk, spawn_sequential, sync, wait_all
 from darray.runtime.processor import Processor
+from darray.runtime.putting import put
 from darray.runtime.queues import TaskQueue
 from darray.runtime.refs import Ref, RefView
 from darray.runtime.scope_keys import register_scope_key, register_tag
 from darray.runtime.scopes import ANY, DEFAULT, Scope, scope
+from darray.runtime.shards import Shard, shard
 from darray.runtime.spawning import (
     ALL_COMPLETED,
     FIRST_COMPLETED,
@@ -63,12 +67,15 @@ __all__ = [
     "In",
     "InOut",
     "MemoryLimitError",
+    "Mutable",
     "Out",
     "Processor",
     "Ref",
+    "RefReleasedError",
     "RefView",
     "SchedulingError",
     "Scope",
+    "Shard",
     "Task",
     "TaskBegan",
     "TaskEnded",
@@ -88,8 +95,10 @@ __all__ = [
     "fetch",
     "host",
     "map",
+    "mutable",
     "options",
     "processors",
+    "put",
     "race",
     "register_default",
     "register_kind",
@@ -97,6 +106,7 @@ __all__ = [
     "register_spans",
     "register_tag",
     "scope",
+    "shard",
     "spawn",
     "spawn_bulk",
     "spawn_datadeps",

@@ -5,25 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from darray.runtime.accesses import Access
-from darray.runtime.refs import Ref, RefView
+from darray.runtime.accesses import Access, Deps
+from darray.runtime.pieces import Pieces
+from darray.runtime.refs import Holder, Ref, RefView
 from darray.runtime.spaces import Placed, register_container, register_seal
 from darray.runtime.tasks import Task, value_of
+from darray.runtime.turns import Line
 
 __all__ = [
+    "Kept",
     "Later",
     "Pending",
+    "Unsealed",
+    "Use",
     "Viewed",
     "Writable",
+    "captured",
     "copied",
     "has_views",
     "is_replaced",
     "loaded",
     "prepared",
     "rebuilt",
+    "referred",
     "register_argument",
     "register_frozen",
     "sealed",
+    "uses_in",
     "with_refs_read",
 ]
 
@@ -34,8 +42,9 @@ REF = 2  # likewise
 NEST = 3  # a builtin container: what it holds is looked at
 FROZEN = 4  # replaced by a read-only view of itself, at once
 LOADED = 5  # replaced by what its loader returns, on the processor that runs the task
-ACCESS = 7  # says that the task writes its value, which only a region may be told
 PENDING = 6  # a container that `prepared` took apart, put together when the task runs
+ACCESS = 7  # says what the task does to its value: of a region, or to one that it uses in place
+KEPT = 8  # used in place, by one task at a time
 
 _NESTS = (list, tuple, dict, set, frozenset)
 
@@ -43,7 +52,7 @@ _loaders: dict[type, Callable[[Any], Any]] = {}
 _Change = Callable[[Any], Any]
 
 # How values of a class are made read-only, copied, and made writable again.
-_freezers: dict[type, tuple[_Change, _Change, _Change]] = {}
+_freezers: dict[type, tuple[_Change, _Change, _Change, _Change]] = {}
 
 # Action by exact class: filled when a class is first met and emptied when a class is
 # registered. Two threads may both fill an entry, with the same value.
@@ -56,17 +65,20 @@ def register_argument(cls: type, load: Callable[[Any], Any]) -> None:
     actions.clear()
 
 
-def register_frozen(cls: type, freeze: _Change, copy: _Change, thaw: _Change) -> None:
+def register_frozen(
+    cls: type, freeze: _Change, copy: _Change, thaw: _Change, capture: _Change
+) -> None:
     """Hand values of class `cls` to tasks and out of them as ``freeze(value)``.
 
     ``copy(value)`` is the writable copy that ``fetch(..., copy=True)`` returns, ``thaw(value)``
-    what a frozen value shows, for a task that declared to write it.
+    what a frozen value shows, for a task that declared to write it, ``capture(value)`` what
+    `put` keeps: the value as it is now, which nobody can change.
     """
-    _freezers[cls] = (freeze, copy, thaw)
+    _freezers[cls] = (freeze, copy, thaw, capture)
     actions.clear()
 
 
-class Pending:
+class Pending(Holder):
     """A builtin container as it was when given, with items to be replaced by their values."""
 
     __slots__ = ("cls", "items")
@@ -140,6 +152,10 @@ class Viewed(Pending):
         self.value = value
         self.view = view
 
+    def held(self) -> list[Any]:
+        """The view."""
+        return [self.view]
+
     def loaded(self) -> Any:
         """What the view shows now."""
         return sealed(self.view.of(self.value))
@@ -170,10 +186,83 @@ class Later(Pending):
         return Later(change(self.value))
 
 
+class Kept:
+    """What stands for a value that tasks use in place: a mutable, or a shard.
+
+    Attributes
+    ----------
+    line : Line or None
+        Orders the tasks that use the value.
+    pieces : Pieces or None
+        Keeps tasks apart that use the same piece of a shard.
+    """
+
+    __slots__ = ()
+
+    line: Line | None
+    pieces: Pieces | None
+
+    def makers(self) -> list[Task[Any]]:
+        """The tasks that make the value."""
+        raise NotImplementedError
+
+    def in_place(self) -> Any:
+        """The value itself, where the calling task runs; it is made."""
+        raise NotImplementedError
+
+
+class Use(Pending):
+    """An argument that the task uses in place.
+
+    Attributes
+    ----------
+    kept : Kept
+        What the argument is.
+    writes : bool
+        Whether the task uses it alone, to write to it.
+    is_plain : bool
+        Whether nothing was said of what the task does to it.
+    stand_in : Task or None
+        The task that makes what is given instead.
+    """
+
+    __slots__ = ("is_plain", "kept", "stand_in", "writes")
+
+    def __init__(self, kept: Kept, writes: bool, is_plain: bool = False) -> None:
+        self.kept = kept
+        self.writes = writes
+        self.is_plain = is_plain
+        self.stand_in: Task[Any] | None = None
+
+    def held(self) -> list[Any]:
+        """What the argument is."""
+        return [self.kept]
+
+    def loaded(self) -> Any:
+        """The value itself, read-only where the task only reads it and that can be."""
+        if self.stand_in is not None:
+            return value_of(self.stand_in).value
+        value = self.kept.in_place()
+        if not self.writes and _action(value) == FROZEN:
+            return _registered(_freezers, value.__class__)[0](value)
+        return value
+
+
+class Unsealed:
+    """Holds the value that a task made, or gives, so that it is handed on as it is."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
 def action_of(cls: type) -> int:
     """The action for values of class `cls`, remembered in `actions`."""
     if issubclass(cls, Task):
         action = TASK
+    elif issubclass(cls, Kept):
+        action = KEPT
     elif issubclass(cls, Ref):
         action = REF
     elif issubclass(cls, Pending):
@@ -215,11 +304,19 @@ def prepared(value: Any, needs: list[Task[Any]], path: tuple[int, ...] = ()) -> 
     action = _action(value)
     if action in (INERT, LOADED, PENDING):
         return value
+    if action == ACCESS and isinstance(value.value, Kept) and value.__class__ is not Deps:
+        needs.extend(value.value.makers())
+        return Use(value.value, value.writes)
     if action == ACCESS:
         raise TypeError(
             f"{type(value).__name__}(...) says what a task of a region does to a whole argument; "
-            "spawn the task in a `with da.spawn_datadeps():` block, and annotate no item of a list"
+            "spawn the task in a `with da.spawn_datadeps():` block, and annotate no item of a "
+            "list. Outside such a block only what da.mutable or da.shard returns may be annotated, "
+            "by In, Out and InOut"
         )
+    if action == KEPT:
+        needs.extend(value.makers())
+        return Use(value, True, is_plain=True)
     if action == TASK:
         needs.append(value)
         return value
@@ -271,6 +368,19 @@ def loaded(value: Any) -> Any:
     return value
 
 
+def uses_in(*values: Any) -> list[Use]:
+    """The uses in place among prepared values, and in the containers among them."""
+    found: list[Use] = []
+    pending = list(values)
+    while pending:
+        value = pending.pop()
+        if isinstance(value, Use):
+            found.append(value)
+        elif isinstance(value, Pending):
+            pending += value.held()
+    return found
+
+
 def sealed(value: Any, path: tuple[int, ...] = ()) -> Any:
     """`value` as it is handed out: what can be frozen, also inside containers, is."""
     action = _action(value)
@@ -282,6 +392,22 @@ def sealed(value: Any, path: tuple[int, ...] = ()) -> Any:
     return value
 
 
+def referred(value: Any, needs: list[Task[Any]], path: tuple[int, ...] = ()) -> Any:
+    """`value` with a Ref for every task in it; all that make its values are added to `needs`."""
+    action = _action(value)
+    if action == TASK:
+        needs.append(value)
+        return Ref(value)
+    if action == REF:
+        needs.append(value.task)
+    elif action == KEPT:
+        needs.extend(value.makers())
+    elif action == NEST and id(value) not in path:
+        path = (*path, id(value))
+        return rebuilt(value, lambda item: referred(item, needs, path))
+    return value
+
+
 def copied(value: Any, path: tuple[int, ...] = ()) -> Any:
     """`value` with a writable copy of everything in it that can be frozen."""
     action = _action(value)
@@ -290,6 +416,17 @@ def copied(value: Any, path: tuple[int, ...] = ()) -> Any:
     if action == NEST and id(value) not in path:
         path = (*path, id(value))
         return rebuilt(value, lambda item: copied(item, path))
+    return value
+
+
+def captured(value: Any, path: tuple[int, ...] = ()) -> Any:
+    """`value` with everything in it that can be frozen as it is now, whatever becomes of it."""
+    action = _action(value)
+    if action == FROZEN:
+        return _registered(_freezers, value.__class__)[3](value)
+    if action == NEST and id(value) not in path:
+        path = (*path, id(value))
+        return rebuilt(value, lambda item: captured(item, path))
     return value
 
 
@@ -324,3 +461,4 @@ register_seal(sealed, copied)
 register_container(Pending, Pending.changed)
 register_container(Later, Later.changed)
 register_container(Viewed, Viewed.changed)
+register_container(Unsealed, lambda one, change: Unsealed(change(one.value)))

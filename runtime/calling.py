@@ -9,8 +9,9 @@ from types import CoroutineType
 from typing import Any
 
 from darray.runtime import events
-from darray.runtime.arguments import loaded, sealed
+from darray.runtime.arguments import Kept, loaded, sealed
 from darray.runtime.errors import CancelledError, Failure
+from darray.runtime.refs import Ref
 from darray.runtime.spaces import HOST, Origin, Placed, Space, brought, here, moves_for, nbytes_of
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, Task, value_of
 
@@ -20,6 +21,8 @@ __all__ = [
     "attempted_in",
     "called",
     "captured",
+    "handed_out",
+    "is_forwarded",
     "is_shallow",
     "measured",
     "overtime",
@@ -77,7 +80,7 @@ def attempted_in(task: Task[Any], space: Space) -> Any:
             task._function, task._args, task._kwargs = brought(call, source, space)
             task._origin = Origin(space, 0)
         value = attempted(task)
-        return value if value.__class__ is CoroutineType else Placed(sealed(value), space)
+        return value if value.__class__ is CoroutineType else Placed(handed_out(value), space)
     finally:
         here.reset(token)
 
@@ -105,6 +108,19 @@ def apart(call: Callable[..., Any], *args: Any) -> Iterator[Any]:
     its failure does not keep alive what the other one holds.
     """
     yield call(*args)
+
+
+def handed_out(value: Any) -> Any:
+    """What a function returned, as its task's value.
+
+    Of a Ref its value, which is waited for; what can be made read-only is.
+    """
+    return sealed(value.result() if is_forwarded(value) else value)
+
+
+def is_forwarded(value: Any) -> bool:
+    """Whether `value`, where a function returns it, stands for the value of a task."""
+    return isinstance(value, Ref) and not isinstance(value, Kept)
 
 
 def captured(task: Task[Any], error: BaseException) -> Failure:

@@ -13,13 +13,15 @@ from types import CoroutineType
 from typing import Any
 
 from darray.runtime import contexts, events, kinds
-from darray.runtime.arguments import INERT, actions, sealed
+from darray.runtime.arguments import INERT, actions
 from darray.runtime.budget import Budget
 from darray.runtime.calling import (
     attempted,
     attempted_in,
     called,
     captured,
+    handed_out,
+    is_forwarded,
     measured,
     overtime,
     state_after,
@@ -29,13 +31,15 @@ from darray.runtime.events import TaskBegan, publish, publish_end
 from darray.runtime.explaining import Survey, survey
 from darray.runtime.loops import EventLoop, awaited
 from darray.runtime.processor import Processor
+from darray.runtime.refs import Ref
+from darray.runtime.refusals import cancellation
 from darray.runtime.scope_keys import know
 from darray.runtime.seats import Seats, Worker
 from darray.runtime.spaces import Placed, has_spaces, here, space_of
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, WAITING, Task
 from darray.runtime.timers import Timer, Timers
-from darray.runtime.waiting import Arrival, Stack, arrived, call_watcher
+from darray.runtime.waiting import Arrival, Stack, arrived, call_watcher, endless
 from darray.runtime.watchdog import Watchdog
 
 __all__ = ["Crew"]
@@ -178,7 +182,7 @@ class Crew:
         try:
             value = task._function(*task._args) if task._kwargs is None else called(task)
             if actions.get(value.__class__) != INERT:
-                value = sealed(value)
+                value = handed_out(value)
         except BaseException as error:
             running.pop()
             try:
@@ -224,7 +228,7 @@ class Crew:
         try:
             if self.has_spaces:
                 return attempted_in(task, space_of(task._processor))
-            return sealed(attempted(task))
+            return handed_out(attempted(task))
         except BaseException as error:
             try:
                 return captured(task, error)
@@ -398,13 +402,41 @@ class Crew:
     def _deliver(self, task: Task[Any], future: Any, began: int) -> None:
         """Store what a coroutine gave; called on the event loop's thread."""
         if future.cancelled():
-            outcome: Any = Failure(self._schedule.cancellation(task))
+            outcome: Any = Failure(cancellation(task))
             self._abandon(task, outcome, CANCELLED)
         else:
             error = future.exception()
-            outcome = sealed(future.result()) if error is None else captured(task, error)
-            if self.has_spaces and error is None:
-                outcome = Placed(outcome, space_of(task._processor))
+            outcome = future.result() if error is None else captured(task, error)
+            if is_forwarded(outcome) and not outcome.done():
+                # Nothing waits on the event loop's thread.
+                outcome = self._forwarding(task, outcome, began)
+                if outcome is None:
+                    return
+            elif error is None:
+                outcome = self._settled(task, outcome)
+        self._deliver_outcome(task, outcome, began)
+
+    def _forwarding(self, task: Task[Any], ref: Ref[Any], began: int) -> Failure | None:
+        """Let `task` end with the value of `ref` once that is there; why it never can be."""
+        with self._lock:
+            needs = self._schedule.closure([ref.task])
+        if task in needs:
+            return captured(task, endless(task, ref.task))
+        ref.task._engine.watch(
+            ref.task,
+            lambda _: self._deliver_outcome(task, self._settled(task, ref), began),
+        )
+        return None
+
+    def _settled(self, task: Task[Any], value: Any) -> Any:
+        """What a coroutine gave, as the value or the `Failure` of its task."""
+        try:
+            settled = handed_out(value)
+            return Placed(settled, space_of(task._processor)) if self.has_spaces else settled
+        except BaseException as error:
+            return captured(task, error)
+
+    def _deliver_outcome(self, task: Task[Any], outcome: Any, began: int) -> None:
         if events.consumers:
             publish_end(task, began, outcome)
         nbytes = measured(task, outcome)
@@ -417,6 +449,21 @@ class Crew:
             task._function = task._args = task._kwargs = task._needs = task._hold = None
         if self._schedule.starved:
             self._relieve()
+
+    def refuse_endless(self, task: Task[Any]) -> None:
+        """Raise `DeadlockError` if `task` needs the one whose coroutine is to await it."""
+        waiter = awaited.get()
+        if waiter is not None:
+            with self._lock:
+                needs = self._schedule.closure([task])
+            if waiter in needs:
+                raise endless(waiter, task)
+
+    def unfinished(self) -> list[Task[Any]]:
+        """Every unfinished task that was submitted."""
+        with self._lock:
+            first = [*self._schedule.queued(), *self._seats.running(), *self._awaited]
+            return self._schedule.following(first)
 
     def _abandon(self, task: Task[Any], failure: Failure, state: int) -> None:
         """End a RUNNING task in `state`; its thread goes on with the function by itself."""

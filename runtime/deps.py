@@ -15,14 +15,18 @@ from typing import Any, TypeVar, cast, overload
 from msgspec import Struct
 from msgspec.structs import replace
 
-from darray.runtime import contexts, events
+from darray.runtime import contexts, events, keeping
 from darray.runtime.accesses import Access, Deps, Out
 from darray.runtime.arguments import (
+    Kept,
     Later,
+    Unsealed,
+    Use,
     Writable,
     has_views,
     is_replaced,
     prepared,
+    uses_in,
     with_refs_read,
 )
 from darray.runtime.contexts import Options
@@ -286,6 +290,7 @@ class Region:
         engine = current_engine()
         function, args, kwargs = call
         inside = self._outer if options is self._options else contexts.outside(options)
+        held: list[Use] = []
         if contexts.limiting or engine.has_spaces:
             limits = limits_of(function, args, kwargs)
             if engine.has_spaces and (uses.writes_here or not (limits or _is_scoped(inside))):
@@ -293,6 +298,7 @@ class Region:
                 place = here.get().worker
                 limits.append((scope(worker=place), f"what the region orders, on worker {place}"))
             inside = narrowed(inside, limits)
+            held = uses_in(function, *args, *(kwargs or {}).values())
         is_lazy = uses.is_lazy or bool(uses.values)
         task: Task[Any] = Task(
             engine, (function, args, kwargs, is_lazy), inside, frame.f_code, frame.f_lasti
@@ -304,9 +310,11 @@ class Region:
         self._entries.append(entry)
         try:
             task._watchers = [entry]
-            if uses.written:
+            if uses.written or held:
                 # While it runs nobody else may be given what it writes.
                 task._keeps = True
+            if held:
+                keeping.stand_in_line(task, held, self)
             if inside is None or (inside.group is None and inside.queue is None):
                 engine.submit(task, needs or None)
             else:
@@ -327,7 +335,7 @@ class Region:
         accesses = uses.accesses
         known = self._tracker.known.get(id(value))
         if known is None:
-            if isinstance(value, Ref):
+            if isinstance(value, Ref) and not isinstance(value, Kept):
                 return self._given_ref(argument, value, uses)
             if self._unknown:
                 # Perhaps the value of a task that ended this moment, fetched in the block.
@@ -349,7 +357,7 @@ class Region:
 
     def _given_parts(self, argument: Deps, uses: _Uses) -> Any:
         """The same for one that says what is done to parts of its value."""
-        if isinstance(argument.value, Ref):
+        if isinstance(argument.value, Ref) and not isinstance(argument.value, Kept):
             return self._given_ref(argument, argument.value, uses)
         writes = False
         for part, is_written in argument.parts():
@@ -385,6 +393,14 @@ class Region:
         if self._versions.begun:
             value = with_refs_read(value, self._versions.read)
         given = prepared(value, uses.values)
+        for use in uses_in(given):
+            _refuse_shard(use.kept)
+            if not use.is_plain:
+                raise TypeError(
+                    f"{type(use.kept).__name__} is annotated inside {value!r}: annotate whole "
+                    "arguments only, no item of a list"
+                )
+            use.writes = False
         if value.__class__ in (dict, list, set) and not is_replaced(given):
             given = Later(value)
         uses.is_lazy = uses.is_lazy or is_replaced(given)
@@ -395,6 +411,10 @@ class Region:
         uses.written.append(argument)
         if is_constant(value):
             raise TypeError(f"{argument!r}: a {type(value).__name__} cannot be written to")
+        if isinstance(value, Kept):
+            _refuse_shard(value)
+            uses.values.extend(value.makers())
+            return Use(value, True)
         if not isinstance(value, Task):
             if isinstance(value, dict | list | set) and is_replaced(prepared(value, [])):
                 raise TypeError(
@@ -446,8 +466,13 @@ class Region:
         if task._state == DONE:
             self._learn(task)
             value = _lying_here(task)
-            # Of what lies elsewhere nothing is known but whose it is.
-            return self._tracker.extents(value, None if value.__class__ is Placed else part)
+            if value.__class__ is not Unsealed:
+                # Of what lies elsewhere nothing is known but whose it is.
+                return self._tracker.extents(value, None if value.__class__ is Placed else part)
+            if part is None and isinstance(value.value, dict | list | set):
+                # What it holds may change this moment.
+                return (self._tracker.extent_of_object(value.value),)
+            return self._tracker.extents(value.value, part)
         own = self._tracker.extent_of_object(task)
         if task not in self._unknown:
             self._unknown[task] = own
@@ -467,7 +492,8 @@ class Region:
         """Find out where the value of a task lies that has ended; lock held."""
         extent = self._unknown.pop(task, None)
         if extent is not None and task._state == DONE:
-            self._tracker.alias(_lying_here(task), extent)
+            value = _lying_here(task)
+            self._tracker.alias(value.value if value.__class__ is Unsealed else value, extent)
 
     def _forget_done(self) -> None:
         self._entries = [entry for entry in self._entries if entry.task is not None]
@@ -516,6 +542,14 @@ class Region:
         note_failures(tasks, self._undefined, self._skipped)
         note_unchanged(tasks[0]._value.exception, unchanged)
         tasks[0].result()
+
+
+def _refuse_shard(kept: Kept) -> None:
+    if kept.line is None:
+        raise TypeError(
+            f"{kept!r}: a task of a region cannot be given a shard, since which piece that is "
+            "is not known before it runs; give it one of list(shard)"
+        )
 
 
 def _is_scoped(options: Options | None) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from darray.runtime import events, kinds, settings
 from darray.runtime.processor import Processor
+from darray.runtime.refs import in_use
 from darray.runtime.tasks import Task
 from darray.runtime.watchdog import Watchdog
 
@@ -65,6 +66,12 @@ class Engine(Protocol):
 
     def cancel_all(self) -> None:
         """Cancel every unfinished task."""
+
+    def refuse_endless(self, task: Task[Any]) -> None:
+        """Raise `DeadlockError` if `task` needs the one whose coroutine is to await it."""
+
+    def unfinished(self) -> list[Task[Any]]:
+        """Every unfinished task that was submitted."""
 
     def watch(self, task: Task[Any], watcher: Callable[[Any], object]) -> None:
         """Call ``watcher(task)`` when the task is finished, at once if it is."""
@@ -210,6 +217,7 @@ def _forget_after_fork() -> None:
 
 
 kinds.watchers.append(_reseat)
+in_use.append(lambda: _engine)
 atexit.register(_close_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_after_fork)

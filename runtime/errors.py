@@ -12,6 +12,7 @@ __all__ = [
     "DeadlockError",
     "Failure",
     "MemoryLimitError",
+    "RefReleasedError",
     "SchedulingError",
 ]
 
@@ -33,6 +34,10 @@ class SchedulingError(RuntimeError):
 
 class MemoryLimitError(MemoryError):
     """The memory limit leaves no room for a task, and nothing that runs can make room."""
+
+
+class RefReleasedError(LookupError):
+    """A value that was given up by ``Ref.release`` is asked for."""
 
 
 # Frames of files below it are the runtime's own.

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from msgspec.structs import replace
 
 from darray.runtime import contexts
-from darray.runtime.arguments import PENDING, REF, TASK, action_of, actions
+from darray.runtime.arguments import KEPT, PENDING, REF, TASK, action_of, actions
 from darray.runtime.contexts import Options
 from darray.runtime.defaults import by_function
 from darray.runtime.scopes import DEFAULT, Scope
@@ -70,7 +70,7 @@ def _look_at(value: Any, place: int | str | None, parts: list[Part]) -> None:
     if action == TASK:
         options = value._options
         scope = None if options is None else options.result_scope
-    elif action == REF:
+    elif action in (REF, KEPT):
         scope = value.scope
     elif action == PENDING:
         for one in value.held():

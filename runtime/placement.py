@@ -9,8 +9,9 @@ from typing import Any
 from darray.runtime.budget import Budget
 from darray.runtime.errors import Failure
 from darray.runtime.processor import Processor
+from darray.runtime.ready import Queue
 from darray.runtime.spaces import Placed, space_of
-from darray.runtime.state import Queue, Schedule
+from darray.runtime.state import Schedule
 from darray.runtime.tasks import READY, RUNNING, Task
 
 __all__ = ["PlacingSchedule"]
@@ -58,8 +59,9 @@ class PlacingSchedule(Schedule):
     def push(self, task: Task[Any]) -> None:
         """Queue a READY task for the worker where it would begin soonest."""
         seats = self.seats(task)
-        if not seats:
-            self.stranded.append(task)
+        if not seats or hasattr(task, "_pieces"):
+            # It runs where a piece is free.
+            super().push(task)
             return
         workers = {self.processors[seat].worker for seat in seats}
         worker = min(workers, key=lambda one: (self.delay(task, one), self._load(one), one))
@@ -108,7 +110,7 @@ class PlacingSchedule(Schedule):
     def _queues(self) -> tuple[Queue, ...]:
         return (*super()._queues(), *self.local.values())
 
-    def _open(self, seat: int) -> tuple[Queue, ...]:
+    def _common(self, seat: int) -> tuple[Queue, ...]:
         if seat in self.apart:
             return ()
         own = self.local[self.processors[seat].worker]
@@ -121,7 +123,9 @@ class PlacingSchedule(Schedule):
         """Whether `take` may find a task for `seat`."""
         if self.pinned[seat].first() is not None or (self.starved and self._fitting(seat)):
             return True
-        return any(queue.first() is not None for queue in self._open(seat))
+        if self.sharded and self.open(seat):
+            return True
+        return any(queue.first() is not None for queue in self._common(seat))
 
     def _worth_taking(self, seat: int) -> Queue | None:
         """The queue of another worker of which the first task would begin sooner on `seat`."""

@@ -12,7 +12,7 @@ from darray.runtime.kinds import CPU, is_default
 from darray.runtime.processor import Processor
 from darray.runtime.scope_keys import BUILT_IN, TAG, answer, registered_keys
 
-__all__ = ["ANY", "DEFAULT", "Scope", "scope"]
+__all__ = ["ANY", "DEFAULT", "Scope", "scope", "scope_of_processor"]
 
 _Values: TypeAlias = frozenset[Hashable]
 
@@ -372,3 +372,15 @@ def _described(found: _Box) -> Scope:
     if tags is not None:
         boxes = [{**box, f"{TAG}{tag}": _YES} for box in boxes for tag in tags]
     return _united(boxes)
+
+
+def scope_of_processor(processor: Processor) -> Scope:
+    """Scope of the one processor.
+
+    Examples
+    --------
+    >>> scope_of_processor(Processor(worker=0, kind="cpu", index=1))
+    scope(thread=1, worker=0)
+    """
+    index: Term = frozenset([("index", frozenset[Hashable]([processor.index]))])
+    return scope(worker=processor.worker, kind=processor.kind) & Scope(frozenset([index]))

@@ -10,8 +10,9 @@ from time import monotonic
 from types import FrameType
 from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, TypeVar, cast, overload
 
-from darray.runtime import contexts, events
-from darray.runtime.arguments import INERT, actions, copied, loaded, prepared
+from darray.runtime import contexts, events, keeping
+from darray.runtime.accesses import In
+from darray.runtime.arguments import INERT, actions, copied, loaded, prepared, referred, uses_in
 from darray.runtime.contexts import Options, limiting
 from darray.runtime.defaults import by_function, with_defaults
 from darray.runtime.engine import Engine, current_engine
@@ -82,8 +83,12 @@ def submit(
     if actions.get(function.__class__) != INERT:
         needs = list(needs or ())
         function = prepared(function, needs)
+    uses = None
     if limiting and (needs or options is not None):
         options = narrowed(options, limits_of(function, args, kwargs))
+        uses = uses_in(function, *args, *(kwargs or {}).values())
+        if uses:
+            options = keeping.options_for(options, uses)
     task: Task[Any] = _new_task(Task)
     task._engine = engine
     task._function = function
@@ -100,6 +105,8 @@ def submit(
         raise TypeError(f"spawn() calls its first argument, but {function!r} is not callable")
     if after:
         needs = [*(needs or ()), *after]
+    if uses:
+        keeping.stand_in_line(task, uses)
     if events.consumers:
         events.publish_spawned(task, needs)
     if options is None or (options.group is None and options.queue is None):
@@ -317,11 +324,15 @@ def engine_of(tasks: list[Task[Any]]) -> Engine:
     return current_engine()
 
 
-def fetch(value: Any, *, copy: bool = False) -> Any:
+def fetch(value: Any, *, copy: bool = False, raw: bool = False) -> Any:
     """`value` with every task and ref in it replaced by its value, waited for.
 
     `value` is a task, a ref, or any nest of lists, tuples, dicts and sets of them. Arrays
-    come as read-only views, or with ``copy=True`` as writable copies.
+    come as read-only views, or with ``copy=True`` as writable copies. Of a mutable comes a
+    copy, as it is after the tasks on it that were submitted before.
+
+    With ``raw=True`` tasks are replaced by refs to their values, also waited for, and refs
+    stay: no value is moved or copied.
 
     Raises
     ------
@@ -333,15 +344,43 @@ def fetch(value: Any, *, copy: bool = False) -> Any:
     >>> import darray as da
     >>> da.fetch({"sum": da.spawn(sum, [1, 2]), "max": [da.spawn(max, 1, 2)]})
     {'sum': 3, 'max': [2]}
+    >>> ref = da.fetch(da.spawn(sum, [1, 2]), raw=True)
+    >>> da.spawn(abs, ref).result()
+    3
     """
     needs: list[Task[Any]] = []
-    value = prepared(value, needs)
+    if raw:
+        if copy:
+            raise TypeError("fetch() takes copy=True or raw=True, not both: a ref is no copy")
+        value = referred(value, needs)
+    else:
+        value = prepared(value, needs)
+        if limiting:
+            needs += _copying(value, sys._getframe(1))
     wait_for_all(needs)
     for one in needs:
         if one._state != DONE:
             one.result()
+    if raw:
+        return value
     result = loaded(value)
     return copied(result) if copy else result
+
+
+def _copying(value: Any, frame: FrameType) -> list[Task[Any]]:
+    """Tasks that copy what a prepared value uses in place, and stand in for it there."""
+    options = contexts.without_queue(contexts.current.get())
+    tasks = []
+    for use in uses_in(value):
+        if use.kept.line is None:
+            raise TypeError(
+                f"{use.kept!r} has no one value to fetch; fetch(list(shard)) copies all"
+            )
+        use.stand_in = submit(
+            current_engine(), keeping.copy_of, (In(use.kept),), None, options, frame
+        )
+        tasks.append(use.stand_in)
+    return tasks
 
 
 class WaitResult(NamedTuple):

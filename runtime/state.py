@@ -2,70 +2,23 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from darray.runtime import refusals
 from darray.runtime.budget import Budget
-from darray.runtime.errors import CancelledError, Failure, MemoryLimitError, SchedulingError
+from darray.runtime.errors import Failure
 from darray.runtime.kinds import is_default
+from darray.runtime.pieces import Pieces
 from darray.runtime.processor import Processor
+from darray.runtime.ready import Queue
+from darray.runtime.refusals import cancellation
 from darray.runtime.scopes import Scope
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, HELD, READY, RUNNING, WAITING, Task
+from darray.runtime.turns import follow_instead, leave, line_up
 from darray.runtime.waiting import held_back
 
-__all__ = ["Queue", "Schedule"]
-
-_order = itertools.count()
-
-
-class Queue:
-    """Tasks by priority, and by submission within one priority.
-
-    ``plain`` holds those of priority 0, ``ordered`` a heap of the others.
-    """
-
-    __slots__ = ("ordered", "plain")
-
-    def __init__(self) -> None:
-        self.plain: deque[Task[Any]] = deque()
-        self.ordered: list[tuple[int, int, Task[Any]]] = []
-
-    def __len__(self) -> int:
-        return len(self.plain) + len(self.ordered)
-
-    def push(self, task: Task[Any]) -> None:
-        """Add `task` behind those of its priority."""
-        options = task._options
-        if options is None or options.priority == 0:
-            self.plain.append(task)
-        else:
-            heapq.heappush(self.ordered, (-options.priority, next(_order), task))
-
-    def first(self) -> Task[Any] | None:
-        """The next ready task, left in place; tasks that are ready no more are dropped."""
-        while True:
-            if self.ordered and (self.ordered[0][0] < 0 or not self.plain):
-                task = self.ordered[0][2]
-                if task._state == READY:
-                    return task
-                heapq.heappop(self.ordered)
-            elif self.plain:
-                task = self.plain[0]
-                if task._state == READY:
-                    return task
-                self.plain.popleft()
-            else:
-                return None
-
-    def drop_first(self) -> None:
-        """Remove the task that `first` returned."""
-        if self.ordered and (self.ordered[0][0] < 0 or not self.plain):
-            heapq.heappop(self.ordered)
-        else:
-            self.plain.popleft()
+__all__ = ["Schedule"]
 
 
 class Schedule:
@@ -79,7 +32,7 @@ class Schedule:
     -------------------------------
     * A WAITING task is in the ``_dependents`` of ``_missing`` unfinished tasks, and
       ``_missing`` is positive.
-    * A READY task is in ``shared``, in ``pinned[s]`` for every seat s of its scope, in a
+    * Any other READY task is in ``shared``, in ``pinned[s]`` for every seat s of its scope, in a
       queue of ``starved``, or in ``stranded`` until the engine fails it. A queue may also
       hold tasks that are READY no more, which it drops.
     * Tasks in ``shared`` may run on every seat but those in ``apart``, and no seat in
@@ -87,6 +40,10 @@ class Schedule:
     * Unless ``special`` is true, all queues but ``shared.plain`` are empty.
     * ``running`` counts the RUNNING tasks, ``outstanding`` those not finished.
     * A task with a ``memory=`` option is RUNNING only while the budget holds its bytes.
+    * A task that uses values in place is in their lines while it is unfinished; it is READY
+      only when all that it follows there are finished, however they ended.
+    * A task that uses shards is, while READY, in a queue of ``sharded`` or ``starved``; while
+      RUNNING, it is among the users of the pieces of its processor.
     """
 
     def __init__(self, processors: tuple[Processor, ...], budget: Budget) -> None:
@@ -98,6 +55,8 @@ class Schedule:
         self.pinned = [Queue() for _ in processors]
         # Ready tasks for which there was no memory, by their bytes and their seats.
         self.starved: dict[tuple[int, tuple[int, ...]], Queue] = {}
+        # Ready tasks that use shards, by these and by their seats.
+        self.sharded: dict[tuple[tuple[tuple[Pieces, bool], ...], tuple[int, ...]], Queue] = {}
         # Ready tasks for which no processor is left.
         self.stranded: list[Task[Any]] = []
         # Seats that run only tasks whose scope asks for them, or none any more; of the
@@ -112,6 +71,10 @@ class Schedule:
         # stands for each thread that waits from outside a task.
         self.blocked = 0
         self.waiters: set[object] = set()
+        # How many tasks became READY as one that they only follow failed; where an engine wants
+        # to know, those tasks, which are queued as well.
+        self.releases = 0
+        self.released: list[Task[Any]] | None = None
         self._every: tuple[int, ...] = ()
         self._seats: dict[Scope, tuple[int, ...]] = {}
         self.reseat(processors)
@@ -162,6 +125,13 @@ class Schedule:
                         # Where what it needs has failed, that is what its user is to hear of.
                         return self.fail(task, need._value, need._state)
                 return self.fail(task, failure, FAILED)
+            if hasattr(task, "_uses"):
+                needs = line_up(task, needs or ())
+                if task._dependents is not None:
+                    failure = self._refusal_in_line(task)
+                    if failure is not None:
+                        self.outstanding += 1
+                        return self.fail(task, failure, FAILED)
         if needs:
             missing = 0
             for need in needs:
@@ -188,19 +158,41 @@ class Schedule:
         """Undo an `add` that an exception broke off; the tasks that this finished."""
         if task._state in (READY, WAITING) and (task._state == READY or task._missing):
             return self.cancel(task)
-        for need in needs or ():
+        for need in (*(needs or ()), *getattr(task, "_after", ())):
             if need._dependents is not None and task in need._dependents:
                 need._dependents = [one for one in need._dependents if one is not task]
         if task._state < DONE:
-            task._value = Failure(self.cancellation(task))
+            task._value = Failure(cancellation(task))
             task._state = CANCELLED
+        leave(task)
         return [task]
+
+    def _pass_over(self, ended: Task[Any], task: Task[Any]) -> None:
+        """Let `task`, which only follows `ended`, go on although that failed."""
+        if task._state != WAITING:
+            return
+        follow_instead(task, ended)
+        if task._missing == 0:
+            task._state = READY
+            self.push(task)
+            self.releases += 1
+            if self.released is not None:
+                self.released.append(task)
 
     def push(self, task: Task[Any]) -> None:
         """Queue a READY task where its scope allows."""
         options = task._options
         if options is None:
             self.shared.plain.append(task)
+            return
+        if hasattr(task, "_pieces"):
+            self.special = True
+            seats = self.seats(task)
+            if seats:
+                key = (tuple(task._pieces.items()), seats)
+                self.sharded.setdefault(key, Queue()).push(task)
+            else:
+                self.stranded.append(task)
             return
         if options.scope is None:
             self.special = self.special or options.priority != 0
@@ -235,42 +227,27 @@ class Schedule:
             self._seats[scope] = seats
         return seats
 
+    def _refusal_in_line(self, task: Task[Any]) -> Failure | None:
+        """Why `task`, which a queue held back, cannot follow those before it; None if it can."""
+        needing = set(self.following(task._dependents or ()))
+        earlier = next((one for one in task._after if one in needing), None)
+        return None if earlier is None else refusals.out_of_order(task, earlier)
+
     def _refusal(self, task: Task[Any]) -> Failure | None:
         """Why `task` can never run, or None."""
         options = task._options
         assert options is not None
         if options.conflict is not None:
-            return Failure(
-                SchedulingError(
-                    f"task {task.name!r}, spawned at {task.spawned_at}, may run nowhere: "
-                    f"{options.conflict}"
-                )
-            )
+            return refusals.conflicting(task, options.conflict)
+        for one in (*getattr(task, "_uses", ()), *getattr(task, "_pieces", ())):
+            if one.owner is not self and one:
+                return refusals.foreign(task)
+            one.owner = self
         if not self.seats(task):
-            return self.nowhere(task)
+            return refusals.nowhere(task, self.present)
         if options.memory > self.budget.limit:
-            return Failure(
-                MemoryLimitError(
-                    f"task {task.name!r}, spawned at {task.spawned_at}, needs "
-                    f"{options.memory:,} bytes, more than the {self.budget.limit:,} that the "
-                    "memory limit leaves for all tasks together; use smaller Blocks, or raise "
-                    "memory_limit"
-                )
-            )
+            return refusals.too_big(task, self.budget)
         return None
-
-    def nowhere(self, task: Task[Any]) -> Failure:
-        """Why `task` fails for want of a processor."""
-        assert task._options is not None
-        known = ", ".join(map(repr, self.present[:8]))
-        more = f" and {len(self.present) - 8} more" if len(self.present) > 8 else ""
-        return Failure(
-            SchedulingError(
-                f"task {task.name!r}, spawned at {task.spawned_at}, may run in "
-                f"{task._options.scope!r}, but no processor is there; there are {known}{more}; "
-                "try a wider scope"
-            )
-        )
 
     def refuse_stranded(self) -> list[Task[Any]]:
         """Fail the ready tasks for which no processor is left; the tasks that this finished."""
@@ -278,7 +255,7 @@ class Schedule:
         while self.stranded:
             task = self.stranded.pop()
             if task._state == READY:
-                finished += self.fail(task, self.nowhere(task), FAILED)
+                finished += self.fail(task, refusals.nowhere(task, self.present), FAILED)
         return finished
 
     # Running tasks
@@ -306,12 +283,17 @@ class Schedule:
     def _best(self, seat: int) -> tuple[Queue, Task[Any]] | None:
         """The ready task of the greatest priority for `seat`, and the queue it is first in.
 
-        Of equal ones, those that waited for memory come first, then those that may run
-        nowhere else.
+        Of equal ones, those that waited for memory come first, then those that waited for a
+        piece of a shard, then those that may run nowhere else.
         """
         best: tuple[Queue, Task[Any]] | None = None
         greatest = 0
-        for queue in (*self._fitting(seat), self.pinned[seat], *self._open(seat)):
+        for queue in (
+            *self._fitting(seat),
+            *self.open(seat),
+            self.pinned[seat],
+            *self._common(seat),
+        ):
             task = queue.first()
             if task is not None:
                 priority = 0 if task._options is None else task._options.priority
@@ -319,14 +301,14 @@ class Schedule:
                     best, greatest = (queue, task), priority
         return best
 
-    def _open(self, seat: int) -> tuple[Queue, ...]:
+    def _common(self, seat: int) -> tuple[Queue, ...]:
         """The queues that `seat` takes from as others do."""
         return () if seat in self.apart else (self.shared,)
 
     def _is_special(self) -> bool:
         """Whether a queue other than ``shared.plain`` may hold tasks."""
-        others = (self.shared.ordered, *self.pinned, self.starved, self.stranded)
-        return any(others) or bool(self.leaving)
+        others = (self.shared.ordered, *self.pinned, self.starved, self.sharded)
+        return any(others) or bool(self.stranded or self.leaving)
 
     def _queues(self) -> tuple[Queue, ...]:
         """Every queue but those of starved tasks."""
@@ -345,9 +327,53 @@ class Schedule:
                 fitting.append(queue)
         return fitting
 
+    def open(self, seat: int | None) -> list[Queue]:
+        """The queues of tasks whose pieces `seat`, or any seat, has free now."""
+        if not self.sharded:
+            return []
+        found: list[Queue] = []
+        for key, queue in list(self.sharded.items()):
+            pieces, seats = key
+            if queue.first() is None:
+                del self.sharded[key]
+            elif any(
+                seat in (None, one) and not self._in_the_way(pieces, self.processors[one])
+                for one in seats
+            ):
+                found.append(queue)
+        return found
+
+    @staticmethod
+    def _in_the_way(pieces: Iterable[tuple[Pieces, bool]], processor: Processor) -> list[Task[Any]]:
+        return [task for one, writes in pieces for task in one.in_the_way(processor, writes)]
+
+    def in_the_way(self, task: Task[Any]) -> list[list[Task[Any]]]:
+        """For each piece that `task` could use, those that must end first."""
+        pieces = task._pieces.items()
+        choices = {
+            tuple(one.place(self.processors[seat]) for one, _ in pieces): self._in_the_way(
+                pieces, self.processors[seat]
+            )
+            for seat in self.seats(task)
+        }
+        return list(choices.values())
+
+    def is_open(self, task: Task[Any], seat: int) -> bool:
+        """Whether the pieces that `task` would use on `seat` are free."""
+        return not (
+            hasattr(task, "_pieces")
+            and self._in_the_way(task._pieces.items(), self.processors[seat])
+        )
+
     def begin(self, task: Task[Any], seat: int) -> bool:
-        """Make a READY task RUNNING on `seat`; where there is no memory, put it to starved."""
+        """Make a READY task RUNNING on `seat`; where that cannot be yet, queue it again.
+
+        For want of memory it is put to starved, for want of a piece of a shard to sharded.
+        """
         options = task._options
+        if options is not None and not self.is_open(task, seat):
+            self.push(task)
+            return False
         if options is not None and options.memory and not self.budget.admit(options.memory):
             key = (options.memory, self.seats(task))
             self.special = True
@@ -356,6 +382,9 @@ class Schedule:
         task._processor = self.processors[seat]
         task._state = RUNNING
         self.running += 1
+        if options is not None and hasattr(task, "_pieces"):
+            for one, writes in task._pieces.items():
+                one.enter(task, task._processor, writes)
         return True
 
     def has_work(self, seat: int) -> bool:
@@ -364,6 +393,7 @@ class Schedule:
             (self.shared and seat not in self.apart)
             or self.pinned[seat]
             or (self.starved and self._fitting(seat))
+            or (self.sharded and self.open(seat))
         )
 
     # Ending tasks
@@ -378,8 +408,10 @@ class Schedule:
         self.running -= 1
         self.outstanding -= 1
         options = task._options
-        if options is not None and options.memory:
-            task._hold = self.budget.finish(options.memory, task.name, nbytes)
+        if options is not None:
+            if options.memory:
+                task._hold = self.budget.finish(options.memory, task.name, nbytes)
+            leave(task)
         dependents = task._dependents
         if dependents is None:
             return None
@@ -412,9 +444,13 @@ class Schedule:
             task._missing = 0
             self.outstanding -= 1
             finished.append(task)
-            if task._dependents is not None:
-                failing.extend(reversed(task._dependents))
-                task._dependents = None
+            dependents, task._dependents = task._dependents, None
+            for one in reversed(dependents or ()):
+                if task in getattr(one, "_after", ()):
+                    self._pass_over(task, one)
+                else:
+                    failing.append(one)
+            leave(task)
         return finished
 
     def cancel(self, task: Task[Any]) -> list[Task[Any]]:
@@ -424,7 +460,7 @@ class Schedule:
         if task._state == HELD:
             task._hold = None
             self.outstanding += 1
-        return self.fail(task, Failure(self.cancellation(task)), CANCELLED)
+        return self.fail(task, Failure(cancellation(task)), CANCELLED)
 
     def refuse_held(self, tasks: Iterable[Task[Any]]) -> None:
         """Raise `SchedulingError` where one of `tasks` needs a task that a queue holds."""
@@ -434,7 +470,7 @@ class Schedule:
 
     def interrupted(self, task: Task[Any]) -> list[Task[Any]]:
         """Cancel a RUNNING task, which Ctrl-C broke off; the tasks that this finished."""
-        return self.fail(task, Failure(self.cancellation(task)), CANCELLED)
+        return self.fail(task, Failure(cancellation(task)), CANCELLED)
 
     def abandon(self, task: Task[Any], failure: Failure, state: int) -> list[Task[Any]]:
         """Fail a RUNNING task whose function goes on; the tasks that this finished.
@@ -453,13 +489,6 @@ class Schedule:
             task._hold = self.budget.hold(task.name, options.memory)
         return finished
 
-    def cancellation(self, task: Task[Any]) -> CancelledError:
-        """What is raised for `task` where it is cancelled now."""
-        when = "while it ran" if task._state == RUNNING else "before it ran"
-        return CancelledError(
-            f"task {task.name!r}, spawned at {task.spawned_at}, was cancelled {when}"
-        )
-
     # Memory that nothing will free
 
     def starving(self) -> Task[Any] | None:
@@ -471,7 +500,9 @@ class Schedule:
             return None
         if not (self.waiters or self.blocked):
             return None
-        if any(one.first() for one in self._queues()) or self._fitting(None):
+        if any(one.first() for one in self._queues()):
+            return None
+        if self._fitting(None) or self.open(None):
             return None
         return next((queue.first() for queue in self.starved.values()), None)
 
@@ -480,24 +511,11 @@ class Schedule:
         task = self.starving()
         if task is None:
             return _NONE
-        return self.fail(task, self.no_room(task), FAILED)
-
-    def no_room(self, task: Task[Any]) -> Failure:
-        """Why `task` fails for want of memory: who holds what."""
-        assert task._options is not None
-        return Failure(
-            MemoryLimitError(
-                f"task {task.name!r}, spawned at {task.spawned_at}, needs "
-                f"{task._options.memory:,} bytes, and nothing that runs will free them: of the "
-                f"{self.budget.limit:,} that the memory limit leaves for tasks, "
-                f"{self.budget.described()}. Let results go that are not needed, use smaller "
-                "Blocks, or raise memory_limit"
-            )
-        )
+        return self.fail(task, refusals.no_room(task, self.budget), FAILED)
 
     def queued(self) -> list[Task[Any]]:
         """Every READY task."""
-        queues = (*self._queues(), *self.starved.values())
+        queues = (*self._queues(), *self.starved.values(), *self.sharded.values())
         tasks = (
             task
             for queue in queues
@@ -506,17 +524,25 @@ class Schedule:
         every = dict.fromkeys((*tasks, *self.stranded))
         return [task for task in every if task._state == READY]
 
-    def drop_queued(self) -> None:
-        """Empty the queues, in which no task is READY any more."""
+    def drop_queued(self, sharded: bool = True) -> None:
+        """Empty the queues, but those of tasks that use shards unless `sharded`.
+
+        No task in them is READY any more, or the caller knows of it.
+        """
         for queue in self._queues():
             queue.plain.clear()
             queue.ordered.clear()
         self.starved.clear()
+        if sharded:
+            self.sharded.clear()
         self.stranded.clear()
 
     @staticmethod
-    def closure(tasks: Iterable[Task[Any]]) -> list[Task[Any]]:
-        """The unfinished tasks among `tasks` and all that they need, the needed ones last."""
+    def closure(tasks: Iterable[Task[Any]], followed: bool = True) -> list[Task[Any]]:
+        """The unfinished tasks among `tasks` and all that they need, the needed ones last.
+
+        Without those that they only follow, where `followed` is false.
+        """
         found: dict[Task[Any], None] = {}
         pending = list(tasks)
         while pending:
@@ -524,7 +550,22 @@ class Schedule:
             if task._state < DONE and task not in found:
                 found[task] = None
                 if task._needs is not None:
-                    pending.extend(task._needs)
+                    if followed or not hasattr(task, "_after"):
+                        pending.extend(task._needs)
+                    else:
+                        pending.extend([one for one in task._needs if one not in task._after])
+        return list(found)
+
+    @staticmethod
+    def following(tasks: Iterable[Task[Any]]) -> list[Task[Any]]:
+        """The unfinished tasks among `tasks` and all that need them, or follow them."""
+        found: dict[Task[Any], None] = {}
+        pending = list(tasks)
+        while pending:
+            task = pending.pop()
+            if task._state < DONE and task not in found:
+                found[task] = None
+                pending.extend(task._dependents or ())
         return list(found)
 
     def _check(self, tasks: Iterable[Task[Any]]) -> None:
@@ -532,7 +573,7 @@ class Schedule:
         tasks = list(tasks)
         self.budget._check()
         queued = set(self.queued())
-        others = (self.shared.ordered, *self.pinned, self.starved, self.stranded)
+        others = (self.shared.ordered, *self.pinned, self.starved, self.stranded, self.sharded)
         assert self.special or not any(others), "special queues are announced"
         reserved = 0
         for task in tasks:
@@ -541,6 +582,7 @@ class Schedule:
                 unfinished = [need for need in task._needs or () if need._state < DONE]
                 assert len(unfinished) == task._missing
                 assert all(task in (need._dependents or ()) for need in unfinished)
+                assert set(getattr(task, "_after", ())) <= set(task._needs or ())
             elif task._state == READY:
                 assert task in queued, "a ready task is in a queue"
                 assert (task in self.stranded) == (not self.seats(task))
@@ -550,6 +592,13 @@ class Schedule:
                 reserved += 0 if task._options is None else task._options.memory
             else:
                 assert task._dependents is None
+            for line in getattr(task, "_uses", ()):
+                assert line.owner is self, "tasks of one engine stand in a line"
+                line._check()
+            for one in getattr(task, "_pieces", ()):
+                is_user = any(task in users for users in one._users.values())
+                assert is_user == (task._state == RUNNING), "who runs uses its piece"
+                one._check()
         assert self.budget.running == reserved, "what runs is what was admitted"
         assert self.budget.running <= self.budget.limit
         assert self.running == sum(task._state == RUNNING for task in tasks)

@@ -64,6 +64,12 @@ class Carrier(Protocol):
     def cancel_graph(self, tasks: list[Task[Any]], begun: bool = False) -> None:
         """Cancel those of `tasks` and what they need that have not begun, or all."""
 
+    def refuse_endless(self, task: Task[Any]) -> None:
+        """Raise `DeadlockError` if `task` needs the one whose coroutine is to await it."""
+
+    def unfinished(self) -> list[Task[Any]]:
+        """Every unfinished task that was submitted."""
+
     def watch(self, task: Task[Any], watcher: Callable[[Any], object]) -> None:
         """Call ``watcher(task)`` when the task is finished, at once if it is."""
 
@@ -88,17 +94,23 @@ class Task(Generic[R]):
     * ``_missing`` counts the unfinished tasks of ``_needs`` and is positive only in WAITING.
     * ``_hold`` is the queue that holds a HELD task, later what its value holds of the memory
       limit; it and ``_processor`` have no value until there is one. ``_number`` has none
-      until somebody asks for it, and is not changed then, ``_asked`` (to stop) until
-      cancelling is asked for, ``_keeps`` but where it is true: as the option of that name,
-      ``_origin`` but where there are several spaces.
+      until somebody asks for it, and is not changed then, ``_pins`` until its value is pinned
+      (`Ref` guards it), ``_asked`` (to stop) until cancelling is asked for, ``_keeps`` but
+      where it is true: as the option of that name, ``_origin`` but where there are several
+      spaces.
     * ``_value`` of a finished task is what it gave or, where there are several spaces, that
       as something `Placed`; `value_of` is the value in either case.
+    * ``_uses`` and ``_after`` have values only while the task is unfinished and uses values in
+      place: the lines it stands in, each with its share, and those of ``_needs`` that it only
+      follows, whose failure is not its own. So has ``_pieces``: the shards that it uses, each
+      with whether it writes.
     * A task that is finished while its function is still being called was abandoned: it
       occupies nothing, and what the function gives is dropped.
     """
 
     __slots__ = (
         "__weakref__",
+        "_after",
         "_args",
         "_asked",
         "_code",
@@ -114,20 +126,27 @@ class Task(Generic[R]):
         "_number",
         "_options",
         "_origin",
+        "_pieces",
+        "_pins",
         "_processor",
         "_state",
+        "_uses",
         "_value",
         "_watchers",
     )
 
     __iter__ = None
 
+    _after: dict[Task[Any], None]
     _asked: bool
     _hold: object
     _number: int
+    _pieces: dict[Any, bool]
+    _pins: int
     _keeps: bool
     _origin: Origin
     _processor: Processor
+    _uses: dict[Any, object]
 
     def __init__(
         self,
@@ -348,6 +367,7 @@ class Task(Generic[R]):
         if self._state == HELD:
             # Raises: nothing says that this would ever end.
             self._engine.wait([self], 0)
+        self._engine.refuse_endless(self)
         loop = asyncio.get_running_loop()
         finished = loop.create_future()
 

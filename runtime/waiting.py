@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
-from darray.runtime.errors import CancelledError, SchedulingError
+from darray.runtime.errors import CancelledError, DeadlockError, SchedulingError
 from darray.runtime.tasks import DONE, HELD, RUNNING, WAITING, Task, Watcher
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Stack",
     "arrived",
     "call_watcher",
+    "endless",
     "held_back",
     "is_stuck",
     "refuse_abandoned",
@@ -159,6 +160,14 @@ def held_back(task: Task[Any]) -> SchedulingError:
     )
 
 
+def endless(waiter: Task[Any], task: Task[Any]) -> DeadlockError:
+    """What a wait for `task` raises that could never end."""
+    return DeadlockError(
+        f"task {waiter.name!r} waits for {task!r}, which cannot finish before the waiting task "
+        "does; do not wait for it here"
+    )
+
+
 def refuse_abandoned(task: Task[Any]) -> None:
     """Raise `CancelledError` if `task`, which is about to wait or does, was abandoned."""
     if task._state != RUNNING:
@@ -182,29 +191,66 @@ class Stack:
         self.waits: list[tuple[int, list[Task[Any]]]] = []
 
 
-def is_stuck(waiter: Stack, targets: Iterable[Task[Any]], waiting: Iterable[Stack]) -> bool:
+# What has to end before a task can: for each way in which it could, the tasks.
+_Choices: TypeAlias = Sequence[Iterable[Task[Any]]]
+
+
+def is_stuck(
+    waiter: Stack,
+    targets: Iterable[Task[Any]],
+    waiting: Iterable[Stack],
+    in_the_way: Callable[[Task[Any]], list[list[Task[Any]]]],
+) -> bool:
     """Whether a wait of `waiter` for all `targets` can never end.
 
     So it is if following what each task needs in order to finish (the tasks it depends on,
-    the tasks that it waits for, the tasks that run above it on its thread) leads back to a
-    task of the waiter's own stack. `waiting` are the stacks with waits.
+    the tasks that it waits for, the tasks that run above it on its thread, those that use the
+    pieces of shards it needs) leads back to a task of the waiter's own stack. `waiting` are the
+    stacks with waits, ``in_the_way(task)`` tells who uses each of the pieces that would do.
     """
     own = set(waiter.tasks)
     needs: dict[Task[Any], list[Task[Any]]] = {}
     for stack in waiting:
         for depth, waited in stack.waits:
             needs[stack.tasks[depth]] = [*waited, *stack.tasks[depth + 1 :]]
-    seen: set[Task[Any]] = set()
+    seen: dict[Task[Any], _Choices] = {}
+    targets = list(targets)
     pending = list(targets)
+    is_found = has_choice = False
     while pending:
         task = pending.pop()
         if task in own:
-            return True
-        if task in seen or task._state >= DONE:
+            if not has_choice:
+                return True
+            is_found = True
+        if task in own or task in seen or task._state >= DONE:
             continue
-        seen.add(task)
-        if task._state == WAITING:
-            pending.extend(task._needs or ())
-        elif task._state == RUNNING:
-            pending.extend(needs.get(task, ()))
-    return False
+        choices: _Choices = ((),)
+        if task._state == RUNNING:
+            choices = (needs.get(task, ()),)
+        elif hasattr(task, "_pieces"):
+            choices = [[*(task._needs or ()), *users] for users in in_the_way(task)]
+            has_choice = has_choice or len(choices) != 1
+        elif task._state == WAITING:
+            choices = (task._needs or (),)
+        seen[task] = choices
+        for choice in choices:
+            pending.extend(choice)
+    return is_found and not _can_finish(targets, seen)
+
+
+def _can_finish(targets: Iterable[Task[Any]], seen: dict[Task[Any], _Choices]) -> bool:
+    """Whether all `targets` can finish, by one or another of their choices each."""
+    able: set[Task[Any]] = set()
+    left = dict(seen)
+    while True:
+        found = [
+            task
+            for task, choices in left.items()
+            if any(all(one in able or one._state >= DONE for one in some) for some in choices)
+        ]
+        if not found:
+            return all(one in able or one._state >= DONE for one in targets)
+        able.update(found)
+        for task in found:
+            del left[task]

@@ -157,7 +157,7 @@ def _single_call(node: Expression, shape: tuple[int, ...]) -> Group | None:
     assert isinstance(node, Elementwise)
     if node.where is not None:
         return None
-    leaves = []
+    leaves: list[Leaf] = []
     operands: list[Operand] = []
     for one in node.arguments:
         if one.__class__ is Memory and one.shape == shape:

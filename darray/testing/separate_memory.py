@@ -142,5 +142,6 @@ register_frozen(
     _frozen,
     lambda array: SeparateArray(array.memory),
     lambda array: SeparateArray.over(host.thaw(array.memory)),
+    lambda array: SeparateArray.over(host.capture(array.memory)),
 )
 register_footprints(SeparateArray, lambda array, part: host.footprints(array.memory, part))

@@ -19,7 +19,7 @@ from darray.runtime.arguments import register_frozen
 from darray.runtime.footprints import Footprint, register_footprints
 from darray.runtime.spaces import register_host_arrays, register_measure
 
-__all__ = ["copy", "footprints", "freeze", "measure", "thaw"]
+__all__ = ["capture", "copy", "footprints", "freeze", "measure", "thaw"]
 
 # Work that NumPy may do to find out whether two arrays share an element; beyond it they are
 # taken to do so. Slices of the same array rarely need any.
@@ -55,6 +55,14 @@ def thaw(array: NDArray[Any]) -> NDArray[Any]:
 def copy(array: NDArray[Any]) -> NDArray[Any]:
     """A writable copy of `array`."""
     return array.copy(order="K")
+
+
+def capture(array: NDArray[Any]) -> NDArray[Any]:
+    """A read-only array with these elements: a copy, or itself where nobody can write to it."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray) and not owner.flags.writeable:
+        owner = owner.base
+    return array if owner is None or isinstance(owner, bytes) else freeze(copy(array))
 
 
 def measure(array: NDArray[Any]) -> int:
@@ -195,6 +203,6 @@ register_footprints(np.void, _of_base)
 register_footprints(np.flatiter, _of_base)
 for _class in (bytearray, memoryview, plain_array, mmap):
     register_footprints(_class, _of_buffer)
-register_frozen(np.ndarray, freeze, copy, thaw)
+register_frozen(np.ndarray, freeze, copy, thaw, capture)
 register_host_arrays(np.ndarray)
 register_measure(np.ndarray, measure)

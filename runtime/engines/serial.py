@@ -13,21 +13,22 @@ from types import CoroutineType
 from typing import Any, TypeVar
 
 from darray.runtime import contexts, events, kinds, limits
-from darray.runtime.arguments import sealed
 from darray.runtime.budget import Budget
 from darray.runtime.calling import (
     apart,
     attempted,
     attempted_in,
     captured,
+    handed_out,
     is_shallow,
     measured,
     overtime,
     state_after,
 )
-from darray.runtime.errors import DeadlockError, Failure
+from darray.runtime.errors import Failure
 from darray.runtime.explaining import Survey
 from darray.runtime.processor import Processor
+from darray.runtime.refusals import cancellation, no_room, nowhere
 from darray.runtime.scope_keys import know
 from darray.runtime.settings import Settings
 from darray.runtime.spaces import Origin, Placed, has_spaces, here, measured_nbytes, space_of
@@ -35,7 +36,15 @@ from darray.runtime.spawning import submit
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, Task, Watcher
 from darray.runtime.timers import Timers
-from darray.runtime.waiting import Arrival, arrived, call_watcher, refuse_abandoned
+from darray.runtime.waiting import (
+    Arrival,
+    Stack,
+    arrived,
+    call_watcher,
+    endless,
+    is_stuck,
+    refuse_abandoned,
+)
 from darray.runtime.watchdog import Watchdog
 
 __all__ = ["SerialEngine", "start"]
@@ -59,15 +68,22 @@ class SerialEngine:
 
     It has one processor, and those that were registered, all on that thread. A task that it
     is given is therefore finished, failed or, where a task waits for one that it runs in, stuck.
+    One that uses a value which a task of the same stack, or of another thread, uses in place runs
+    when that has ended.
     """
 
     def __init__(self, memory: int, watchdog: float | None = None) -> None:
-        # Guards the schedule and the tasks' fields; held for a few operations, never while
-        # a task or a callback runs.
+        # Guards the schedule, `_stacks` and the tasks' fields; held for a few operations, never
+        # while a task or a callback runs.
         self._lock = threading.Lock()
         self._schedule = Schedule(_processors(), Budget(memory))
         self.has_spaces = has_spaces(self._schedule.present)
+        # Whoever comes by next runs them, as their own threads have gone on.
+        self._released: list[Task[Any]] = []
+        self._schedule.released = self._released
         self._local = threading.local()
+        # Threads with waits inside tasks.
+        self._stacks: set[Stack] = set()
         # The tasks whose functions are being called, each with the tasks that its thread
         # runs inside one another, and what those that wait block on.
         self._running: dict[Task[Any], list[Task[Any]]] = {}
@@ -100,15 +116,29 @@ class SerialEngine:
     def _run_ready(self, tasks: list[Task[Any]]) -> None:
         """Run those of `tasks` that are READY, in order, each followed by what it made so."""
         pending = tasks[::-1]
-        while pending:
-            task = pending.pop()
+        while task := self._next_released() or (pending.pop() if pending else None):
             with self._lock:
                 began = self._take(task)
-            if not began and task._state != READY:
+                goes_on = began or (task._state == READY and not self._is_aside(task))
+            if not goes_on:
+                # It ran, or runs when what it uses is free.
                 continue
             following: list[Task[Any]] = []
             self._tell(self._carry_out(task, began, following))
             pending += [one for one in reversed(following) if one._state == READY]
+
+    def _next_released(self) -> Task[Any] | None:
+        """A task that can run now, and that no thread came back to, if there is one."""
+        if not (self._released or self._schedule.sharded):
+            return None
+        with self._lock:
+            if self._released:
+                return self._released.pop(0)
+            for queue in self._schedule.open(None):
+                task = queue.first()
+                queue.drop_first()
+                return task
+        return None
 
     def _refuse_foreign(self, tasks: Iterable[Task[Any]]) -> None:
         for task in tasks:
@@ -121,15 +151,24 @@ class SerialEngine:
     def _take(self, task: Task[Any]) -> bool:
         """Begin `task` if it is READY and there is memory; the lock is held.
 
-        It is in no queue then: nobody but its own thread ever looks for it.
+        It is in no queue then, for nobody but its own thread ever looks for it, unless it waits
+        for a piece of a shard.
         """
         schedule = self._schedule
         seats = schedule.seats(task)
-        began = task._state == READY and bool(seats) and schedule.begin(task, seats[0])
+        seat = next((one for one in seats if schedule.is_open(task, one)), None)
+        began = task._state == READY and seat is not None and schedule.begin(task, seat)
         if began:
-            self._running[task] = self._stack()
-        schedule.drop_queued()
+            self._running[task] = self._stack().tasks
+        elif task._state == READY and self._is_aside(task):
+            schedule.push(task)
+        schedule.drop_queued(sharded=False)
         return began
+
+    def _is_aside(self, task: Task[Any]) -> bool:
+        """Whether `task`, a READY one, waits for a piece of a shard; lock held."""
+        seats = self._schedule.seats(task)
+        return bool(seats) and not any(self._schedule.is_open(task, one) for one in seats)
 
     def _carry_out(
         self, task: Task[Any], began: bool, following: list[Task[Any]]
@@ -144,8 +183,12 @@ class SerialEngine:
             with self._lock:
                 schedule = self._schedule
                 if not self._take(task):
-                    is_there = bool(schedule.seats(task))
-                    failure = schedule.no_room(task) if is_there else schedule.nowhere(task)
+                    if task._state != READY or self._is_aside(task):
+                        # Another thread was quicker.
+                        return []
+                    failure = nowhere(task, schedule.present)
+                    if schedule.seats(task):
+                        failure = no_room(task, schedule.budget)
                     return schedule.fail(task, failure, FAILED)
         if is_shallow():
             return self._run(task, following)
@@ -162,10 +205,10 @@ class SerialEngine:
         thread.join()
         return finished
 
-    def _stack(self) -> list[Task[Any]]:
-        stack: list[Task[Any]] | None = getattr(self._local, "stack", None)
+    def _stack(self) -> Stack:
+        stack: Stack | None = getattr(self._local, "stack", None)
         if stack is None:
-            stack = self._local.stack = []
+            stack = self._local.stack = Stack()
         return stack
 
     def _run(self, task: Task[Any], following: list[Task[Any]]) -> list[Task[Any]]:
@@ -173,7 +216,7 @@ class SerialEngine:
         options = task._options
         inherited = options.outer if options is not None and options.own else options
         token = contexts.current.set(inherited)
-        stack = self._stack()
+        stack = self._stack().tasks
         stack.append(task)
         began = perf_counter_ns()
         if events.consumers:
@@ -237,7 +280,7 @@ class SerialEngine:
             if self.has_spaces:
                 return self._placed(task)
             value = attempted(task)
-            return sealed(self._ended(value) if value.__class__ is CoroutineType else value)
+            return handed_out(self._ended(value) if value.__class__ is CoroutineType else value)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -255,7 +298,7 @@ class SerialEngine:
             return value
         token = here.set(space)
         try:
-            return Placed(sealed(self._ended(value)), space)
+            return Placed(handed_out(self._ended(value)), space)
         finally:
             here.reset(token)
 
@@ -297,19 +340,23 @@ class SerialEngine:
         if missing <= 0 or (first_failure and any(task._state > DONE for task in tasks)):
             return True
         self._refuse_foreign(unfinished)
-        own = self._stack()
-        if own:
-            refuse_abandoned(own[-1])
-        stuck = [task for task in unfinished if task in own]
-        if stuck and timeout is None and missing > len(unfinished) - len(stuck):
-            raise DeadlockError(
-                f"task {own[-1].name!r} waits for {stuck[0]!r}, which cannot finish before "
-                "the waiting task does; do not wait for it here"
-            )
+        self._run_ready([])
+        stack = self._stack()
+        if stack.tasks:
+            refuse_abandoned(stack.tasks[-1])
+        is_whole = missing == len(unfinished) and not first_failure
         arrival = Arrival(first_failure, unfinished)
         options = contexts.current.get()
+        waits = bool(stack.tasks) and timeout is None
         try:
             with self._lock:
+                if waits:
+                    self._refuse_stuck(stack, unfinished, missing)
+                    # All below wait for those above; of some of many tasks it is not known
+                    # which are waited for.
+                    stack.waits = [(depth, []) for depth in range(len(stack.tasks))]
+                    stack.waits[-1] = (len(stack.tasks) - 1, unfinished if is_whole else [])
+                    self._stacks.add(stack)
                 if options is not None and options.queue is not None:
                     # The queue may let go of what it holds only when this wait has ended.
                     self._schedule.refuse_held(unfinished)
@@ -317,14 +364,38 @@ class SerialEngine:
                     raise RuntimeError("this engine is closed: its unfinished tasks never run")
                 if arrival.watch(unfinished, missing):
                     return True
-                if own:
-                    self._waits[own[-1]] = arrival
+                if stack.tasks:
+                    self._waits[stack.tasks[-1]] = arrival
             return arrival.wait(timeout, self.watchdog)
         finally:
             with self._lock:
-                if own:
-                    self._waits.pop(own[-1], None)
+                if stack.tasks:
+                    self._waits.pop(stack.tasks[-1], None)
                 arrival.forget(unfinished)
+                stack.waits = []
+                self._stacks.discard(stack)
+
+    def _refuse_stuck(self, stack: Stack, tasks: list[Task[Any]], missing: int) -> None:
+        """Raise `DeadlockError` if too few of `tasks` can finish before the waiting task does.
+
+        Lock held.
+        """
+        in_the_way = self._schedule.in_the_way
+        stuck = [task for task in tasks if is_stuck(stack, [task], self._stacks, in_the_way)]
+        if len(tasks) - len(stuck) < missing:
+            raise endless(stack.tasks[-1], stuck[0])
+
+    def refuse_endless(self, task: Task[Any]) -> None:
+        """Raise `DeadlockError` if `task` needs the one whose coroutine is to await it."""
+        stack = self._stack()
+        if stack.tasks:
+            with self._lock:
+                self._refuse_stuck(stack, [task], 1)
+
+    def unfinished(self) -> list[Task[Any]]:
+        """Every unfinished task that was submitted."""
+        with self._lock:
+            return self._schedule.following([*self._running, *self._released])
 
     def block(self, wait: Callable[[], R]) -> R:
         """Call ``wait()``."""
@@ -345,7 +416,7 @@ class SerialEngine:
         With `begun`, also those that run.
         """
         with self._lock:
-            every = self._schedule.closure(tasks)
+            every = self._schedule.closure(tasks, followed=False)
         self._cancel(every, begun)
 
     def cancel_all(self) -> None:
@@ -357,11 +428,12 @@ class SerialEngine:
     def _cancel(self, tasks: list[Task[Any]], begun: bool) -> None:
         for task in tasks:
             if task._state == RUNNING and begun:
-                self._abandon(task, Failure(self._schedule.cancellation(task)), CANCELLED)
+                self._abandon(task, Failure(cancellation(task)), CANCELLED)
             else:
                 with self._lock:
                     finished = self._schedule.cancel(task)
                 self._tell(finished)
+        self._run_ready([])
 
     def _abandon(self, task: Task[Any], failure: Failure, state: int) -> None:
         """End a RUNNING task in `state`, although its function goes on."""
@@ -371,7 +443,7 @@ class SerialEngine:
 
     def current_task(self) -> Task[Any] | None:
         """The task that the calling thread runs."""
-        stack = self._stack()
+        stack = self._stack().tasks
         return stack[-1] if stack else None
 
     def processors(self) -> tuple[Processor, ...]:

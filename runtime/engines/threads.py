@@ -15,12 +15,20 @@ from darray.runtime.crew import Crew
 from darray.runtime.errors import DeadlockError, Failure
 from darray.runtime.loops import awaited
 from darray.runtime.processor import Processor
+from darray.runtime.refusals import cancellation
 from darray.runtime.seats import Worker
 from darray.runtime.settings import Settings
 from darray.runtime.spaces import Origin, here, measured_nbytes
 from darray.runtime.spawning import submit
 from darray.runtime.tasks import CANCELLED, DONE, READY, RUNNING, WAITING, Task, Watcher
-from darray.runtime.waiting import Arrival, call_watcher, is_stuck, refuse_abandoned
+from darray.runtime.waiting import (
+    Arrival,
+    Stack,
+    call_watcher,
+    endless,
+    is_stuck,
+    refuse_abandoned,
+)
 
 __all__ = ["ThreadsEngine", "start"]
 
@@ -124,6 +132,8 @@ class ThreadsEngine(Crew):
             forgotten = self._seats.mend()
         for worker in forgotten:
             self._let_go(worker)
+        if self._schedule.releases:
+            self._fill_all()
         self._tell(finished)
 
     # Waiting
@@ -243,17 +253,22 @@ class ThreadsEngine(Crew):
         if timeout is not None:
             return
         with self._lock:
-            stuck = [task for task in tasks if is_stuck(worker.stack, [task], self._stacks)]
+            stuck = [task for task in tasks if self._is_stuck(worker.stack, [task])]
         if len(tasks) - len(stuck) < missing:
-            raise _deadlock(worker, stuck[0])
+            raise endless(worker.stack.tasks[-1], stuck[0])
+
+    def _is_stuck(self, stack: Stack, tasks: list[Task[Any]]) -> bool:
+        """Whether a wait for all `tasks` can never end; lock held."""
+        return is_stuck(stack, tasks, self._stacks, self._schedule.in_the_way)
 
     def _wait_in_task(self, worker: Worker, tasks: list[Task[Any]]) -> None:
         """Wait for all `tasks` inside a task: run what they need, else give the seat up."""
         stack = worker.stack
         with self._lock:
             refuse_abandoned(worker.stack.tasks[-1])
-            if is_stuck(stack, tasks, self._stacks):
-                raise _deadlock(worker, next(task for task in tasks if task._state < DONE))
+            if self._is_stuck(stack, tasks):
+                target = next(task for task in tasks if task._state < DONE)
+                raise endless(stack.tasks[-1], target)
             stack.waits.append((len(stack.tasks) - 1, tasks))
             self._stacks.add(stack)
         try:
@@ -335,7 +350,9 @@ class ThreadsEngine(Crew):
         if task._state != READY or seat not in self._schedule.seats(task):
             return False
         if options is not None and (
-            options.occupancy < 1 or options.memory > self._schedule.budget.room()
+            options.occupancy < 1
+            or options.memory > self._schedule.budget.room()
+            or not self._schedule.is_open(task, seat)
         ):
             return False
         return self._schedule.begin(task, seat)
@@ -430,7 +447,7 @@ class ThreadsEngine(Crew):
         With `begun`, also those that run.
         """
         with self._lock:
-            every = self._schedule.closure(tasks)
+            every = self._schedule.closure(tasks, followed=False)
         self._cancel(every, begun)
 
     def cancel_all(self) -> None:
@@ -443,14 +460,18 @@ class ThreadsEngine(Crew):
         finished: list[Task[Any]] = []
         running: list[Task[Any]] = []
         with self._lock:
+            before = self._schedule.releases
             for task in tasks:
                 if task._state == RUNNING and begun:
                     running.append(task)
                 else:
                     finished += self._schedule.cancel(task)
+            has_released = self._schedule.releases > before
+        if has_released:
+            self._fill_all()
         self._tell(finished)
         for task in running:
-            self._abandon(task, Failure(self._schedule.cancellation(task)), CANCELLED)
+            self._abandon(task, Failure(cancellation(task)), CANCELLED)
 
     def close(self, finish: bool = True) -> None:
         """Finish what was submitted, or cancel what has not begun, and end the threads."""
@@ -507,10 +528,3 @@ class ThreadsEngine(Crew):
         self._lock = threading.Lock()
         self._closed = True
         self.watchdog.abandon()
-
-
-def _deadlock(worker: Worker, target: Task[Any]) -> DeadlockError:
-    return DeadlockError(
-        f"task {worker.stack.tasks[-1].name!r} waits for {target!r}, which cannot finish "
-        "before the waiting task does; do not wait for it here"
-    )

@@ -55,6 +55,13 @@ def threads(request):
     return engines.current_engine()
 
 
+@pytest.fixture(params=["serial", "threads"])
+def one_worker(request):
+    """The engines of one worker, for what is said of its processors."""
+    da.configure(**ENGINES[request.param])
+    return engines.current_engine()
+
+
 @pytest.fixture
 def two_threads():
     """The engine of threads alone, for what it costs and for what is its own."""

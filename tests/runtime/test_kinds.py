@@ -21,7 +21,7 @@ def here():
     return da.current_task().processor
 
 
-def test_kind_that_opts_out_is_used_only_through_a_scope(engine):
+def test_kind_that_opts_out_is_used_only_through_a_scope(one_worker):
     """Behaviour 26."""
     da.register_kind("npu", 1)
     assert {task.processor.kind for task in done(da.map(abs, range(50)))} == {"cpu"}
@@ -32,7 +32,7 @@ def test_kind_that_opts_out_is_used_only_through_a_scope(engine):
     assert spawn_on(da.ANY).result() in da.processors(da.ANY)
 
 
-def test_kinds_come_and_go_while_the_engine_runs(engine):
+def test_kinds_come_and_go_while_the_engine_runs(one_worker):
     """Behaviour 39."""
     with pytest.raises(da.SchedulingError, match="kind='npu'"):
         spawn_on(NPU).result()
@@ -49,13 +49,13 @@ def test_kinds_come_and_go_while_the_engine_runs(engine):
     assert da.workers() == [0]
 
 
-def test_kinds_registered_before_the_engine_starts(engine):
+def test_kinds_registered_before_the_engine_starts(one_worker):
     da.register_kind("npu", 1)
     da.configure()
     assert spawn_on(NPU).result() == Processor(0, "npu", 0)
 
 
-def test_kind_that_is_used_by_default(engine):
+def test_kind_that_is_used_by_default(one_worker):
     da.register_kind("npu", 2, default=True)
     assert set(da.processors(NPU)) < set(da.processors())
     assert spawn_on(da.scope(worker=0, kind="npu")).result().kind == "npu"
@@ -78,7 +78,7 @@ def test_kind_that_is_used_by_default_takes_plain_tasks(one_thread):
     whole(one_thread)
 
 
-def test_processor_runs_one_task_at_a_time_beside_the_threads(threads):
+def test_processor_runs_one_task_at_a_time_beside_the_threads(two_threads):
     da.register_kind("npu", 1)
     held = [Held(da.spawn.options(scope=da.scope(thread=index))) for index in (0, 1)]
     running, most = [], []
@@ -94,10 +94,10 @@ def test_processor_runs_one_task_at_a_time_beside_the_threads(threads):
     assert max(most) == 1
     for one in held:
         one.gate.set()
-    whole(threads)
+    whole(two_threads)
 
 
-def test_task_waits_for_what_it_spawns_on_other_kinds(engine):
+def test_task_waits_for_what_it_spawns_on_other_kinds(one_worker):
     da.register_kind("npu", 1)
 
     def outer():
@@ -109,7 +109,7 @@ def test_task_waits_for_what_it_spawns_on_other_kinds(engine):
     assert kinds == ["npu", "cpu", "npu", "npu"]
 
 
-def test_kind_that_is_removed_finishes_what_it_runs(threads):
+def test_kind_that_is_removed_finishes_what_it_runs(two_threads):
     da.register_kind("npu", 1)
     held = Held(da.spawn.options(scope=NPU))
     queued = [spawn_on(NPU) for _ in range(3)]
@@ -126,10 +126,10 @@ def test_kind_that_is_removed_finishes_what_it_runs(threads):
     assert held.task.result() == "late"
     with pytest.raises(da.SchedulingError, match="no processor is there"):
         needs.result()
-    whole(threads)
+    whole(two_threads)
 
 
-def test_processor_that_comes_back_is_the_same(threads):
+def test_processor_that_comes_back_is_the_same(two_threads):
     da.register_kind("npu", 1)
     held = Held(da.spawn.options(scope=NPU))
     da.register_kind("npu", None)
@@ -138,11 +138,11 @@ def test_processor_that_comes_back_is_the_same(threads):
     assert {one.index for one in da.fetch(queued)} == {1}
     held.gate.set()
     held.task.wait()
-    assert len(threads._seats.every) == 4
-    whole(threads)
+    assert len(two_threads._seats.every) == 4
+    whole(two_threads)
 
 
-def test_priorities_and_memory_hold_on_other_kinds(threads):
+def test_priorities_and_memory_hold_on_other_kinds(two_threads):
     da.register_kind("npu", 1)
     held = Held(da.spawn.options(scope=NPU))
     order = []
@@ -154,10 +154,10 @@ def test_priorities_and_memory_hold_on_other_kinds(threads):
     held.gate.set()
     da.wait(tasks)
     assert order == [2, 1, 0]
-    whole(threads)
+    whole(two_threads)
 
 
-def test_kinds_change_under_load(threads):
+def test_kinds_change_under_load(two_threads):
     """Whatever comes and goes, every task is finished, and none runs outside its scope."""
     seed = random.Random(5)
     scopes = [None, NPU, EITHER, da.scope(thread=1), da.ANY, da.scope(kind="odd")]
@@ -189,11 +189,11 @@ def test_kinds_change_under_load(threads):
             assert scope is None or task.processor in scope
         else:
             assert isinstance(task.exception(), da.SchedulingError)
-    whole(threads)
+    whole(two_threads)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_random_work_on_several_kinds(threads, seed):
+def test_random_work_on_several_kinds(two_threads, seed):
     """Nested waits, small occupancies, memory, priorities, cancelling: nothing is left behind."""
     da.register_kind("npu", 2)
     chance = random.Random(seed)
@@ -227,7 +227,7 @@ def test_random_work_on_several_kinds(threads, seed):
     failures = [task.exception() for task in tasks if not task.cancelled()]
     assert not any(failures)
     assert sum(task.cancelled() for task in tasks) < len(tasks)
-    whole(threads)
+    whole(two_threads)
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ EVERY = [FIRST, SECOND, THIRD]
 
 
 @pytest.fixture
-def kinds(engine):
+def kinds(one_worker):
     for number in range(3):
         da.register_kind(f"kind{number}", 1)
-    return engine
+    return one_worker
 
 
 def where(*_, **__):

@@ -9,10 +9,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from darray.runtime.budget import Budget
 from darray.runtime.contexts import Options
 from darray.runtime.errors import Failure
+from darray.runtime.pieces import Pieces
 from darray.runtime.processor import Processor
 from darray.runtime.scopes import ANY, scope
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, Task
+from darray.runtime.turns import READING, Line, conflict, related
 
 SEATS = 3
 CODE = (lambda: None).__code__
@@ -33,12 +35,19 @@ OPTIONS = st.none() | st.builds(
 )
 
 
+USES = st.just({}) | st.dictionaries(st.integers(0, 1), st.sampled_from([None, READING, "region"]))
+
+PIECES = st.just({}) | st.dictionaries(st.integers(0, 1), st.booleans())
+
+
 class Scheduling(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         processors = tuple(Processor(0, "cpu", seat) for seat in range(SEATS))
         self.schedule = Schedule(processors, Budget(10))
         self.tasks = []
+        self.lines = [Line(), Line()]
+        self.shards = [Pieces(per_thread=True), Pieces(per_thread=False)]
 
     def running(self):
         return [task for task in self.tasks if task._state == RUNNING]
@@ -52,10 +61,16 @@ class Scheduling(RuleBasedStateMachine):
                 or (task._state > DONE)
             )
 
-    @rule(options=OPTIONS, data=st.data())
-    def add(self, options, data):
+    @rule(options=OPTIONS, uses=USES, pieces=PIECES, data=st.data())
+    def add(self, options, uses, pieces, data):
         needs = data.draw(st.lists(st.sampled_from(self.tasks), max_size=4)) if self.tasks else []
         task = Task(None, (abs, (), None, False), options, CODE, 0)
+        if pieces:
+            task._options = options or Options(keeps=True)
+            task._pieces = {self.shards[number]: writes for number, writes in pieces.items()}
+        if uses:
+            task._options = options or Options(keeps=True)
+            task._uses = {self.lines[number]: share for number, share in uses.items()}
         failed = [need for need in needs if need._state > DONE]
         finished = self.schedule.add(task, needs or None)
         self.tasks.append(task)
@@ -84,9 +99,10 @@ class Scheduling(RuleBasedStateMachine):
         if seat >= len(self.schedule.processors):
             return
         ready = [task for task in self.tasks if task._state == READY]
+        is_open = {one: self.schedule.is_open(one, seat) for one in ready}
         task = self.schedule.take(seat)
         room = self.schedule.budget.room()
-        able = [one for one in ready if seat in self.schedule.seats(one)]
+        able = [one for one in ready if seat in self.schedule.seats(one) and is_open[one]]
         if task is None:
             assert all(one._options is not None and one._options.memory > room for one in able)
             return
@@ -163,9 +179,17 @@ class Scheduling(RuleBasedStateMachine):
     @invariant()
     def check(self):
         self.schedule._check(self.tasks)
+        begun = [one for one in self.tasks if one._state == RUNNING and hasattr(one, "_uses")]
+        for number, one in enumerate(begun):
+            for other in begun[:number]:
+                assert not (related(one, other) and conflict(one, other))
         for seat in range(len(self.schedule.processors)):
             if not self.schedule.has_work(seat):
-                able = [one for one in self.tasks if one._state == READY]
+                able = [
+                    one
+                    for one in self.tasks
+                    if one._state == READY and self.schedule.is_open(one, seat)
+                ]
                 room = self.schedule.budget.room()
                 assert all(
                     one._options.memory > room for one in able if seat in self.schedule.seats(one)

@@ -209,7 +209,7 @@ def test_workers_and_hosts_alone_mean_processors_used_by_default(engine):
     assert da.scope(thread=0) <= da.scope(kind="cpu")
 
 
-def test_hosts(engine):
+def test_hosts(one_worker):
     assert da.processors(da.scope(host=socket.gethostname())) == da.processors()
     assert da.processors(da.scope(host="elsewhere")) == []
     scope_keys.name_host(3, "elsewhere")
@@ -218,7 +218,7 @@ def test_hosts(engine):
     assert Processor(3, "cpu", 0) not in da.scope(host="elsewhere")
 
 
-def test_tags_are_looked_up_when_tasks_are_spawned(engine):
+def test_tags_are_looked_up_when_tasks_are_spawned(one_worker):
     big = da.scope(tag="bigmem")
     task = da.spawn.options(scope=big)
     with pytest.raises(da.SchedulingError, match=r"tag='bigmem'.*try a wider scope"):
@@ -243,7 +243,7 @@ def test_wrong_tags_are_refused():
         da.register_tag("a", da.scope(tag="b"))
 
 
-def test_registered_keys(engine):
+def test_registered_keys(one_worker):
     """Behaviour 44: custom scope keys."""
     da.register_kind("npu", 2)
     da.register_scope_key("npu", lambda one: one.index if one.kind == "npu" else None)
@@ -294,7 +294,7 @@ def test_key_whose_function_fails_is_not_registered(engine):
         da.register_scope_key("not a name", lambda processor: 1)
 
 
-def test_processors_of_given_and_of_ambient_scopes(engine):
+def test_processors_of_given_and_of_ambient_scopes(one_worker):
     """Behaviour 45."""
     da.register_kind("npu", 1)
     npu = [Processor(0, "npu", 0)]
