@@ -461,6 +461,8 @@ def test_what_an_engine_left_behind_is_refused(threads, gate):
     with pytest.raises(RuntimeError, match="of an engine use which is gone"):
         da.spawn(len, m).result()
     assert da.spawn(len, one).result() == 0
+    # What is ready there now is no work for which threads would be started, again and again.
+    assert threads._seats.fill() is None
 
 
 def test_what_is_done_is_not_kept(threads):
