@@ -164,6 +164,7 @@ def test_what_is_refused():
 @pytest.mark.usefixtures("engine")
 def test_it_is_made_and_used_at_its_home():
     m = da.mutable(list, worker=0)
+    assert m.task.wait(60)
     assert m.task.processor.worker == 0
     away = da.spawn.options(scope=da.scope(worker=1))(len, m)
     with pytest.raises(da.SchedulingError, match="Mutable"):
