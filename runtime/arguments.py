@@ -66,15 +66,15 @@ def register_argument(cls: type, load: Callable[[Any], Any]) -> None:
 
 
 def register_frozen(
-    cls: type, freeze: _Change, copy: _Change, thaw: _Change, capture: _Change
+    cls: type, freeze: _Change, copy: _Change, thaw: _Change, capture: _Change | None = None
 ) -> None:
     """Hand values of class `cls` to tasks and out of them as ``freeze(value)``.
 
     ``copy(value)`` is the writable copy that ``fetch(..., copy=True)`` returns, ``thaw(value)``
     what a frozen value shows, for a task that declared to write it, ``capture(value)`` what
-    `put` keeps: the value as it is now, which nobody can change.
+    `put` keeps: the value as it is now, which nobody can change; by default a frozen copy.
     """
-    _freezers[cls] = (freeze, copy, thaw, capture)
+    _freezers[cls] = (freeze, copy, thaw, capture or (lambda value: freeze(copy(value))))
     actions.clear()
 
 

@@ -39,7 +39,7 @@ from darray.runtime.spaces import Placed, has_spaces, here, space_of
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, WAITING, Task
 from darray.runtime.timers import Timer, Timers
-from darray.runtime.waiting import Arrival, Stack, arrived, call_watcher, endless
+from darray.runtime.waiting import Arrival, Stack, arrived, call_watcher, endless, is_stuck
 from darray.runtime.watchdog import Watchdog
 
 __all__ = ["Crew"]
@@ -418,9 +418,7 @@ class Crew:
 
     def _forwarding(self, task: Task[Any], ref: Ref[Any], began: int) -> Failure | None:
         """Let `task` end with the value of `ref` once that is there; why it never can be."""
-        with self._lock:
-            needs = self._schedule.closure([ref.task])
-        if task in needs:
+        if self._is_endless(task, ref.task):
             return captured(task, endless(task, ref.task))
         ref.task._engine.watch(
             ref.task,
@@ -453,11 +451,15 @@ class Crew:
     def refuse_endless(self, task: Task[Any]) -> None:
         """Raise `DeadlockError` if `task` needs the one whose coroutine is to await it."""
         waiter = awaited.get()
-        if waiter is not None:
-            with self._lock:
-                needs = self._schedule.closure([task])
-            if waiter in needs:
-                raise endless(waiter, task)
+        if waiter is not None and self._is_endless(waiter, task):
+            raise endless(waiter, task)
+
+    def _is_endless(self, waiter: Task[Any], task: Task[Any]) -> bool:
+        """Whether `task` needs `waiter`, whose coroutine waits for it."""
+        stack = Stack()
+        stack.tasks.append(waiter)
+        with self._lock:
+            return is_stuck(stack, [task], self._stacks, self._schedule.in_the_way)
 
     def unfinished(self) -> list[Task[Any]]:
         """Every unfinished task that was submitted."""

@@ -99,6 +99,8 @@ class Seats:
         self.parked: list[Worker] = []
         self.workers: set[Worker] = set()
         self.pools = POOLS
+        # Whether no seat is given to a thread any more: what becomes ready never begins.
+        self.ended = False
         self._schedule = schedule
         self._sort(self.every)
 
@@ -132,6 +134,8 @@ class Seats:
 
     def fill(self) -> Worker | None:
         """Give an idle seat that has work to a thread, which the caller lets go."""
+        if self.ended:
+            return None
         for position in range(len(self.idle) - 1, -1, -1):
             seat = self.idle[position]
             if seat.load < 1 and self._schedule.has_work(seat.number):

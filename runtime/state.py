@@ -15,7 +15,7 @@ from darray.runtime.ready import Queue
 from darray.runtime.refusals import cancellation
 from darray.runtime.scopes import Scope
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, HELD, READY, RUNNING, WAITING, Task
-from darray.runtime.turns import follow_instead, leave, line_up
+from darray.runtime.turns import leave, line_up, pass_over
 from darray.runtime.waiting import held_back
 
 __all__ = ["Schedule"]
@@ -171,7 +171,7 @@ class Schedule:
         """Let `task`, which only follows `ended`, go on although that failed."""
         if task._state != WAITING:
             return
-        follow_instead(task, ended)
+        pass_over(task, ended)
         if task._missing == 0:
             task._state = READY
             self.push(task)
@@ -444,13 +444,14 @@ class Schedule:
             task._missing = 0
             self.outstanding -= 1
             finished.append(task)
+            # Those behind it in its lines now follow those before it.
+            leave(task)
             dependents, task._dependents = task._dependents, None
             for one in reversed(dependents or ()):
                 if task in getattr(one, "_after", ()):
                     self._pass_over(task, one)
                 else:
                     failing.append(one)
-            leave(task)
         return finished
 
     def cancel(self, task: Task[Any]) -> list[Task[Any]]:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from darray.runtime.tasks import DONE, Task
+from darray.runtime.tasks import DONE, WAITING, Task
 
-__all__ = ["READING", "Line", "conflict", "follow_instead", "leave", "line_up", "related"]
+__all__ = ["READING", "Line", "leave", "line_up", "pass_over"]
 
 # What tasks that only read have in common: they use a value side by side.
 READING = "reading"
 
 
 class _Party:
-    """Tasks that use a value side by side, or one that uses it alone."""
+    """Tasks that use a value side by side, or one that uses it alone; linked to its neighbours."""
 
-    __slots__ = ("share", "tasks")
+    __slots__ = ("after", "before", "share", "tasks")
 
-    def __init__(self, share: object) -> None:
+    def __init__(self, share: object, before: _Party | None) -> None:
         self.share = share
+        self.before = before
+        self.after: _Party | None = None
         self.tasks: dict[Task[Any], None] = {}
 
 
@@ -36,90 +38,112 @@ class Line:
     Invariants, checked by `_check`
     -------------------------------
     * Every unfinished task of the line is in one party, and no other is, but where a signal
-      came between; an unfinished task of one party waits, perhaps through others, for all
-      those of earlier parties whose share differs.
+      came between. Parties with the same share are not neighbours.
+    * An unfinished task needs, or follows, all those of the party before its own.
     """
 
-    __slots__ = ("_parties", "_party_of", "owner")
+    __slots__ = ("_last", "_party_of", "owner")
 
     def __init__(self) -> None:
         # The schedule that has the tasks.
         self.owner: object = None
-        self._parties: dict[_Party, None] = {}
+        self._last: _Party | None = None
         self._party_of: dict[Task[Any], _Party] = {}
 
     def __bool__(self) -> bool:
         return any(task._state < DONE for task in self._party_of)
 
-    def ahead(self, share: object) -> Iterator[Task[Any]]:
+    def ahead(self, share: object) -> list[Task[Any]]:
         """The unfinished tasks that one which comes now, under `share`, follows directly."""
-        nearest: _Party | None = None
-        for party in reversed(self._parties):
-            if nearest is None:
-                if share is not None and party.share is share:
-                    continue
-            elif nearest.share is None or party.share is not nearest.share:
-                return
-            unfinished = [task for task in party.tasks if task._state < DONE]
-            if unfinished:
-                nearest = party
-                yield from unfinished
+        party = self._last
+        if party is not None and share is not None and party.share is share:
+            party = party.before
+        return [] if party is None else [task for task in party.tasks if task._state < DONE]
 
     def enter(self, task: Task[Any], share: object) -> None:
         """Add `task`, which follows those `ahead`."""
-        party = next(reversed(self._parties), None)
+        last = party = self._last
         if party is None or share is None or party.share is not share:
-            party = _Party(share)
+            party = _Party(share, last)
         self._party_of[task] = party
-        self._parties[party] = None
         party.tasks[task] = None
+        if party is not last:
+            if last is not None:
+                last.after = party
+            self._last = party
 
     def leave(self, task: Task[Any]) -> None:
         """Remove `task`, which is finished."""
         party = self._party_of.get(task)
-        if party is not None:
-            party.tasks.pop(task, None)
-            if not party.tasks:
-                self._parties.pop(party, None)
-            del self._party_of[task]
+        if party is None:
+            return
+        party.tasks.pop(task, None)
+        if not party.tasks:
+            self._unlink(party)
+        del self._party_of[task]
+
+    def _unlink(self, party: _Party) -> None:
+        before, after = party.before, party.after
+        if before is not None:
+            before.after = after
+        if after is not None:
+            after.before = before
+        else:
+            self._last = before
+        party.before = party.after = None
+        if before is None or after is None:
+            return
+        if before.share is not None and before.share is after.share:
+            self._unite(before, after)
+        else:
+            _follow_all(after, before)
+
+    def _unite(self, before: _Party, after: _Party) -> None:
+        """Make one party of two that came to be neighbours.
+
+        So it is where one between them was cancelled. What follows the second now follows both,
+        and both follow what the first does.
+        """
+        following = before.after = after.after
+        if following is None:
+            self._last = before
+        else:
+            following.before = before
+            _follow_all(following, before)
+        if before.before is not None:
+            _follow_all(after, before.before)
+        for task in after.tasks:
+            self._party_of[task] = before
+        before.tasks.update(after.tasks)
 
     def _check(self) -> None:
-        seen: list[tuple[object, Task[Any]]] = []
-        for party in self._parties:
+        parties: list[_Party] = []
+        party = self._last
+        while party is not None:
+            parties.append(party)
+            assert party.before is None or party.before.after is party
+            party = party.before
+        for party in parties:
             assert party.share is not None or len(party.tasks) <= 1, "who is alone is alone"
+            if party.before is not None and party.share is not None:
+                assert party.before.share is not party.share
             unfinished = [task for task in party.tasks if task._state < DONE]
+            ahead = set() if party.before is None else set(party.before.tasks)
+            ahead = {one for one in ahead if one._state < DONE}
             for task in unfinished:
                 assert self._party_of[task] is party
-                earlier = [one for share, one in seen if share is None or share is not party.share]
-                assert not earlier or set(earlier) <= _needed(task), "a task follows all ahead"
-            seen += [(party.share, task) for task in unfinished]
+                assert not ahead or ahead <= set(task._needs or ()), "a task follows those ahead"
 
 
-def _needed(task: Task[Any]) -> set[Task[Any]]:
-    """All tasks that `task` needs, also through others."""
-    found: set[Task[Any]] = set()
-    pending = list(task._needs or ())
-    while pending:
-        one = pending.pop()
-        if one not in found:
-            found.add(one)
-            pending.extend(one._needs or ())
-    return found
-
-
-def related(one: Task[Any], other: Task[Any]) -> bool:
-    """Whether two tasks, the second of which has uses, use the same value in place."""
-    uses = getattr(one, "_uses", None)
-    return uses is not None and any(line in other._uses for line in uses)
-
-
-def conflict(one: Task[Any], other: Task[Any]) -> bool:
-    """Whether two tasks that have uses may not use what they have in common side by side."""
-    return any(
-        share is None or other._uses[line] is not share
-        for line, share in one._uses.items()
-        if line in other._uses
-    )
+def _follow_all(party: _Party, before: _Party) -> None:
+    """Let the tasks of `party`, which are WAITING, follow those of `before` as well."""
+    for one in before.tasks:
+        for task in party.tasks:
+            if task._state == WAITING and one._state < DONE and one not in (task._needs or ()):
+                one._dependents = [*(one._dependents or ()), task]
+                task._after[one] = None
+                task._needs = [*(task._needs or ()), one]
+                task._missing += 1
 
 
 def line_up(task: Task[Any], needs: Sequence[Task[Any]]) -> list[Task[Any]]:
@@ -149,25 +173,8 @@ def leave(task: Task[Any]) -> None:
         del task._pieces
 
 
-def follow_instead(task: Task[Any], ended: Task[Any]) -> None:
-    """Let `task`, a WAITING one, no longer follow `ended`, which failed or was cancelled.
-
-    Where that did not begin, `task` follows those instead that `ended` waited for.
-    """
-    needs = task._needs or ()
-    inherited: dict[Task[Any], None] = {}
-    pending = list(ended._needs or ())
-    while pending:
-        one = pending.pop()
-        if one._state >= DONE or one in inherited or not related(one, task):
-            continue
-        if not conflict(one, task):
-            pending.extend(one._needs or ())
-        elif one not in needs:
-            inherited[one] = None
-    for one in inherited:
-        one._dependents = [*(one._dependents or ()), task]
+def pass_over(task: Task[Any], ended: Task[Any]) -> None:
+    """Let `task`, a WAITING one, no longer follow `ended`, which has left their lines."""
     del task._after[ended]
-    task._after.update(inherited)
-    task._needs = [*(one for one in needs if one is not ended), *inherited]
-    task._missing += len(inherited) - 1
+    task._needs = [one for one in task._needs or () if one is not ended]
+    task._missing -= 1

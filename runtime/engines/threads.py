@@ -499,7 +499,7 @@ class ThreadsEngine(Crew):
         """Let no task begin any more and end the threads, those that run a task later."""
         finished: list[Task[Any]] = []
         with self._lock:
-            self._closed = True
+            self._closed = self._seats.ended = True
             for task in self._schedule.queued():
                 finished += self._schedule.cancel(task)
             # Left there, they would look like work for which threads are to be started.

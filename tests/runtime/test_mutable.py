@@ -164,6 +164,7 @@ def test_what_is_refused():
 @pytest.mark.usefixtures("engine")
 def test_it_is_made_and_used_at_its_home():
     m = da.mutable(list, worker=0)
+    assert m.task.wait(60)
     assert m.task.processor.worker == 0
     away = da.spawn.options(scope=da.scope(worker=1))(len, m)
     with pytest.raises(da.SchedulingError, match="Mutable"):
@@ -227,6 +228,23 @@ def test_one_cancelled_while_it_waits_leaves_the_order(threads, gate):
     threads._check([first, second, reader, third, fourth, another])
     gate.set()
     assert da.fetch([reader, another]) == [[1], [1, 4]]
+
+
+def test_who_follows_readers_follows_those_whom_a_cancelled_task_held_apart(threads, gate):
+    m = da.mutable(list)
+    started = threading.Event()
+    reader = da.spawn(lambda x: (started.set(), gate.wait(60), list(x))[2], da.In(m))
+    assert started.wait(60)
+    between = da.spawn(list.append, m, 1)
+    another = da.spawn(list, da.In(m))
+    last = da.spawn(list.append, m, 2)
+    assert between.cancel()
+    assert another.result() == []
+    assert not last.wait(0.02)
+    threads._check([reader, between, another, last])
+    gate.set()
+    assert reader.result() == []
+    assert da.fetch(m) == [2]
 
 
 def test_one_cancelled_while_it_runs_keeps_it_until_it_returns(threads, gate):
@@ -444,6 +462,8 @@ def test_what_an_engine_left_behind_is_refused(threads, gate):
     with pytest.raises(RuntimeError, match="of an engine use which is gone"):
         da.spawn(len, m).result()
     assert da.spawn(len, one).result() == 0
+    # What is ready there now is no work for which threads would be started, again and again.
+    assert threads._seats.fill() is None
 
 
 def test_what_is_done_is_not_kept(threads):
@@ -451,6 +471,6 @@ def test_what_is_done_is_not_kept(threads):
     tasks = [da.spawn(list.append, m, number) for number in range(50)]
     da.wait(tasks)
     engines.close()
-    assert not m.line._parties
+    assert m.line._last is None
     assert not m.line._party_of
     assert not any(hasattr(task, "_after") or hasattr(task, "_uses") for task in tasks)

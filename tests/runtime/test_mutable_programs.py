@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import pytest
@@ -11,6 +12,9 @@ from hypothesis import strategies as st
 import darray.runtime as da
 
 MUTABLES = 3
+
+# How many programs.
+PROGRAMS = int(os.environ.get("DARRAY_TEST_PROGRAMS", "25"))
 
 
 class Program:
@@ -31,7 +35,12 @@ class Program:
             self.users[key] += -1 if writes else 1
         seen = {key: list(values[key]) for key in uses}
         for child, own, access in nested:
-            self.spawn(number, child, own, access, random.Random(child), [])
+            task = self.spawn(number, child, own, access, random.Random(child), [])
+            if child % 3 == 0:
+                try:
+                    task.wait()
+                except da.DeadlockError:
+                    assert not task.done()
         for key, writes in uses.items():
             if writes:
                 values[key].append(number)
@@ -114,7 +123,7 @@ class Program:
 
 @pytest.mark.parametrize("count", [0, 1, 2, 4])
 @given(seed=st.integers(0, 10**6))
-@settings(max_examples=25)
+@settings(max_examples=PROGRAMS)
 def test_tasks_find_what_the_order_of_submission_gives(count, seed):
     da.configure(engine="threads" if count else "serial", threads=count or 1)
     program = Program(seed)

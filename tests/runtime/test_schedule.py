@@ -14,7 +14,7 @@ from darray.runtime.processor import Processor
 from darray.runtime.scopes import ANY, scope
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, Task
-from darray.runtime.turns import READING, Line, conflict, related
+from darray.runtime.turns import READING, Line
 
 SEATS = 3
 CODE = (lambda: None).__code__
@@ -182,7 +182,8 @@ class Scheduling(RuleBasedStateMachine):
         begun = [one for one in self.tasks if one._state == RUNNING and hasattr(one, "_uses")]
         for number, one in enumerate(begun):
             for other in begun[:number]:
-                assert not (related(one, other) and conflict(one, other))
+                for line in one._uses.keys() & other._uses.keys():
+                    assert one._uses[line] is other._uses[line] is not None
         for seat in range(len(self.schedule.processors)):
             if not self.schedule.has_work(seat):
                 able = [

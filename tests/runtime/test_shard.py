@@ -228,7 +228,10 @@ def test_waiting_for_a_task_that_needs_the_piece_is_a_deadlock():
     def later(_):
         return da.fetch(da.spawn(lambda x, y: len(x), one, da.spawn(int)))
 
-    for function in (hold, indirectly, later):
+    async def awaiting(_):
+        return await da.spawn(len, one)
+
+    for function in (hold, indirectly, later, awaiting):
         assert isinstance(da.spawn(function, one).exception(), da.DeadlockError), function
     assert da.spawn(hold, [1]).result() == 0
     assert da.fetch(list(one)) == [[]]
