@@ -33,6 +33,12 @@ PENDING = 6  # a container that `prepared` took apart, put together when the tas
 
 _NESTS = (list, tuple, dict, set, frozenset)
 
+# The actions for what a task keeps as it is, for what is replaced when it runs, and for what,
+# once `prepared`, is not.
+_KEPT = frozenset((INERT, LOADED, PENDING))
+_REPLACED = frozenset((TASK, REF, LOADED, PENDING))
+SETTLED = frozenset((INERT, NEST, FROZEN))
+
 _loaders: dict[type, Callable[[Any], Any]] = {}
 _Change = Callable[[Any], Any]
 
@@ -147,9 +153,14 @@ def prepared(value: Any, needs: list[Task[Any]], path: tuple[int, ...] = ()) -> 
     nothing to be frozen stays the same object. A container that holds itself is left as it
     is from there on.
     """
-    action = _action(value)
-    if action in (INERT, LOADED, PENDING):
+    action = actions.get(value.__class__)
+    if action is None:
+        action = action_of(value.__class__)
+    if action in _KEPT:
         return value
+    if action == FROZEN:
+        changes = _freezers.get(value.__class__) or _registered(_freezers, value.__class__)
+        return changes[0](value)
     if action == ACCESS:
         raise TypeError(
             f"{type(value).__name__}(...) says what a task of a region does to a whole argument; "
@@ -161,8 +172,6 @@ def prepared(value: Any, needs: list[Task[Any]], path: tuple[int, ...] = ()) -> 
     if action == REF:
         needs.append(value.task)
         return value
-    if action == FROZEN:
-        return _registered(_freezers, value.__class__)[0](value)
     if id(value) in path:
         return value
     path = (*path, id(value))
@@ -184,7 +193,7 @@ def prepared(value: Any, needs: list[Task[Any]], path: tuple[int, ...] = ()) -> 
 
 def is_replaced(value: Any) -> bool:
     """Whether a prepared value is to be replaced when the task runs."""
-    return _action(value) in (TASK, REF, LOADED, PENDING)
+    return _action(value) in _REPLACED
 
 
 def loaded(value: Any) -> Any:
@@ -205,7 +214,8 @@ def sealed(value: Any, path: tuple[int, ...] = ()) -> Any:
     """`value` as it is handed out: what can be frozen, also inside containers, is."""
     action = _action(value)
     if action == FROZEN:
-        return _registered(_freezers, value.__class__)[0](value)
+        changes = _freezers.get(value.__class__) or _registered(_freezers, value.__class__)
+        return changes[0](value)
     if action == NEST and id(value) not in path:
         path = (*path, id(value))
         return _rebuilt(value, lambda item: sealed(item, path))

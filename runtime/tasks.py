@@ -85,6 +85,7 @@ class Task(Generic[R]):
     * ``_hold`` and ``_processor`` have no value until the task ends or begins, ``_number``
       until somebody asks for it, and is not changed then, ``_asked`` (to stop) until
       cancelling is asked for, ``_keeps`` but where it is true: as the option of that name.
+    * ``_watchers`` is None, one watcher, or a list of several.
     * A task that is finished while its function is still being called was abandoned: it
       occupies nothing, and what the function gives is dropped.
     """
@@ -141,7 +142,7 @@ class Task(Generic[R]):
         self._missing = 0
         self._needs: Sequence[Task[Any]] | None = None
         self._dependents: list[Task[Any]] | None = None
-        self._watchers: list[Watcher] | None = None
+        self._watchers: Any = None
 
     @property
     def name(self) -> str:

@@ -31,7 +31,7 @@ from darray.runtime.spawning import submit
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, Task, Watcher
 from darray.runtime.timers import Timers
-from darray.runtime.waiting import Arrival, arrived, call_watcher, refuse_abandoned
+from darray.runtime.waiting import Arrival, add_watcher, arrived, call_watcher, refuse_abandoned
 
 __all__ = ["SerialEngine", "start"]
 
@@ -244,7 +244,7 @@ class SerialEngine:
         """Call ``watcher(task)`` when the task is finished, at once if it is."""
         with self._lock:
             if task._state < DONE:
-                task._watchers = [*(task._watchers or ()), watcher]
+                add_watcher(task, watcher)
                 return
         call_watcher(watcher, task)
 

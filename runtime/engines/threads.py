@@ -19,7 +19,7 @@ from darray.runtime.seats import Worker
 from darray.runtime.settings import Settings
 from darray.runtime.spawning import submit
 from darray.runtime.tasks import CANCELLED, DONE, READY, RUNNING, WAITING, Task, Watcher
-from darray.runtime.waiting import Arrival, call_watcher, is_stuck, refuse_abandoned
+from darray.runtime.waiting import Arrival, add_watcher, call_watcher, is_stuck, refuse_abandoned
 
 __all__ = ["ThreadsEngine", "start"]
 
@@ -123,7 +123,7 @@ class ThreadsEngine(Crew):
         """Call ``watcher(task)`` when the task is finished, at once if it is."""
         with self._lock:
             if task._state < DONE:
-                task._watchers = [*(task._watchers or ()), watcher]
+                add_watcher(task, watcher)
                 return
         call_watcher(watcher, task)
 
