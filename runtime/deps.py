@@ -253,6 +253,8 @@ class Region:
                 self._look_into(function, uses)
             if actions.get(function.__class__) != INERT:
                 function = prepared(function, uses.values)
+            if tracker.has_aliases:
+                tracker.add_aliases(uses.accesses)
             needs = tracker.needs(uses.accesses)
             if uses.written and options.retries:
                 raise ValueError(

@@ -40,9 +40,11 @@ class Extent:
         Those of them that have many neighbours.
     active : dict of Extent, or None
         Of an extent that has many neighbours: those in use since it was written.
+    aliases : tuple of Extent
+        Where the value of the task lies whose extent this is, once `Tracker.alias` was told.
     """
 
-    __slots__ = ("active", "footprint", "neighbours", "readers", "wide", "writer")
+    __slots__ = ("active", "aliases", "footprint", "neighbours", "readers", "wide", "writer")
 
     def __init__(self, footprint: Footprint) -> None:
         self.footprint = footprint
@@ -51,6 +53,7 @@ class Extent:
         self.neighbours: list[Extent] = []
         self.wide: list[Extent] = []
         self.active: dict[Extent, None] | None = None
+        self.aliases: tuple[Extent, ...] = ()
 
     def add_neighbour(self, other: Extent) -> None:
         """Note that `other` overlaps this extent."""
@@ -138,6 +141,8 @@ class Tracker:
         self._nbytes = 0
         # Whether there is more than when `tidy` was last called.
         self.has_grown = False
+        # Whether any extent has aliases.
+        self.has_aliases = False
 
     def extents(self, value: Any, part: Part | None = None) -> tuple[Extent, ...]:
         """The extents that `value`, or the `part` of it, lies in."""
@@ -165,9 +170,21 @@ class Tracker:
             key = ("alias", id(extent), footprint.key)
             other = self._extent(replace(footprint, key=key))
             other.writer, other.readers = extent.writer, list(extent.readers)
+            extent.aliases += (other,)
+            self.has_aliases = True
             for wide in other.wide:
                 assert wide.active is not None
                 wide.active[other] = None
+
+    def add_aliases(self, accesses: dict[Extent, bool]) -> None:
+        """Add the aliases of what `accesses` has, which are used in the same way.
+
+        A task may use the extent of another one whose value is known by now: it ended this
+        moment, or a third task that is still outstanding was given its value.
+        """
+        for extent, writes in list(accesses.items()):
+            for other in extent.aliases:
+                accesses[other] = writes or accesses.get(other, False)
 
     def needs(self, accesses: dict[Extent, bool]) -> dict[Task[Any], None]:
         """The tasks that one with these accesses, each written or not, must wait for."""
@@ -268,6 +285,8 @@ class Tracker:
         if not many and self._nbytes <= self._most_nbytes:
             return False
         kept = {extent: None for extent in self._extents.values() if not extent.is_idle()}
+        # Who is given the value of a task that uses them uses their aliases as well.
+        kept.update(dict.fromkeys([other for extent in kept for other in extent.aliases]))
         self.known, self._parts = {}, {}
         self._extents, self._levels, self._nbytes = {}, {}, 0
         for extent in kept:

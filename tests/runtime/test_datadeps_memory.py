@@ -311,3 +311,38 @@ def test_what_a_task_holds_until_it_runs_is_little_work_for_the_collector():
         assert entry.extents is None
         assert last._watchers is entry
         gate.set()
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_task_that_ends_while_it_is_looked_at_as_an_argument():
+    class Opener:
+        """Looking at what it consists of lets the task end."""
+
+    gate, later = threading.Event(), threading.Event()
+
+    def opened(_):
+        gate.set()
+        made.wait(60)
+        return []
+
+    da.register_spans(Opener, opened)
+    with da.spawn_datadeps():
+        made = da.spawn(lambda: gate.wait(60) and np.zeros(3))
+        first = da.spawn(lambda *_: later.wait(60), da.InOut(made), Opener(), np.ones(3))
+        assert first in da.spawn(ignore, made)._needs
+        later.set()
+
+
+@pytest.mark.usefixtures("threads")
+def test_the_value_of_a_task_in_what_was_handed_on_by_one_that_waits():
+    gate, later = threading.Event(), threading.Event()
+    with da.spawn_datadeps():
+        made = da.spawn(lambda: gate.wait(60) and np.zeros(3))
+        handed = da.spawn(lambda x: later.wait(60) and x, da.InOut(made))
+        gate.set()
+        made.wait()
+        da.spawn(ignore, np.zeros(3))
+        third = da.spawn(fill, da.InOut(handed), 7)
+        assert third in da.spawn(ignore, made)._needs
+        later.set()
+    assert made.result().tolist() == [7] * 3
