@@ -48,6 +48,12 @@ KEPT = 8  # used in place, by one task at a time
 
 _NESTS = (list, tuple, dict, set, frozenset)
 
+# The actions for what a task keeps as it is, for what is replaced when it runs, and for what,
+# once `prepared`, is not.
+_KEPT = frozenset((INERT, LOADED, PENDING))
+_REPLACED = frozenset((TASK, REF, LOADED, PENDING))
+SETTLED = frozenset((INERT, NEST, FROZEN))
+
 _loaders: dict[type, Callable[[Any], Any]] = {}
 _Change = Callable[[Any], Any]
 
@@ -301,9 +307,14 @@ def prepared(value: Any, needs: list[Task[Any]], path: tuple[int, ...] = ()) -> 
     nothing to be frozen stays the same object. A container that holds itself is left as it
     is from there on.
     """
-    action = _action(value)
-    if action in (INERT, LOADED, PENDING):
+    action = actions.get(value.__class__)
+    if action is None:
+        action = action_of(value.__class__)
+    if action in _KEPT:
         return value
+    if action == FROZEN:
+        changes = _freezers.get(value.__class__) or _registered(_freezers, value.__class__)
+        return changes[0](value)
     if action == ACCESS and isinstance(value.value, Kept) and value.__class__ is not Deps:
         needs.extend(value.value.makers())
         return Use(value.value, value.writes)
@@ -323,8 +334,6 @@ def prepared(value: Any, needs: list[Task[Any]], path: tuple[int, ...] = ()) -> 
     if action == REF:
         needs.append(value.task)
         return value
-    if action == FROZEN:
-        return _registered(_freezers, value.__class__)[0](value)
     if id(value) in path:
         return value
     path = (*path, id(value))
@@ -351,7 +360,7 @@ def has_views(value: Any) -> bool:
 
 def is_replaced(value: Any) -> bool:
     """Whether a prepared value is to be replaced when the task runs."""
-    return _action(value) in (TASK, REF, LOADED, PENDING)
+    return _action(value) in _REPLACED
 
 
 def loaded(value: Any) -> Any:
@@ -385,7 +394,8 @@ def sealed(value: Any, path: tuple[int, ...] = ()) -> Any:
     """`value` as it is handed out: what can be frozen, also inside containers, is."""
     action = _action(value)
     if action == FROZEN:
-        return _registered(_freezers, value.__class__)[0](value)
+        changes = _freezers.get(value.__class__) or _registered(_freezers, value.__class__)
+        return changes[0](value)
     if action == NEST and id(value) not in path:
         path = (*path, id(value))
         return rebuilt(value, lambda item: sealed(item, path))

@@ -9,20 +9,22 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from operator import itemgetter
-from types import FrameType, ModuleType, TracebackType
+from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any, TypeVar, cast, overload
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from darray.runtime import contexts, events, keeping
-from darray.runtime.accesses import Access, Deps, Out
+from darray.runtime.accesses import WRITTEN, Access, Deps, Out
 from darray.runtime.arguments import (
+    INERT,
     Kept,
     Later,
     Unsealed,
     Use,
     Writable,
+    actions,
     has_views,
     is_replaced,
     prepared,
@@ -38,9 +40,10 @@ from darray.runtime.refs import Ref, RefView
 from darray.runtime.scopes import scope
 from darray.runtime.spaces import Placed, here
 from darray.runtime.spawning import submit_in_block
-from darray.runtime.tasks import DONE, RUNNING, Task
+from darray.runtime.tasks import DONE, NO_KWARGS, RUNNING, WAITING, Task
 from darray.runtime.tracking import Extent, Tracker
 from darray.runtime.versions import Versions
+from darray.runtime.waiting import watchers_of
 
 __all__ = ["Region", "spawn_datadeps"]
 
@@ -51,36 +54,62 @@ _Call = tuple[Any, tuple[Any, ...], dict[str, Any] | None]
 # Tasks of a region among which those that are done are looked for and forgotten.
 FEW = 1024
 
+_new_task = object.__new__
 
-class _Uses:
-    """What a task uses: extents, each written or not; tasks whose values it is given."""
 
-    __slots__ = ("accesses", "is_lazy", "values", "writes_here", "written")
+class _Uses(Struct, eq=False):
+    """What a task uses.
 
-    def __init__(self) -> None:
-        self.accesses: dict[Extent, bool] = {}
-        self.values: list[Task[Any]] = []
-        self.written: list[Access] = []
-        # Whether arguments are to be replaced when the task runs.
-        self.is_lazy = False
-        # Whether objects of the calling code are written to.
-        self.writes_here = False
+    Attributes
+    ----------
+    accesses : dict
+        Extents, each with whether the task writes it.
+    values : list of Task
+        Tasks whose values it is given.
+    written : tuple
+        What it writes, as in `_Entry`.
+    is_lazy : bool
+        Whether arguments are to be replaced when the task runs.
+    writes_here : bool
+        Whether objects of the calling code are written to.
+    is_told : bool
+        Whether the extents are those of its positional arguments, and none else.
+    """
+
+    accesses: dict[Extent, bool] = {}
+    values: list[Task[Any]] = []
+    written: tuple[Any, ...] = ()
+    is_lazy: bool = False
+    writes_here: bool = False
+    is_told: bool = True
 
 
 class _Entry(Struct, eq=False, gc=False):
-    """A task of a region, its place in the program, and what it writes; called when it ends.
+    """A task of a region, its place in the program, and what it uses; called when it ends.
 
     Of all that a task needs while it is outstanding the collector of cycles looks at every
     object again and again, so it is spared these: a task that is done is let go at once, and
-    the region lets go of all others when its block ends.
+    the region lets go of all others when its block ends. For the same reason they hold tuples,
+    which the collector forgets where nothing in them can be part of a cycle, as in those of
+    arrays, numbers and names.
+
+    Attributes
+    ----------
+    args : tuple
+        What the task was given.
+    written : tuple
+        What of it the task writes: the name of an annotation, a value, the next name.
+    extents : tuple of Extent or None
+        What it uses; None where that is where ``args`` lie.
     """
 
     region: Region
     number: int
     task: Task[Any] | None
     function: Any
-    written: tuple[Access, ...]
-    extents: tuple[Extent, ...]
+    args: tuple[Any, ...]
+    written: tuple[Any, ...]
+    extents: tuple[Extent, ...] | None
 
     def __call__(self, task: Task[Any]) -> None:
         """Let go of `task` if it is done; tell the region if it failed."""
@@ -88,8 +117,7 @@ class _Entry(Struct, eq=False, gc=False):
             self.region.ended(self, task)
             return
         self.task = self.function = None
-        self.written = ()
-        self.extents = ()
+        self.args = self.written = self.extents = ()
 
 
 class Region:
@@ -226,6 +254,7 @@ class Region:
         """
         function, args, kwargs = call
         uses = _Uses()
+        tracker = self._tracker
         if not (callable(function) or isinstance(function, Task | Ref)):
             raise TypeError(f"spawn() calls its first argument, but {function!r} is not callable")
         with self._lock:
@@ -236,20 +265,23 @@ class Region:
             if self._versions.new:
                 # The task before was refused.
                 self._versions.undo()
-            if self._tracker.tidy() or len(self._entries) > self._most:
+            if (tracker.has_grown and tracker.tidy()) or len(self._entries) > self._most:
                 self._forget_done()
-            args = tuple([self._given(one, uses) for one in args])
+            args = tuple(self._given(args, uses))
             if kwargs:
-                kwargs = {key: self._given(one, uses) for key, one in kwargs.items()}
+                kwargs = dict(zip(kwargs, self._given(kwargs.values(), uses), strict=True))
+                uses.is_told = False
             new = self._versions.new
             if new:
                 # The task may be given a new part twice, and was before it was new.
-                uses, (_, args, kwargs) = _Uses(), call
-                args = tuple([self._given(one, uses) for one in args])
+                uses, (_, args, kwargs) = _Uses(is_told=False), call
+                args = tuple(self._given(args, uses))
                 if kwargs:
-                    kwargs = {key: self._given(one, uses) for key, one in kwargs.items()}
-            self._look_into(function, uses)
-            function = prepared(function, uses.values)
+                    kwargs = dict(zip(kwargs, self._given(kwargs.values(), uses), strict=True))
+            if function.__class__ is not FunctionType:
+                self._look_into(function, uses)
+            if actions.get(function.__class__) != INERT:
+                function = prepared(function, uses.values)
             if uses.written and options.retries:
                 raise ValueError(
                     f"{name_of(function)!r} writes to its arguments, so it cannot be called again "
@@ -257,12 +289,14 @@ class Region:
                 )
             if new:
                 self._fill_new(options, frame)
-            needs = self._tracker.needs(uses.accesses)
+            if tracker.has_aliases:
+                tracker.add_aliases(uses.accesses)
+            needs = tracker.needs(uses.accesses)
             if uses.values or after or self._failures:
                 failed = [task for _, task in self._failures[:1]]
                 needs.update(dict.fromkeys([*failed, *uses.values, *after]))
-            task = self._submitted((function, args, kwargs), uses, options, frame, list(needs))
-            self._tracker.record(uses.accesses, task)
+            task = self._submitted((function, args, kwargs), uses, options, frame, tuple(needs))
+            tracker.record(uses.accesses, task)
             if new:
                 self._versions.settle()
         return task
@@ -275,16 +309,20 @@ class Region:
         )
         failed = [task for _, task in self._failures[:1]]
         for filling in self._versions.fillings():
-            uses = _Uses()
+            uses = _Uses(writes_here=True, is_told=False)
             uses.accesses = dict.fromkeys(self._tracker.extents(filling.value), True)
-            uses.writes_here = True
             uses.values = [one for one in filling.arguments if isinstance(one, Task)]
             call = (filling.function, (filling.value, *filling.arguments), None)
-            task = self._submitted(call, uses, own, frame, [*failed, *uses.values])
+            task = self._submitted(call, uses, own, frame, (*failed, *uses.values))
             self._tracker.record(uses.accesses, task)
 
     def _submitted(
-        self, call: _Call, uses: _Uses, options: Options, frame: FrameType, needs: list[Task[Any]]
+        self,
+        call: _Call,
+        uses: _Uses,
+        options: Options,
+        frame: FrameType,
+        needs: tuple[Task[Any], ...],
     ) -> Task[Any]:
         """Make the task and hand it to the engine; neither it nor what it spawns is in a region."""
         engine = current_engine()
@@ -299,17 +337,26 @@ class Region:
                 limits.append((scope(worker=place), f"what the region orders, on worker {place}"))
             inside = narrowed(inside, limits)
             held = uses_in(function, *args, *(kwargs or {}).values())
-        is_lazy = uses.is_lazy or bool(uses.values)
-        task: Task[Any] = Task(
-            engine, (function, args, kwargs, is_lazy), inside, frame.f_code, frame.f_lasti
-        )
+        # What Task.__init__ does, at half its price.
+        task: Task[Any] = _new_task(Task)
+        task._engine = engine
+        task._function = function
+        task._args = args
+        task._kwargs = kwargs or (NO_KWARGS if uses.is_lazy or uses.values else None)
+        task._options = inside
+        task._code = frame.f_code
+        task._instruction = frame.f_lasti
+        task._state = WAITING
+        task._value = task._needs = task._dependents = None
+        task._missing = 0
         if events.consumers:
             events.publish_spawned(task, needs)
-        number, extents = next(self._numbers), tuple(uses.accesses)
-        entry = _Entry(self, number, task, function, tuple(uses.written), extents)
-        self._entries.append(entry)
+        number = next(self._numbers)
+        extents = None if uses.is_told else tuple(uses.accesses)
+        entry = _Entry(self, number, task, function, args, uses.written, extents)
+        task._watchers = entry
         try:
-            task._watchers = [entry]
+            self._entries.append(entry)
             if uses.written or held:
                 # While it runs nobody else may be given what it writes.
                 task._keeps = True
@@ -318,48 +365,79 @@ class Region:
             if inside is None or (inside.group is None and inside.queue is None):
                 engine.submit(task, needs or None)
             else:
-                submit_in_block(engine, task, needs, inside)
+                submit_in_block(engine, task, list(needs), inside)
         except BaseException:
             # Also a signal in between: nobody is to wait for, or cancel, this task.
             self._entries = [one for one in self._entries if one is not entry]
             raise
         return task
 
-    def _given(self, argument: Any, uses: _Uses) -> Any:
-        """What the task is given for an argument; what is done to it is added to `uses`."""
+    def _given(self, arguments: Iterable[Any], uses: _Uses) -> list[Any]:
+        """What the task is given for arguments; what is done to them is added to `uses`."""
+        known, accesses, given = self._tracker.known, uses.accesses, []
+        for argument in arguments:
+            name = WRITTEN.get(argument.__class__)
+            value = argument if name is None else argument.value
+            one = known.get(id(value))
+            if one is None:
+                given.append(self._given_first(argument, uses))
+            elif name:
+                if one.is_writable:
+                    uses.written += (name, value)
+                    uses.writes_here = True
+                    for extent in one.extents:
+                        accesses[extent] = True
+                    given.append(value)
+                else:
+                    given.append(self._given_first(argument, uses))
+            else:
+                readable = one.readable
+                # Not one made before the shape of the array was set.
+                if readable is value or (readable is not None and value.shape == one.shape):
+                    for extent in one.extents:
+                        if extent not in accesses:
+                            accesses[extent] = False
+                    given.append(readable)
+                else:
+                    given.append(self._given_first(argument, uses))
+        return given
+
+    def _given_first(self, argument: Any, uses: _Uses) -> Any:
+        """The same for one argument that was not given to a task in this way before."""
         value, writes = argument, False
         if isinstance(argument, Access):
             if argument.__class__ is Deps:
                 return self._given_parts(argument, uses)
             value, writes = argument.value, argument.writes
-        accesses = uses.accesses
-        known = self._tracker.known.get(id(value))
-        if known is None:
+        elif is_constant(value):
+            return self._readable(value, uses)
+        accesses, tracker = uses.accesses, self._tracker
+        if id(value) not in tracker.known:
             if isinstance(value, Ref) and not isinstance(value, Kept):
                 return self._given_ref(argument, value, uses)
             if self._unknown:
                 # Perhaps the value of a task that ended this moment, fetched in the block.
                 for task in [one for one in self._unknown if one._state == DONE]:
                     self._learn(task)
-        for extent in self._extents(value) if known is None else known.extents:
+        for extent in self._extents(value):
             accesses[extent] = writes or accesses.get(extent, False)
-        if writes:
-            return self._writable(argument, uses)
-        if known is not None and known.readable is not None:
-            # Not one made before the shape of the array was set.
-            readable = known.readable
-            if getattr(readable, "shape", None) == getattr(value, "shape", None):
-                return readable
-        readable = self._readable(value, uses)
-        if known is not None and not is_replaced(readable):
-            known.readable = readable
-        return readable
+        known = tracker.known.get(id(value))
+        given = self._writable(argument, uses) if writes else self._readable(value, uses)
+        if known is None or is_replaced(given):
+            uses.is_told = False
+        elif writes:
+            known.is_writable = not isinstance(value, dict | list | set)
+        elif given is value:
+            known.readable = given
+        elif hasattr(value, "shape"):
+            known.readable, known.shape = given, value.shape
+        return given
 
     def _given_parts(self, argument: Deps, uses: _Uses) -> Any:
         """The same for one that says what is done to parts of its value."""
         if isinstance(argument.value, Ref) and not isinstance(argument.value, Kept):
             return self._given_ref(argument, argument.value, uses)
-        writes = False
+        writes = uses.is_told = False
         for part, is_written in argument.parts():
             writes = writes or is_written
             for extent in self._extents(argument.value, part):
@@ -380,9 +458,10 @@ class Region:
             found = self._extents(ref, part) if seen is None else self._tracker.extents(seen, part)
             for extent in found:
                 uses.accesses[extent] = is_written or uses.accesses.get(extent, False)
+        uses.is_told = False
         if not writes:
             return self._readable(ref, uses)
-        uses.written.append(argument)
+        uses.written += (type(argument).__name__, ref)
         if seen is not None:
             uses.writes_here = True
             return seen
@@ -408,7 +487,7 @@ class Region:
 
     def _writable(self, argument: Access, uses: _Uses) -> Any:
         value = argument.value
-        uses.written.append(argument)
+        uses.written += (type(argument).__name__, value)
         if is_constant(value):
             raise TypeError(f"{argument!r}: a {type(value).__name__} cannot be written to")
         if isinstance(value, Kept):
@@ -435,6 +514,7 @@ class Region:
         for value in held:
             if value is not None and not isinstance(value, type | ModuleType):
                 for extent in self._extents(value):
+                    uses.is_told = False
                     uses.accesses.setdefault(extent, False)
 
     def _extents(
@@ -463,6 +543,8 @@ class Region:
 
     def _extents_of_task(self, task: Task[Any], part: Any) -> tuple[Extent, ...]:
         """Where the value of a task lies; until it is done, perhaps in what it was given."""
+        # Looked for before its state is: once it is done, they are gone.
+        given = [self._extents_of_entry(one) for one in watchers_of(task)]
         if task._state == DONE:
             self._learn(task)
             value = _lying_here(task)
@@ -477,7 +559,6 @@ class Region:
         if task not in self._unknown:
             self._unknown[task] = own
             task._engine.watch(task, self._arrived.append)
-        given = [one.extents for one in task._watchers or () if isinstance(one, _Entry)]
         return (own, *itertools.chain.from_iterable(given))
 
     def _extents_of_view(self, view: RefView, part: Any) -> tuple[Extent, ...]:
@@ -487,6 +568,12 @@ class Region:
             self._learn(task)
             return self._tracker.extents(view.view_of(_lying_here(task)), part)
         return self._extents_of_task(task, None)
+
+    def _extents_of_entry(self, watcher: Any) -> tuple[Extent, ...]:
+        """What a task uses in whose region `watcher` stands for it; none for other watchers."""
+        if not isinstance(watcher, _Entry):
+            return ()
+        return self._extents(watcher.args) if watcher.extents is None else watcher.extents
 
     def _learn(self, task: Task[Any]) -> None:
         """Find out where the value of a task lies that has ended; lock held."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from darray.runtime.accesses import Access
 from darray.runtime.refs import Ref
 from darray.runtime.tasks import Task
 
@@ -15,12 +14,15 @@ __all__ = ["half_written", "name_of", "note_failures", "note_unchanged"]
 MOST_TOLD = 8
 
 
-def half_written(function: Any, written: Iterable[Access]) -> list[str]:
-    """What a failed task may have half written, in words."""
+def half_written(function: Any, written: Sequence[Any]) -> list[str]:
+    """What a failed task may have half written, in words.
+
+    `written` has the name of an annotation, a value, the next name, and so on.
+    """
     return [
-        f"{type(access).__name__} {_described(access.value)} of {name_of(function)!r}"
-        for access in written
-        if not (isinstance(access.value, Ref) and access.value.origin is not None)
+        f"{name} {_described(value)} of {name_of(function)!r}"
+        for name, value in zip(written[::2], written[1::2], strict=True)
+        if not (isinstance(value, Ref) and value.origin is not None)
     ]
 
 

@@ -142,6 +142,8 @@ def footprints_of(
 
 def _known_class(cls: type) -> type | None:
     """The first class of those that `cls` inherits from which something is registered for."""
+    if cls in _finders:
+        return cls
     return next((one for one in cls.__mro__ if one in _spans or one in _finders), None)
 
 

@@ -11,6 +11,7 @@ from darray.runtime import contexts
 from darray.runtime.queues import Outside, Submission
 from darray.runtime.spawning import engine_of, wait_for_all
 from darray.runtime.tasks import DONE, HELD, WAITING, Task
+from darray.runtime.waiting import add_watcher
 
 __all__ = ["spawn_bulk", "spawn_sequential", "sync", "wait_all"]
 
@@ -201,7 +202,7 @@ class Group:
         with self._lock:
             self._expected[task] = self._count
             self._count += 1
-        task._watchers = [*(task._watchers or ()), self.arrive]
+        add_watcher(task, self.arrive)
 
     def forget(self, task: Task[Any]) -> None:
         """Leave out `task`, which was not submitted."""

@@ -12,7 +12,16 @@ from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, TypeVar, cast,
 
 from darray.runtime import contexts, events, keeping
 from darray.runtime.accesses import In
-from darray.runtime.arguments import INERT, actions, copied, loaded, prepared, referred, uses_in
+from darray.runtime.arguments import (
+    INERT,
+    SETTLED,
+    actions,
+    copied,
+    loaded,
+    prepared,
+    referred,
+    uses_in,
+)
 from darray.runtime.contexts import Options, limiting
 from darray.runtime.defaults import by_function, with_defaults
 from darray.runtime.engine import Engine, current_engine
@@ -64,9 +73,8 @@ def submit(
     if by_function:
         options = with_defaults(options, function)
     if options is not None and options.region is not None:
-        return cast(
-            "Task[Any]", options.region.spawn((function, args, kwargs), options, frame, after)
-        )
+        spawned: Task[Any] = options.region.spawn((function, args, kwargs), options, frame, after)
+        return spawned
     needs: Any = None
     for arg in args:
         if actions.get(arg.__class__) != INERT:
@@ -76,6 +84,8 @@ def submit(
             else:
                 needs = []
                 args = tuple([prepared(item, needs) for item in args])
+                if not needs and SETTLED.issuperset([actions.get(it.__class__) for it in args]):
+                    needs = None
             break
     if kwargs:
         needs = list(needs or ())

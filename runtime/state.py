@@ -137,10 +137,11 @@ class Schedule:
             for need in needs:
                 if need._state < DONE:
                     missing += 1
-                    if need._dependents is None:
+                    dependents = need._dependents
+                    if dependents is None:
                         need._dependents = [task]
                     else:
-                        need._dependents.append(task)
+                        dependents.append(task)
                 elif need._state != DONE:
                     self.outstanding += 1
                     return self.fail(task, need._value, need._state)

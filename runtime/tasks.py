@@ -104,6 +104,7 @@ class Task(Generic[R]):
       place: the lines it stands in, each with its share, and those of ``_needs`` that it only
       follows, whose failure is not its own. So has ``_pieces``: the shards that it uses, each
       with whether it writes.
+    * ``_watchers`` is None, one watcher, or a list of several.
     * A task that is finished while its function is still being called was abandoned: it
       occupies nothing, and what the function gives is dropped.
     """
@@ -170,7 +171,7 @@ class Task(Generic[R]):
         self._missing = 0
         self._needs: Sequence[Task[Any]] | None = None
         self._dependents: list[Task[Any]] | None = None
-        self._watchers: list[Watcher] | None = None
+        self._watchers: Any = None
 
     @property
     def name(self) -> str:

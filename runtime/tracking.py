@@ -40,9 +40,11 @@ class Extent:
         Those of them that have many neighbours.
     active : dict of Extent, or None
         Of an extent that has many neighbours: those in use since it was written.
+    aliases : tuple of Extent
+        Where the value of the task lies whose extent this is, once `Tracker.alias` was told.
     """
 
-    __slots__ = ("active", "footprint", "neighbours", "readers", "wide", "writer")
+    __slots__ = ("active", "aliases", "footprint", "neighbours", "readers", "wide", "writer")
 
     def __init__(self, footprint: Footprint) -> None:
         self.footprint = footprint
@@ -51,6 +53,7 @@ class Extent:
         self.neighbours: list[Extent] = []
         self.wide: list[Extent] = []
         self.active: dict[Extent, None] | None = None
+        self.aliases: tuple[Extent, ...] = ()
 
     def add_neighbour(self, other: Extent) -> None:
         """Note that `other` overlaps this extent."""
@@ -88,14 +91,26 @@ class Extent:
 
 
 class Known:
-    """A value, kept alive, its extents, and what a task that reads it is given, once asked for."""
+    """A value, kept alive, its extents, and what tasks are given for it.
 
-    __slots__ = ("extents", "readable", "value")
+    Attributes
+    ----------
+    readable : object
+        What a task that reads it is given; None until one was.
+    shape : tuple or None
+        The shape of the value when that was made, where it is not the value itself.
+    is_writable : bool
+        Whether a task that writes it was given it, as all others will be.
+    """
+
+    __slots__ = ("extents", "is_writable", "readable", "shape", "value")
 
     def __init__(self, value: Any, extents: tuple[Extent, ...]) -> None:
         self.value = value
         self.extents = extents
         self.readable: Any = None
+        self.shape: Any = None
+        self.is_writable = False
 
 
 class Tracker:
@@ -124,6 +139,10 @@ class Tracker:
         self._most = IDLE_EXTENTS
         self._most_nbytes = IDLE_NBYTES
         self._nbytes = 0
+        # Whether there is more than when `tidy` was last called.
+        self.has_grown = False
+        # Whether any extent has aliases.
+        self.has_aliases = False
 
     def extents(self, value: Any, part: Part | None = None) -> tuple[Extent, ...]:
         """The extents that `value`, or the `part` of it, lies in."""
@@ -135,6 +154,7 @@ class Tracker:
         extents = tuple([self._extent(one) for one in footprints_of(value, part)])
         if is_fixed(value, part):
             known[key] = Known(value, extents)
+            self.has_grown = True
         return extents
 
     def extent_of_object(self, value: Any) -> Extent:
@@ -150,17 +170,38 @@ class Tracker:
             key = ("alias", id(extent), footprint.key)
             other = self._extent(replace(footprint, key=key))
             other.writer, other.readers = extent.writer, list(extent.readers)
+            extent.aliases += (other,)
+            self.has_aliases = True
             for wide in other.wide:
                 assert wide.active is not None
                 wide.active[other] = None
+
+    def add_aliases(self, accesses: dict[Extent, bool]) -> None:
+        """Add the aliases of what `accesses` has, which are used in the same way.
+
+        A task may use the extent of another one whose value is known by now: it ended this
+        moment, or a third task that is still outstanding was given its value.
+        """
+        for extent, writes in list(accesses.items()):
+            for other in extent.aliases:
+                accesses[other] = writes or accesses.get(other, False)
 
     def needs(self, accesses: dict[Extent, bool]) -> dict[Task[Any], None]:
         """The tasks that one with these accesses, each written or not, must wait for."""
         needs: dict[Task[Any], None] = {}
         for extent, writes in accesses.items():
-            extent.collect(writes, needs)
-            others = extent.neighbours if extent.active is None else extent.active
-            for other in others:
+            # Extent.collect, spelled out for the extent itself.
+            writer = extent.writer
+            if writer is not None:
+                if writer._state == DONE:
+                    extent.writer = None
+                else:
+                    needs[writer] = None
+            if writes:
+                for reader in extent.readers:
+                    if reader._state != DONE:
+                        needs[reader] = None
+            for other in extent.neighbours if extent.active is None else extent.active:
                 other.collect(writes, needs)
         return needs
 
@@ -169,13 +210,15 @@ class Tracker:
         for extent, writes in accesses.items():
             if writes:
                 extent.writer = task
-                extent.readers = []
+                if extent.readers:
+                    extent.readers = []
                 if extent.active:
                     self._supersede(extent)
             else:
                 readers = extent.readers
                 readers.append(task)
-                if len(readers) >= MANY and len(readers) & (len(readers) - 1) == 0:
+                count = len(readers)
+                if count >= MANY and count & (count - 1) == 0:
                     extent.readers = [one for one in readers if one._state != DONE]
             for wide in extent.wide:
                 assert wide.active is not None
@@ -208,6 +251,7 @@ class Tracker:
     def _place(self, extent: Extent) -> None:
         """Make an extent, which knows its neighbours, one that is found."""
         footprint = extent.footprint
+        self.has_grown = True
         self._extents[footprint.key] = extent
         self._nbytes += footprint.high - footprint.low
         level = (footprint.high - footprint.low - 1).bit_length()
@@ -235,11 +279,14 @@ class Tracker:
 
         To be called when no extents are held that were not given to `record` yet.
         """
+        self.has_grown = False
         known = len(self.known) + len(self._parts)
         many = len(self._extents) > self._most or known > 4 * self._most
         if not many and self._nbytes <= self._most_nbytes:
             return False
         kept = {extent: None for extent in self._extents.values() if not extent.is_idle()}
+        # Who is given the value of a task that uses them uses their aliases as well.
+        kept.update(dict.fromkeys([other for extent in kept for other in extent.aliases]))
         self.known, self._parts = {}, {}
         self._extents, self._levels, self._nbytes = {}, {}, 0
         for extent in kept:
@@ -250,6 +297,7 @@ class Tracker:
             self._place(extent)
         self._most = 2 * len(kept) + IDLE_EXTENTS
         self._most_nbytes = 2 * self._nbytes + IDLE_NBYTES
+        self.has_grown = False
         return True
 
     def _check(self) -> None:

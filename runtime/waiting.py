@@ -15,12 +15,14 @@ __all__ = [
     "LOOKING_UP",
     "Arrival",
     "Stack",
+    "add_watcher",
     "arrived",
     "call_watcher",
     "endless",
     "held_back",
     "is_stuck",
     "refuse_abandoned",
+    "watchers_of",
 ]
 
 
@@ -86,10 +88,8 @@ class Arrival:
             elif task._state == HELD:
                 self.forget(tasks)
                 raise held_back(task)
-            elif task._watchers is None:
-                task._watchers = [self]
             else:
-                task._watchers.append(self)
+                add_watcher(task, self)
         self.missing = max(missing, 0)
         return missing <= 0
 
@@ -98,7 +98,9 @@ class Arrival:
         self.missing = 0
         for task in tasks:
             watchers = task._watchers
-            if watchers is not None and self in watchers:
+            if watchers is self:
+                task._watchers = None
+            elif watchers.__class__ is list and self in watchers:
                 watchers.remove(self)
                 if not watchers:
                     task._watchers = None
@@ -132,7 +134,26 @@ class Arrival:
             watchdog.leave(self)
 
 
-def arrived(task: Task[Any]) -> list[Watcher] | None:
+def add_watcher(task: Task[Any], watcher: Watcher) -> None:
+    """Let `watcher` be told when `task`, which is not finished, is; the engine's lock is held."""
+    watchers = task._watchers
+    if watchers is None:
+        task._watchers = watcher
+    elif watchers.__class__ is list:
+        watchers.append(watcher)
+    else:
+        task._watchers = [watchers, watcher]
+
+
+def watchers_of(task: Task[Any]) -> list[Watcher]:
+    """The watchers of `task`; what is done to the list changes nothing."""
+    watchers = task._watchers
+    if watchers is None:
+        return []
+    return [*watchers] if watchers.__class__ is list else [watchers]
+
+
+def arrived(task: Task[Any]) -> Sequence[Watcher] | None:
     """Count a finished task in whatever waits for it; the watchers still to be called.
 
     The engine's lock is held; the watchers must be called without it.
@@ -141,6 +162,11 @@ def arrived(task: Task[Any]) -> list[Watcher] | None:
     if watchers is None:
         return None
     task._watchers = None
+    if watchers.__class__ is Arrival:
+        watchers(task)
+        return None
+    if watchers.__class__ is not list:
+        return (watchers,)
     others: list[Watcher] | None = None
     for watcher in watchers:
         if watcher.__class__ is Arrival:

@@ -39,6 +39,7 @@ from darray.runtime.timers import Timers
 from darray.runtime.waiting import (
     Arrival,
     Stack,
+    add_watcher,
     arrived,
     call_watcher,
     endless,
@@ -319,7 +320,7 @@ class SerialEngine:
         """Call ``watcher(task)`` when the task is finished, at once if it is."""
         with self._lock:
             if task._state < DONE:
-                task._watchers = [*(task._watchers or ()), watcher]
+                add_watcher(task, watcher)
                 return
         call_watcher(watcher, task)
 

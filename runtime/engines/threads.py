@@ -24,6 +24,7 @@ from darray.runtime.tasks import CANCELLED, DONE, READY, RUNNING, WAITING, Task,
 from darray.runtime.waiting import (
     Arrival,
     Stack,
+    add_watcher,
     call_watcher,
     endless,
     is_stuck,
@@ -142,7 +143,7 @@ class ThreadsEngine(Crew):
         """Call ``watcher(task)`` when the task is finished, at once if it is."""
         with self._lock:
             if task._state < DONE:
-                task._watchers = [*(task._watchers or ()), watcher]
+                add_watcher(task, watcher)
                 return
         call_watcher(watcher, task)
 

@@ -7,6 +7,7 @@ import contextvars
 import functools
 import gc
 import threading
+import warnings
 import weakref
 
 import numpy as np
@@ -237,3 +238,111 @@ def test_the_value_of_a_task_is_written_though_it_is_a_view(cut):
         made = da.spawn(lambda: np.arange(12.0).reshape(3, 4)[cut])
         da.spawn(add, da.InOut(made), 1)
     np.testing.assert_array_equal(made.result(), np.arange(12.0).reshape(3, 4)[cut] + 1)
+
+
+@pytest.mark.usefixtures("threads")
+def test_the_value_of_a_task_may_lie_in_what_others_were_given_before_it():
+    a, b = np.zeros(3), np.zeros(3)
+    gate = threading.Event()
+    with da.spawn_datadeps():
+        da.spawn(ignore, da.InOut(a), b)
+        made = da.spawn(lambda x, y: gate.wait(60) and x, da.InOut(a), b)
+        da.spawn(held_fill, gate, da.InOut(a), 7)
+        found = da.spawn(lambda x: x.copy(), made)
+        gate.set()
+    assert found.result().tolist() == [7] * 3
+
+
+@pytest.mark.usefixtures("engine")
+def test_an_array_whose_shape_is_set_between_two_tasks():
+    a = np.arange(6.0)
+    with da.spawn_datadeps(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        shapes = [da.spawn(np.shape, a), da.spawn(np.shape, a)]
+        da.wait(shapes)
+        a.shape = (2, 3)
+        shapes += [da.spawn(np.shape, a), da.spawn(np.shape, da.In(a))]
+    assert da.fetch(shapes) == [(6,), (6,), (2, 3), (2, 3)]
+
+
+@pytest.mark.usefixtures("engine")
+def test_an_object_that_answers_for_no_name_is_read_more_than_once():
+    class Proxy:
+        def __getattr__(self, name):
+            raise ZeroDivisionError
+
+    proxy = Proxy()
+    with da.spawn_datadeps():
+        tasks = [da.spawn(lambda x: x is proxy, proxy) for _ in range(3)]
+    assert da.fetch(tasks) == [True] * 3
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_failure_names_what_was_written_before_as_well():
+    a, b = np.zeros(3), np.zeros(2)
+
+    def fail(target, source, *, other):
+        raise LookupError("gone")
+
+    def body():
+        da.spawn(add, da.InOut(a), 1)
+        da.spawn(fail, da.InOut(a), a, other=da.Out(b))
+
+    with pytest.raises(LookupError, match="gone") as caught:
+        da.spawn_datadeps(body)
+    notes = "\n".join(caught.value.__notes__)
+    assert "InOut ndarray of shape (3,)" in notes
+    assert "Out ndarray of shape (2,)" in notes
+
+
+@pytest.mark.usefixtures("threads")
+def test_what_a_task_holds_until_it_runs_is_little_work_for_the_collector():
+    arrays = [np.zeros(2) for _ in range(3)]
+    gate = threading.Event()
+    with da.spawn_datadeps() as region:
+        held = da.spawn(gate.wait, 60)
+        for _ in range(4):
+            da.spawn(ignore, held, *map(da.InOut, arrays))
+        last = da.spawn(ignore, da.InOut(arrays[0]), arrays[1], 1)
+        gc.collect()
+        entry = region._entries[-1]
+        assert entry.task is last
+        assert not any(map(gc.is_tracked, (entry, entry.args, entry.written)))
+        assert entry.extents is None
+        assert last._watchers is entry
+        gate.set()
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_task_that_ends_while_it_is_looked_at_as_an_argument():
+    class Opener:
+        """Looking at what it consists of lets the task end."""
+
+    gate, later = threading.Event(), threading.Event()
+
+    def opened(_):
+        gate.set()
+        made.wait(60)
+        return []
+
+    da.register_spans(Opener, opened)
+    with da.spawn_datadeps():
+        made = da.spawn(lambda: gate.wait(60) and np.zeros(3))
+        first = da.spawn(lambda *_: later.wait(60), da.InOut(made), Opener(), np.ones(3))
+        assert first in da.spawn(ignore, made)._needs
+        later.set()
+
+
+@pytest.mark.usefixtures("threads")
+def test_the_value_of_a_task_in_what_was_handed_on_by_one_that_waits():
+    gate, later = threading.Event(), threading.Event()
+    with da.spawn_datadeps():
+        made = da.spawn(lambda: gate.wait(60) and np.zeros(3))
+        handed = da.spawn(lambda x: later.wait(60) and x, da.InOut(made))
+        gate.set()
+        made.wait()
+        da.spawn(ignore, np.zeros(3))
+        third = da.spawn(fill, da.InOut(handed), 7)
+        assert third in da.spawn(ignore, made)._needs
+        later.set()
+    assert made.result().tolist() == [7] * 3
