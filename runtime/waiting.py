@@ -22,6 +22,7 @@ __all__ = [
     "held_back",
     "is_stuck",
     "refuse_abandoned",
+    "register_alarm",
     "watchers_of",
 ]
 
@@ -134,6 +135,18 @@ class Arrival:
             watchdog.leave(self)
 
 
+# What is called at once where a task failed, by the class of its watcher.
+_alarms: dict[type, Callable[[Any], object]] = {}
+
+
+def register_alarm(cls: type, alarm: Callable[[Any], object]) -> None:
+    """Call ``alarm(watcher)`` for watchers of class `cls` before any waiter hears of a failure.
+
+    It is called under the engine's lock, so it must not do more than note that there is one.
+    """
+    _alarms[cls] = alarm
+
+
 def add_watcher(task: Task[Any], watcher: Watcher) -> None:
     """Let `watcher` be told when `task`, which is not finished, is; the engine's lock is held."""
     watchers = task._watchers
@@ -161,6 +174,11 @@ def arrived(task: Task[Any]) -> Sequence[Watcher] | None:
     watchers = task._watchers
     if watchers is None:
         return None
+    if task._state != DONE:
+        for one in watchers_of(task):
+            alarm = _alarms.get(one.__class__)
+            if alarm is not None:
+                alarm(one)
     task._watchers = None
     if watchers.__class__ is Arrival:
         watchers(task)
