@@ -29,6 +29,7 @@ from darray.runtime.calling import (
 from darray.runtime.errors import Failure
 from darray.runtime.events import TaskBegan, publish, publish_end
 from darray.runtime.explaining import Survey, survey
+from darray.runtime.graphs import following
 from darray.runtime.loops import EventLoop, awaited
 from darray.runtime.processor import Processor
 from darray.runtime.refs import Ref
@@ -37,6 +38,7 @@ from darray.runtime.scope_keys import know
 from darray.runtime.seats import Seats, Worker
 from darray.runtime.spaces import Placed, has_spaces, here, space_of
 from darray.runtime.state import Schedule
+from darray.runtime.stopping import Stopping
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, WAITING, Task
 from darray.runtime.timers import Timer, Timers
 from darray.runtime.waiting import Arrival, Stack, arrived, call_watcher, endless, is_stuck
@@ -57,7 +59,7 @@ def _cancel_timer(timer: Timer, _: Task[Any]) -> None:
     timer.cancel()
 
 
-class Crew:
+class Crew(Stopping):
     """The schedule of an engine, and the threads that carry it out.
 
     Invariants, guarded by ``_lock`` and checked by `_check`
@@ -464,8 +466,11 @@ class Crew:
     def unfinished(self) -> list[Task[Any]]:
         """Every unfinished task that was submitted."""
         with self._lock:
-            first = [*self._schedule.queued(), *self._seats.running(), *self._awaited]
-            return self._schedule.following(first)
+            return following(self._begun_or_ready())
+
+    def _begun_or_ready(self) -> list[Task[Any]]:
+        """The unfinished tasks that need no others any more; lock held."""
+        return [*self._schedule.queued(), *self._seats.running(), *self._awaited]
 
     def _abandon(self, task: Task[Any], failure: Failure, state: int) -> None:
         """End a RUNNING task in `state`; its thread goes on with the function by itself."""

@@ -8,6 +8,7 @@ from typing import Any
 from darray.runtime import refusals
 from darray.runtime.budget import Budget
 from darray.runtime.errors import Failure
+from darray.runtime.graphs import closure, following
 from darray.runtime.kinds import is_default
 from darray.runtime.pieces import Pieces
 from darray.runtime.processor import Processor
@@ -230,7 +231,7 @@ class Schedule:
 
     def _refusal_in_line(self, task: Task[Any]) -> Failure | None:
         """Why `task`, which a queue held back, cannot follow those before it; None if it can."""
-        needing = set(self.following(task._dependents or ()))
+        needing = set(following(task._dependents or ()))
         earlier = next((one for one in task._after if one in needing), None)
         return None if earlier is None else refusals.out_of_order(task, earlier)
 
@@ -466,7 +467,7 @@ class Schedule:
 
     def refuse_held(self, tasks: Iterable[Task[Any]]) -> None:
         """Raise `SchedulingError` where one of `tasks` needs a task that a queue holds."""
-        for task in self.closure(tasks):
+        for task in closure(tasks):
             if task._state == HELD:
                 raise held_back(task)
 
@@ -538,37 +539,6 @@ class Schedule:
         if sharded:
             self.sharded.clear()
         self.stranded.clear()
-
-    @staticmethod
-    def closure(tasks: Iterable[Task[Any]], followed: bool = True) -> list[Task[Any]]:
-        """The unfinished tasks among `tasks` and all that they need, the needed ones last.
-
-        Without those that they only follow, where `followed` is false.
-        """
-        found: dict[Task[Any], None] = {}
-        pending = list(tasks)
-        while pending:
-            task = pending.pop()
-            if task._state < DONE and task not in found:
-                found[task] = None
-                if task._needs is not None:
-                    if followed or not hasattr(task, "_after"):
-                        pending.extend(task._needs)
-                    else:
-                        pending.extend([one for one in task._needs if one not in task._after])
-        return list(found)
-
-    @staticmethod
-    def following(tasks: Iterable[Task[Any]]) -> list[Task[Any]]:
-        """The unfinished tasks among `tasks` and all that need them, or follow them."""
-        found: dict[Task[Any], None] = {}
-        pending = list(tasks)
-        while pending:
-            task = pending.pop()
-            if task._state < DONE and task not in found:
-                found[task] = None
-                pending.extend(task._dependents or ())
-        return list(found)
 
     def _check(self, tasks: Iterable[Task[Any]]) -> None:
         """Assert the invariants, given all the tasks that were ever added."""

@@ -27,14 +27,16 @@ from darray.runtime.calling import (
 )
 from darray.runtime.errors import Failure
 from darray.runtime.explaining import Survey
+from darray.runtime.graphs import following
 from darray.runtime.processor import Processor
-from darray.runtime.refusals import cancellation, no_room, nowhere
+from darray.runtime.refusals import no_room, nowhere
 from darray.runtime.scope_keys import know
 from darray.runtime.settings import Settings
 from darray.runtime.spaces import Origin, Placed, has_spaces, here, measured_nbytes, space_of
 from darray.runtime.spawning import submit
 from darray.runtime.state import Schedule
-from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, Task, Watcher
+from darray.runtime.stopping import Stopping
+from darray.runtime.tasks import DONE, FAILED, READY, RUNNING, Task, Watcher
 from darray.runtime.timers import Timers
 from darray.runtime.waiting import (
     Arrival,
@@ -64,7 +66,7 @@ def start(settings: Settings) -> SerialEngine:
     return SerialEngine(limits.task_memory(settings), settings.watchdog)
 
 
-class SerialEngine:
+class SerialEngine(Stopping):
     """Runs every task in the thread that spawns it, before `spawn` returns.
 
     It has one processor, and those that were registered, all on that thread. A task that it
@@ -396,44 +398,22 @@ class SerialEngine:
     def unfinished(self) -> list[Task[Any]]:
         """Every unfinished task that was submitted."""
         with self._lock:
-            return self._schedule.following([*self._running, *self._released])
+            return following([*self._running, *self._released])
 
     def block(self, wait: Callable[[], R]) -> R:
         """Call ``wait()``."""
         return wait()
 
-    def cancel(self, task: Task[Any]) -> bool:
-        """Cancel `task`, which is abandoned if it runs; whether it is cancelled now.
-
-        An abandoned one is finished at once, and what it gives is dropped; whoever spawned
-        it goes on when its function returns.
-        """
-        self._cancel([task], begun=True)
-        return task._state == CANCELLED
-
-    def cancel_graph(self, tasks: list[Task[Any]], begun: bool = False) -> None:
-        """Cancel those of `tasks`, and of all that they need, that have not begun.
-
-        With `begun`, also those that run.
-        """
-        with self._lock:
-            every = self._schedule.closure(tasks, followed=False)
-        self._cancel(every, begun)
-
-    def cancel_all(self) -> None:
-        """Cancel every unfinished task."""
-        with self._lock:
-            every = list(self._running)
-        self._cancel(every, begun=True)
+    def _begun_or_ready(self) -> list[Task[Any]]:
+        """The tasks whose functions are being called; lock held."""
+        return list(self._running)
 
     def _cancel(self, tasks: list[Task[Any]], begun: bool) -> None:
-        for task in tasks:
-            if task._state == RUNNING and begun:
-                self._abandon(task, Failure(cancellation(task)), CANCELLED)
-            else:
-                with self._lock:
-                    finished = self._schedule.cancel(task)
-                self._tell(finished)
+        super()._cancel(tasks, begun)
+        self._run_ready([])
+
+    def _fill_all(self) -> None:
+        """Run the tasks that others have let go on."""
         self._run_ready([])
 
     def _abandon(self, task: Task[Any], failure: Failure, state: int) -> None:

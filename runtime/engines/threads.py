@@ -12,15 +12,15 @@ from typing import Any, TypeVar
 from darray.runtime import contexts, events, limits
 from darray.runtime.calling import apart, is_shallow, measured
 from darray.runtime.crew import Crew
-from darray.runtime.errors import DeadlockError, Failure
+from darray.runtime.errors import DeadlockError
+from darray.runtime.graphs import closure
 from darray.runtime.loops import awaited
 from darray.runtime.processor import Processor
-from darray.runtime.refusals import cancellation
 from darray.runtime.seats import Worker
 from darray.runtime.settings import Settings
 from darray.runtime.spaces import Origin, here, measured_nbytes
 from darray.runtime.spawning import submit
-from darray.runtime.tasks import CANCELLED, DONE, READY, RUNNING, WAITING, Task, Watcher
+from darray.runtime.tasks import DONE, READY, RUNNING, WAITING, Task, Watcher
 from darray.runtime.waiting import (
     Arrival,
     Stack,
@@ -287,11 +287,11 @@ class ThreadsEngine(Crew):
 
     def _help(self, worker: Worker, targets: list[Task[Any]]) -> None:
         """Run, on this thread, the unstarted tasks that `targets` need."""
-        schedule, seat = self._schedule, worker.seat
+        seat = worker.seat
         assert seat is not None
         context = contexts.current.get()
         with self._lock:
-            wanted = schedule.closure(targets)
+            wanted = closure(targets)
         ready = [task for task in wanted if task._state == READY]
         among = set(wanted)
         while ready:
@@ -436,43 +436,6 @@ class ThreadsEngine(Crew):
         return self.watchdog.explain(task)
 
     # Ending
-
-    def cancel(self, task: Task[Any]) -> bool:
-        """Cancel `task`, which is abandoned if it runs; whether it is cancelled now."""
-        self._cancel([task], begun=True)
-        return task._state == CANCELLED
-
-    def cancel_graph(self, tasks: list[Task[Any]], begun: bool = False) -> None:
-        """Cancel those of `tasks`, and of all that they need, that have not begun.
-
-        With `begun`, also those that run.
-        """
-        with self._lock:
-            every = self._schedule.closure(tasks, followed=False)
-        self._cancel(every, begun)
-
-    def cancel_all(self) -> None:
-        """Cancel every unfinished task."""
-        with self._lock:
-            every = [*self._schedule.queued(), *self._seats.running(), *self._awaited]
-        self._cancel(every, begun=True)
-
-    def _cancel(self, tasks: list[Task[Any]], begun: bool) -> None:
-        finished: list[Task[Any]] = []
-        running: list[Task[Any]] = []
-        with self._lock:
-            before = self._schedule.releases
-            for task in tasks:
-                if task._state == RUNNING and begun:
-                    running.append(task)
-                else:
-                    finished += self._schedule.cancel(task)
-            has_released = self._schedule.releases > before
-        if has_released:
-            self._fill_all()
-        self._tell(finished)
-        for task in running:
-            self._abandon(task, Failure(cancellation(task)), CANCELLED)
 
     def close(self, finish: bool = True) -> None:
         """Finish what was submitted, or cancel what has not begun, and end the threads."""
