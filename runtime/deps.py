@@ -176,6 +176,7 @@ class Region(RegionArguments):
                 raise RuntimeError("this region has ended; spawn its tasks before its block ends")
             while self._arrived:
                 self._learn(self._arrived.popleft())
+            self.leaves = current_engine().has_spaces and _is_scoped(options)
             if self._versions.new:
                 # The task before was refused.
                 self._versions.undo()
@@ -344,7 +345,9 @@ class Region(RegionArguments):
 
 
 def _is_scoped(options: Options | None) -> bool:
-    return options is not None and options.scope is not None
+    if options is None:
+        return False
+    return not (options.scope is None and options.compute_scope is None)
 
 
 @overload

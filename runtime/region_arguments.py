@@ -112,6 +112,8 @@ class RegionArguments:
         # Whether a task failed whose entry may not have been called yet; set under the engine's
         # lock, so that whoever waited for that task sees it.
         self.is_alarmed = False
+        # Whether the task that is spawned now may run elsewhere than the calling code.
+        self.leaves = False
 
     def ended(self, entry: Entry, task: Task[Any]) -> None:
         """Stop what comes after a task that failed or was cancelled."""
@@ -292,14 +294,10 @@ class RegionArguments:
         given = [self._extents_of_entry(one) for one in watchers_of(task)]
         if task._state == DONE:
             self._learn(task)
-            value = _lying_here(task)
-            if value.__class__ is not Unsealed:
-                # Of what lies elsewhere nothing is known but whose it is.
-                return self._tracker.extents(value, None if value.__class__ is Placed else part)
-            if part is None and isinstance(value.value, dict | list | set):
-                # What it holds may change this moment.
-                return (self._tracker.extent_of_object(value.value),)
-            return self._tracker.extents(value.value, part)
+            value = task._value
+            if value.__class__ is Placed:
+                return self._placed(value, value.value, part)
+            return self._at(value, part)
         own = self._tracker.extent_of_object(task)
         if task not in self._unknown:
             self._unknown[task] = own
@@ -309,10 +307,37 @@ class RegionArguments:
     def _extents_of_view(self, view: RefView, part: Any) -> tuple[Extent, ...]:
         """Where a view of a task's value lies; all of the value until that is known."""
         task = view.task
-        if task._state == DONE and has_views(_lying_here(task)):
-            self._learn(task)
-            return self._tracker.extents(view.view_of(_lying_here(task)), part)
+        if task._state == DONE:
+            placed = task._value
+            whole = placed.value if placed.__class__ is Placed else placed
+            if has_views(whole):
+                self._learn(task)
+                if placed is not whole:
+                    return self._placed(placed, view.view_of(whole), part)
+                return self._at(view.view_of(whole), part)
         return self._extents_of_task(task, None)
+
+    def _at(self, value: Any, part: Any) -> tuple[Extent, ...]:
+        """Where the value of a task lies, given what the task has for it."""
+        if value.__class__ is not Unsealed:
+            return self._tracker.extents(value, part)
+        if part is None and isinstance(value.value, dict | list | set):
+            # What it holds may change this moment.
+            return (self._tracker.extent_of_object(value.value),)
+        return self._tracker.extents(value.value, part)
+
+    def _placed(self, placed: Placed, value: Any, part: Any) -> tuple[Extent, ...]:
+        """Where a value lies that tasks of other spaces may move.
+
+        What lies in the memory of the calling code is known by its bytes there. It is known by
+        its home, whatever that is, while it lies elsewhere, for tasks that may take it there,
+        and until those are done that know it so.
+        """
+        home = self._tracker.extent_of_object(placed)
+        if placed.home != here.get():
+            return (home,)
+        known = self._at(value, part)
+        return (home, *known) if self.leaves or not home.is_idle() else known
 
     def _extents_of_entry(self, watcher: Any) -> tuple[Extent, ...]:
         """What a task uses in whose region `watcher` stands for it; none for other watchers."""
@@ -324,7 +349,10 @@ class RegionArguments:
         """Find out where the value of a task lies that has ended; lock held."""
         extent = self._unknown.pop(task, None)
         if extent is not None and task._state == DONE:
-            value = _lying_here(task)
+            value = task._value
+            if value.__class__ is Placed:
+                self._tracker.alias(value, extent)
+                value = value.value if value.home == here.get() else None
             self._tracker.alias(value.value if value.__class__ is Unsealed else value, extent)
 
 
@@ -334,12 +362,6 @@ def _refuse_shard(kept: Kept) -> None:
             f"{kept!r}: a task of a region cannot be given a shard, since which piece that is "
             "is not known before it runs; give it one of list(shard)"
         )
-
-
-def _lying_here(task: Task[Any]) -> Any:
-    """The value of a task where it lies in the memory of the calling code, or a stand-in."""
-    value = task._value
-    return value.value if value.__class__ is Placed and value.home == here.get() else value
 
 
 def _alarm(entry: Entry) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 import os
 import random
 import time
@@ -16,6 +17,7 @@ import darray.runtime as da
 from darray.runtime import tracking
 from darray.runtime.accesses import Access
 from darray.runtime.engine import current_engine
+from darray.testing.separate_memory import KIND, separate_memory
 
 # How many programs; 10,000 take a quarter of an hour.
 PROGRAMS = int(os.environ.get("DARRAY_TEST_PROGRAMS", "60"))
@@ -173,7 +175,20 @@ def at_once(function, *args):
     return function(*[one.value if isinstance(one, Access) else one for one in args])
 
 
-ENGINES = [("serial", 1), ("threads", 1), ("threads", 2), ("threads", 4)]
+def spread(function, *args):
+    """Do what spawn does, but make new arrays in the memory of a device."""
+    if function is np.array:
+        return da.spawn.options(scope=da.scope(kind=KIND))(operator.pos, *args)
+    return da.spawn(function, *args)
+
+
+ENGINES = [
+    {"engine": "serial"},
+    {"engine": "threads", "threads": 1},
+    {"engine": "threads", "threads": 2},
+    {"engine": "threads", "threads": 4},
+    {"engine": "workers", "workers": 2, "threads": 2},
+]
 
 
 @pytest.mark.parametrize("narrow", [0, 16])
@@ -185,12 +200,26 @@ def test_regions_give_what_the_program_gives_from_top_to_bottom(narrow, seed, co
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracking, "NARROW", narrow)
         patch.setattr(tracking, "IDLE_EXTENTS", 8)
-        for engine, threads in ENGINES:
-            da.configure(engine=engine, threads=threads)
+        for engine in ENGINES:
+            da.configure(**engine)
             world = World()
             with da.spawn_datadeps() as region:
                 run(seed, count, da.spawn, world)
                 region._tracker._check()
+            assert world.state() == expected.state()
+
+
+@given(seed=st.integers(0, 10**9), count=st.integers(1, 60))
+@settings(max_examples=PROGRAMS // 2)
+def test_regions_over_arrays_in_the_memory_of_devices(seed, count):
+    expected = World()
+    run(seed, count, at_once, expected)
+    for engine in (ENGINES[0], ENGINES[2], ENGINES[4]):
+        da.configure(**engine)
+        world = World()
+        with separate_memory():
+            with da.spawn_datadeps():
+                run(seed, count, spread, world)
             assert world.state() == expected.state()
 
 
@@ -202,8 +231,8 @@ def test_regions_give_what_the_program_gives_from_top_to_bottom(narrow, seed, co
 @settings(max_examples=PROGRAMS)
 def test_the_failure_of_a_region_is_that_of_the_program_from_top_to_bottom(seed, count, failing):
     expected = [number for number in sorted(failing) if number < count][:1]
-    for engine, threads in ENGINES:
-        da.configure(engine=engine, threads=threads)
+    for engine in ENGINES:
+        da.configure(**engine)
         raised = []
         try:
             with da.spawn_datadeps():
@@ -211,5 +240,5 @@ def test_the_failure_of_a_region_is_that_of_the_program_from_top_to_bottom(seed,
         except Failed as failure:
             raised = list(failure.args)
         assert raised == expected
-        if engine == "threads":
+        if engine["engine"] != "serial":
             current_engine()._check()
