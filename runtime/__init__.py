@@ -3,7 +3,7 @@
 from darray.runtime.accesses import Accumulate, Deps, In, InOut, Out
 from darray.runtime.cancelling import cancel, cancel_all, race
 from darray.runtime.consumers.tracing import Trace, trace
-from darray.runtime.contexts import options
+from darray.runtime.contexts import get_option, options
 from darray.runtime.defaults import register_default
 from darray.runtime.deps import spawn_datadeps
 from darray.runtime.devices import host
@@ -93,6 +93,7 @@ __all__ = [
     "current_task",
     "engine_names",
     "fetch",
+    "get_option",
     "host",
     "map",
     "mutable",

@@ -15,7 +15,7 @@ from darray.runtime.scopes import Scope
 from darray.runtime.scopes import scope as scope_of
 from darray.runtime.spaces import here
 
-__all__ = ["Options", "options"]
+__all__ = ["Options", "get_option", "options"]
 
 
 class TaskRegion(Protocol):
@@ -247,3 +247,33 @@ def options(
         changes |= queued(queue, f"da.options(queue={type(queue).__qualname__})")
     with entered(changes):
         yield
+
+
+# What `get_option` tells of.
+READABLE = ("compute_scope", "occupancy", "priority", "result_scope", "scope")
+
+
+def get_option(name: str, default: Any = None) -> Any:
+    """The option of that name that tasks spawned here are given; `default` where nobody gave it.
+
+    Tells what `options` said in the block around, or around the spawn of the calling task:
+    ``scope``, ``compute_scope``, ``result_scope``, ``occupancy`` or ``priority``.
+
+    Raises
+    ------
+    TypeError
+        For another name.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> with da.options(priority=3):
+    ...     da.spawn(lambda: (da.get_option("priority"), da.get_option("scope", "any"))).result()
+    (3, 'any')
+    """
+    if name not in READABLE:
+        raise TypeError(f"there is no option {name!r} of blocks; there are {', '.join(READABLE)}")
+    given = current.get()
+    if given is None or name not in given.given:
+        return default
+    return getattr(given, name)

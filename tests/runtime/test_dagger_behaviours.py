@@ -489,3 +489,22 @@ def test_traces_tell_of_every_worker_until_they_end(three_workers):
     ran = dict(zip(table["task"], table["worker"], strict=True))
     assert [ran[task.number] for task in tasks] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert after.number not in table["task"]
+
+
+def test_options_are_read_where_tasks_are_spawned(engine):
+    """Behaviours 22 and 25."""
+    scope = da.scope(worker=0)
+    assert da.get_option("priority", 7) == 7
+
+    def read():
+        return da.get_option("priority", 7), da.get_option("scope", "any")
+
+    with da.options(priority=2):
+        assert da.get_option("priority") == 2
+        with da.options(scope=scope):
+            inner = da.spawn(lambda: (read(), da.spawn(read).result()))
+        outer = da.spawn.options(priority=5)(read)
+    assert inner.result() == ((2, scope), (2, scope))
+    assert outer.result() == (2, "any")
+    with pytest.raises(TypeError, match="no option 'memory' of blocks"):
+        da.get_option("memory")
