@@ -121,7 +121,11 @@ def test_program_of_all_kinds_of_events(engine, tmp_path):
     found = written(tr, tmp_path)["traceEvents"]
     names = Counter(event["name"].rpartition(".")[2] for event in found if event["ph"] == "X")
     assert names["loads"] == 35
-    assert names["move"] == 36
+    moves = [event["args"] for event in found if event["ph"] == "X" and event["cat"] == "move"]
+    # Others are from worker to worker.
+    own = [one["nbytes"] for one in moves if one["source"] in ("store", "memory")]
+    assert len(own) == 36
+    assert sum(own) == sum(range(100, 110)) + 5 * sum(range(100, 105)) + 7
     assert (names["sum"], names["fails"], names["nested"], names["abs"]) == (1, 1, 5, 0)
     assert sum(event["ph"] == "s" for event in found) == 11
     (failed,) = [event for event in found if "failed" in event.get("cat", "")]
@@ -136,7 +140,7 @@ def test_program_of_all_kinds_of_events(engine, tmp_path):
     assert ends["running tasks"] == 0
     (declared,) = [one for (name, _), one in counters.items() if name.startswith("memory")]
     assert declared == [1000, 0]
-    assert ends["moved"] == sum(range(100, 110)) + 5 * sum(range(100, 105)) + 7
+    assert ends["moved"] == sum(one["nbytes"] for one in moves)
     threads = {e["args"]["name"] for e in found if e["name"] == "thread_name"}
     assert {"cpu 0", "outside tasks"} <= threads
     assert {e["args"]["name"] for e in found if e["name"] == "process_name"} == {
