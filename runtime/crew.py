@@ -35,7 +35,7 @@ from darray.runtime.processor import Processor
 from darray.runtime.refs import Ref
 from darray.runtime.refusals import cancellation
 from darray.runtime.scope_keys import know
-from darray.runtime.seats import Seats, Worker
+from darray.runtime.seats import Runner, Seats
 from darray.runtime.spaces import Placed, has_spaces, here, space_of
 from darray.runtime.state import Schedule
 from darray.runtime.stopping import Stopping
@@ -110,76 +110,76 @@ class Crew(Stopping):
         others = [one for worker in workers for one in kinds.registered(worker)]
         return (*self._threads, *others)
 
-    def _let_go(self, worker: Worker) -> None:
+    def _let_go(self, runner: Runner) -> None:
         """Let a parked or new thread, which was given a seat, run."""
-        worker.called = True
-        if worker.thread is not None:
-            worker.gate.release()
+        runner.called = True
+        if runner.thread is not None:
+            runner.gate.release()
             return
         name = f"darray-{next(self._numbers)}"
-        worker.thread = threading.Thread(target=self._live, args=(worker,), name=name, daemon=True)
-        worker.thread.start()
+        runner.thread = threading.Thread(target=self._live, args=(runner,), name=name, daemon=True)
+        runner.thread.start()
 
     def _fill_all(self) -> None:
         """Bring threads to all idle seats that have work."""
         while self._seats.idle or self._seats.asleep:
             with self._lock:
                 self._seats.wake()
-                worker = self._seats.fill()
-            if worker is None:
+                runner = self._seats.fill()
+            if runner is None:
                 return
-            self._let_go(worker)
+            self._let_go(runner)
 
-    def _live(self, worker: Worker) -> None:
+    def _live(self, runner: Runner) -> None:
         """Be a thread: serve on the seat given, park, and again."""
-        self._local.worker = worker
+        self._local.runner = runner
         schedule = self._schedule
         while True:
-            if worker.pools != self._seats.pools.version:
-                worker.pools = self._seats.pools.version
+            if runner.pools != self._seats.pools.version:
+                runner.pools = self._seats.pools.version
                 self._seats.pools.restrict_own()
             with self._lock:
-                task = self._next(worker) if worker.seat is not None else None
+                task = self._next(runner) if runner.seat is not None else None
                 other = None
                 if self._seats.idle and (schedule.shared.plain or schedule.special):
                     other = self._seats.fill()
             if other is not None:
                 self._let_go(other)
             while task is not None:
-                outcome = self._call(worker, task)
-                task = self._complete(worker, task, outcome)
+                outcome = self._call(runner, task)
+                task = self._complete(runner, task, outcome)
                 outcome = None
             if schedule.starved:
                 self._relieve()
             if schedule.stranded:
                 self._refuse_stranded()
-            if worker.ending:
+            if runner.ending:
                 return
-            worker.gate.acquire()
+            runner.gate.acquire()
 
-    def _next(self, worker: Worker) -> Task[Any] | None:
-        """The next task for the worker, which is parked if there is none; lock held."""
-        seat = worker.seat
+    def _next(self, runner: Runner) -> Task[Any] | None:
+        """The next task for the runner, which is parked if there is none; lock held."""
+        seat = runner.seat
         assert seat is not None
-        if worker.seated and not seat.returning and not self._closed:
-            task = worker.task = self._schedule.take(seat.number)
+        if runner.seated and not seat.returning and not self._closed:
+            task = runner.task = self._schedule.take(seat.number)
             if task is not None:
                 if self._seats.asleep:
                     self._seats.wake()
                 return task
-        self._seats.park(worker, ending=self._closed)
+        self._seats.park(runner, ending=self._closed)
         if self._seats.asleep:
             self._seats.wake()
         return None
 
-    def _call(self, worker: Worker, task: Task[Any]) -> Any:
+    def _call(self, runner: Runner, task: Task[Any]) -> Any:
         """Call the task's function; its value, or the `Failure` that it ended with."""
         options = task._options
         if options is not None or events.consumers or self.has_spaces:
-            return self._call_observed(worker, task)
+            return self._call_observed(runner, task)
         if _current_options() is not None:
             contexts.current.set(None)
-        running = worker.stack.tasks
+        running = runner.stack.tasks
         running.append(task)
         try:
             value = task._function(*task._args) if task._kwargs is None else called(task)
@@ -191,19 +191,19 @@ class Crew(Stopping):
                 return captured(task, error)
             finally:
                 # The failure's frames keep this one: it must not keep the failure.
-                del task, worker, running
+                del task, runner, running
         running.pop()
         return value
 
-    def _call_observed(self, worker: Worker, task: Task[Any]) -> Any:
+    def _call_observed(self, runner: Runner, task: Task[Any]) -> Any:
         """Do what `_call` does, under the task's options, and tell of it."""
         options = task._options
         inherited = options.outer if options is not None and options.own else options
         if _current_options() is not inherited:
             contexts.current.set(inherited)
         if options is not None and options.occupancy < 1:
-            self._stand_aside(worker, task, options.occupancy)
-        running = worker.stack.tasks
+            self._stand_aside(runner, task, options.occupancy)
+        running = runner.stack.tasks
         running.append(task)
         began = 0
         if events.consumers:
@@ -238,26 +238,26 @@ class Crew(Stopping):
                 # The failure's frames keep this one: it must not keep the failure.
                 del task
 
-    def _stand_aside(self, worker: Worker, task: Task[Any], occupancy: float) -> None:
+    def _stand_aside(self, runner: Runner, task: Task[Any], occupancy: float) -> None:
         """Run a task of small occupancy beside the seat, for others to use the seat."""
         with self._lock:
             if task._state != RUNNING:
                 return
-            assert worker.seat is not None
-            worker.aside = task
-            worker.seat.load += occupancy
-            self._seats.vacate(worker)
+            assert runner.seat is not None
+            runner.aside = task
+            runner.seat.load += occupancy
+            self._seats.vacate(runner)
             self._seats.wake()
             other = self._seats.fill()
         if other is not None:
             self._let_go(other)
 
-    def _complete(self, worker: Worker, task: Task[Any], outcome: Any) -> Task[Any] | None:
-        """Store what a task gave; the next task for the worker."""
+    def _complete(self, runner: Runner, task: Task[Any], outcome: Any) -> Task[Any] | None:
+        """Store what a task gave; the next task for the runner."""
         schedule = self._schedule
         if task._options is not None or outcome.__class__ in UNPLAIN or schedule.special:
-            return self._complete_special(worker, task, outcome)
-        seats, seat = self._seats, worker.seat
+            return self._complete_special(runner, task, outcome)
+        seats, seat = self._seats, runner.seat
         plain = schedule.shared.plain
         # The arguments go before the lock is taken: dropping them may run the user's code.
         task._function = task._args = task._kwargs = task._needs = None
@@ -266,7 +266,7 @@ class Crew(Stopping):
             self._acquire_in_turn()
         try:
             if task._state != RUNNING:
-                return self._next(worker)
+                return self._next(runner)
             # Schedule.finish and Schedule.take, spelled out for tasks without options.
             task._value = outcome
             task._state = DONE
@@ -287,19 +287,19 @@ class Crew(Stopping):
             if seat.returning or self._closed or schedule.special:  # type: ignore[union-attr]
                 if following is not None:
                     plain.appendleft(following)
-                following = self._next(worker)
+                following = self._next(runner)
             else:
                 while following is None and plain:
                     candidate = plain.popleft()
                     if candidate._state == READY and candidate._options is None:
                         following = candidate
                     elif candidate._state == READY and schedule.begin(candidate, seat.number):  # type: ignore[union-attr]
-                        following = worker.task = candidate
+                        following = runner.task = candidate
                         break
                 if following is None:
-                    following = self._next(worker)
+                    following = self._next(runner)
                 elif following._state == READY:
-                    worker.task = following
+                    runner.task = following
                     following._processor = seat.processor  # type: ignore[union-attr]
                     following._state = RUNNING
                     schedule.running += 1
@@ -330,7 +330,7 @@ class Crew(Stopping):
                 return
         self._lock.acquire()
 
-    def _complete_special(self, worker: Worker, task: Task[Any], outcome: Any) -> Task[Any] | None:
+    def _complete_special(self, runner: Runner, task: Task[Any], outcome: Any) -> Task[Any] | None:
         """Do what `_complete` does, for a task that failed or has options."""
         other = None
         is_awaited = outcome.__class__ is CoroutineType
@@ -338,15 +338,15 @@ class Crew(Stopping):
             nbytes = measured(task, outcome)
             task._args = task._kwargs = task._needs = None
         with self._lock:
-            if worker.aside is task:
-                assert worker.seat is not None
-                worker.aside = None
-                worker.seat.load -= task._options.occupancy  # type: ignore[union-attr]
-                self._seats.reclaim(worker)
+            if runner.aside is task:
+                assert runner.seat is not None
+                runner.aside = None
+                runner.seat.load -= task._options.occupancy  # type: ignore[union-attr]
+                self._seats.reclaim(runner)
             finished = [] if is_awaited else self._store(task, outcome, nbytes)
             if is_awaited and task._state == RUNNING:
                 self._awaited[task] = None
-            following = self._next(worker)
+            following = self._next(runner)
             if self._seats.idle:
                 other = self._seats.fill()
         if other is not None:
@@ -517,11 +517,11 @@ class Crew(Stopping):
             return
         try:
             seats.wake()
-            worker = seats.fill() if seats.parked else None
+            runner = seats.fill() if seats.parked else None
         finally:
             self._lock.release()
-        if worker is not None:
-            self._let_go(worker)
+        if runner is not None:
+            self._let_go(runner)
 
     def reseat(self) -> None:
         """Find out again which processors there are, and which scopes they are in."""

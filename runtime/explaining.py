@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from darray.runtime.processor import Processor
 from darray.runtime.queues import NestedQueue
-from darray.runtime.seats import Seats, Worker
+from darray.runtime.seats import Runner, Seats
 from darray.runtime.spaces import Placed
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, HELD, READY, RUNNING, WAITING, Task
@@ -78,21 +78,21 @@ def survey(schedule: Schedule, seats: Seats, awaited: Iterable[Task[Any]], close
     paused: set[Task[Any]] = set()
     abandoned: set[Task[Any]] = set()
     occupied: dict[Processor, list[Task[Any]]] = {}
-    for worker in seats.workers:
-        inside = list(worker.stack.tasks)
-        for depth, targets in worker.stack.waits:
+    for runner in seats.runners:
+        inside = list(runner.stack.tasks)
+        for depth, targets in runner.stack.waits:
             if inside[depth] in running:
                 running[inside[depth]] += [*targets, *inside[depth + 1 :]]
-        innermost = _innermost(worker, inside)
-        if innermost is None or worker.seat is None:
+        innermost = _innermost(runner, inside)
+        if innermost is None or runner.seat is None:
             continue
-        if worker.arrival is not None and innermost in running:
-            running[innermost] += worker.arrival.tasks
+        if runner.arrival is not None and innermost in running:
+            running[innermost] += runner.arrival.tasks
         abandoned.update(task for task in inside if task._state >= DONE)
-        if worker.blocked:
+        if runner.blocked:
             paused.update(task for task in inside if task._state == RUNNING)
-        elif worker.seated or (worker.aside is not None and worker.seat.load >= 1):
-            occupied.setdefault(worker.seat.processor, []).append(innermost)
+        elif runner.seated or (runner.aside is not None and runner.seat.load >= 1):
+            occupied.setdefault(runner.seat.processor, []).append(innermost)
     budget = schedule.budget
     return Survey(
         schedule.outstanding,
@@ -109,9 +109,9 @@ def survey(schedule: Schedule, seats: Seats, awaited: Iterable[Task[Any]], close
     )
 
 
-def _innermost(worker: Worker, inside: list[Task[Any]]) -> Task[Any] | None:
+def _innermost(runner: Runner, inside: list[Task[Any]]) -> Task[Any] | None:
     """The task whose function a thread is in, or is about to call."""
-    return worker.helping or (inside[-1] if inside else worker.task)
+    return runner.helping or (inside[-1] if inside else runner.task)
 
 
 def explained(task: Task[Any], seen: Survey, ages: Mapping[Task[Any], float]) -> str:

@@ -12,7 +12,7 @@ from darray.runtime.state import Schedule
 from darray.runtime.tasks import RUNNING, Task
 from darray.runtime.waiting import Arrival, Stack
 
-__all__ = ["Seat", "Seats", "Worker"]
+__all__ = ["Runner", "Seat", "Seats"]
 
 
 class Seat:
@@ -24,12 +24,12 @@ class Seat:
         self.number = number
         self.processor = processor
         # Threads that waited for a task and want to go on.
-        self.returning: deque[Worker] = deque()
+        self.returning: deque[Runner] = deque()
         # Sum of the occupancies below 1 of the tasks that run beside the seat's holder.
         self.load = 0.0
 
 
-class Worker:
+class Runner:
     """One thread, with or without a seat."""
 
     __slots__ = (
@@ -82,13 +82,13 @@ class Seats:
 
     Invariants, checked by `_check`
     -------------------------------
-    * Every seat is in ``idle`` or in ``asleep``, or held by exactly one worker with
+    * Every seat is in ``idle`` or in ``asleep``, or held by exactly one runner with
       ``seated`` true. Only seats that are apart in the schedule are ``asleep``, and only until
       they have work: plain tasks, for which idle seats are looked for, do not meet them.
-    * A worker in ``parked`` has no seat and blocks on its gate, or is about to; one that
+    * A runner in ``parked`` has no seat and blocks on its gate, or is about to; one that
       was given a seat is let go by `let_go`, once.
     * A seat with threads in ``returning`` is not idle.
-    * A worker whose innermost task was abandoned has no part of its seat, and its other
+    * A runner whose innermost task was abandoned has no part of its seat, and its other
       unfinished tasks count as blocked, until that task's function returns.
     """
 
@@ -96,8 +96,8 @@ class Seats:
         self.every = [Seat(number, one) for number, one in enumerate(schedule.processors)]
         self.idle: list[Seat] = []
         self.asleep: list[Seat] = []
-        self.parked: list[Worker] = []
-        self.workers: set[Worker] = set()
+        self.parked: list[Runner] = []
+        self.runners: set[Runner] = set()
         self.pools = POOLS
         # Whether no seat is given to a thread any more: what becomes ready never begins.
         self.ended = False
@@ -132,7 +132,7 @@ class Seats:
         self.every += new
         self._sort([seat for seat in self.every if seat in free])
 
-    def fill(self) -> Worker | None:
+    def fill(self) -> Runner | None:
         """Give an idle seat that has work to a thread, which the caller lets go."""
         if self.ended:
             return None
@@ -142,22 +142,22 @@ class Seats:
                 if len(self.idle) + len(self.asleep) == len(self.every):
                     self.pools.restrict(self)
                 if self.parked:
-                    worker = self.parked.pop()
+                    runner = self.parked.pop()
                 else:
-                    worker = Worker()
-                    self.workers.add(worker)
+                    runner = Runner()
+                    self.runners.add(runner)
                 del self.idle[position]
-                worker.called = False
-                worker.seat, worker.seated = seat, True
-                return worker
+                runner.called = False
+                runner.seat, runner.seated = seat, True
+                return runner
         return None
 
-    def vacate(self, worker: Worker) -> None:
-        """Give the worker's seat to a returning thread, or make it idle."""
-        seat = worker.seat
+    def vacate(self, runner: Runner) -> None:
+        """Give the runner's seat to a returning thread, or make it idle."""
+        seat = runner.seat
         assert seat is not None
-        assert worker.seated
-        worker.seated = False
+        assert runner.seated
+        runner.seated = False
         if seat.returning:
             back = seat.returning.popleft()
             back.seated = True
@@ -170,89 +170,89 @@ class Seats:
         if len(self.idle) + len(self.asleep) == len(self.every):
             self.pools.release(self)
 
-    def reclaim(self, worker: Worker) -> bool:
-        """Give the worker's seat back to it if it is idle; whether it is seated now."""
-        seat = worker.seat
+    def reclaim(self, runner: Runner) -> bool:
+        """Give the runner's seat back to it if it is idle; whether it is seated now."""
+        seat = runner.seat
         assert seat is not None
-        if not worker.seated and (seat in self.idle or seat in self.asleep):
+        if not runner.seated and (seat in self.idle or seat in self.asleep):
             if len(self.idle) + len(self.asleep) == len(self.every):
                 self.pools.restrict(self)
             (self.idle if seat in self.idle else self.asleep).remove(seat)
-            worker.seated = True
-        return worker.seated
+            runner.seated = True
+        return runner.seated
 
-    def park(self, worker: Worker, ending: bool) -> None:
-        """Take the seat from a worker, which ends if it is to, or if enough are parked."""
-        if worker.seated:
-            self.vacate(worker)
-        worker.seat = worker.task = None
+    def park(self, runner: Runner, ending: bool) -> None:
+        """Take the seat from a runner, which ends if it is to, or if enough are parked."""
+        if runner.seated:
+            self.vacate(runner)
+        runner.seat = runner.task = None
         if ending or len(self.parked) >= self.most_parked:
-            worker.ending = True
-            self.workers.discard(worker)
+            runner.ending = True
+            self.runners.discard(runner)
         else:
-            self.parked.append(worker)
+            self.parked.append(runner)
 
     def running(self) -> list[Task[Any]]:
         """The RUNNING tasks that threads carry out."""
         found = dict.fromkeys(
             task
-            for worker in self.workers
-            for task in (worker.task, worker.helping, *worker.stack.tasks)
+            for runner in self.runners
+            for task in (runner.task, runner.helping, *runner.stack.tasks)
             if task is not None and task._state == RUNNING
         )
         return list(found)
 
     def abandoned(self, task: Task[Any]) -> None:
         """Take from `task`, which was RUNNING until now, what it occupies."""
-        worker = next(
+        runner = next(
             (
                 one
-                for one in self.workers
+                for one in self.runners
                 if one.task is task or one.helping is task or task in one.stack.tasks
             ),
             None,
         )
-        if worker is None or worker.seat is None:
+        if runner is None or runner.seat is None:
             return
-        if worker.aside is task:
-            worker.aside = None
-            if not worker.blocked:
-                worker.seat.load -= task._options.occupancy  # type: ignore[union-attr]
-        tasks = worker.stack.tasks
-        innermost = worker.helping or (tasks[-1] if tasks else task)
-        if worker.blocked:
-            worker.blocked -= 1
+        if runner.aside is task:
+            runner.aside = None
+            if not runner.blocked:
+                runner.seat.load -= task._options.occupancy  # type: ignore[union-attr]
+        tasks = runner.stack.tasks
+        innermost = runner.helping or (tasks[-1] if tasks else task)
+        if runner.blocked:
+            runner.blocked -= 1
             self._schedule.blocked -= 1
-            if innermost is task and worker.arrival is not None:
-                worker.arrival.give_up()
+            if innermost is task and runner.arrival is not None:
+                runner.arrival.give_up()
         elif innermost is task:
-            self.strand(worker)
+            self.strand(runner)
 
-    def strand(self, worker: Worker) -> None:
+    def strand(self, runner: Runner) -> None:
         """Let a thread go on without its seat, in a function that nobody waits for."""
-        seat = worker.seat
+        seat = runner.seat
         assert seat is not None
-        if worker.seated:
-            self.vacate(worker)
-        elif worker in seat.returning:
-            seat.returning.remove(worker)
-            worker.gate.release()
-        worker.blocked = sum(task._state == RUNNING for task in worker.stack.tasks)
-        self._schedule.blocked += worker.blocked
+        if runner.seated:
+            self.vacate(runner)
+        elif runner in seat.returning:
+            seat.returning.remove(runner)
+            runner.gate.release()
+        runner.blocked = sum(task._state == RUNNING for task in runner.stack.tasks)
+        self._schedule.blocked += runner.blocked
 
-    def mend(self) -> list[Worker]:
-        """Restore the invariants after a signal broke `fill` off; workers still to let go."""
-        held = {worker.seat for worker in self.workers if worker.seated}
+    def mend(self) -> list[Runner]:
+        """Restore the invariants after a signal broke `fill` off; runners still to let go."""
+        held = {runner.seat for runner in self.runners if runner.seated}
         self._sort([seat for seat in self.every if seat not in held])
         self.wake()
         self.parked = [
-            worker for worker in self.workers if worker.seat is None and worker.thread is not None
+            runner for runner in self.runners if runner.seat is None and runner.thread is not None
         ]
-        return [worker for worker in self.workers if worker.seated and not worker.called]
+        return [runner for runner in self.runners if runner.seated and not runner.called]
 
     def _check(self) -> None:
         for seat in self.every:
-            holders = [one for one in self.workers if one.seated and one.seat is seat]
+            holders = [one for one in self.runners if one.seated and one.seat is seat]
             free = (seat in self.idle) + (seat in self.asleep)
             assert free + len(holders) == 1, "a seat is idle, asleep, or has one holder"
             assert not (free and seat.returning), "who returns takes an idle seat"
@@ -260,4 +260,4 @@ class Seats:
             assert seat.load > -1e-9
         assert len(self.idle) == len(set(self.idle))
         assert len(self.asleep) == len(set(self.asleep))
-        assert all(worker.seat is None and not worker.seated for worker in self.parked)
+        assert all(runner.seat is None and not runner.seated for runner in self.parked)

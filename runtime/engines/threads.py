@@ -16,7 +16,7 @@ from darray.runtime.errors import DeadlockError
 from darray.runtime.graphs import closure
 from darray.runtime.loops import awaited
 from darray.runtime.processor import Processor
-from darray.runtime.seats import Worker
+from darray.runtime.seats import Runner
 from darray.runtime.settings import Settings
 from darray.runtime.spaces import Origin, here, measured_nbytes
 from darray.runtime.spawning import submit
@@ -58,7 +58,7 @@ class ThreadsEngine(Crew):
 
     def submit(self, task: Task[Any], needs: Sequence[Task[Any]] | None) -> None:
         """Take a new task that runs once `needs` are done."""
-        finished = worker = None
+        finished = runner = None
         if self.has_spaces:
             task._origin = Origin(here.get(), measured_nbytes(task._args or ()))
         try:
@@ -86,9 +86,9 @@ class ThreadsEngine(Crew):
                 else:
                     finished = self._schedule.add(task, needs)
                 if self._seats.idle and task._state == READY:
-                    worker = self._seats.fill()
-            if worker is not None:
-                self._let_go(worker)
+                    runner = self._seats.fill()
+            if runner is not None:
+                self._let_go(runner)
         except BaseException:
             self._mend([(task, needs)])
             raise
@@ -131,8 +131,8 @@ class ThreadsEngine(Crew):
                 if task._state in (WAITING, READY):
                     finished += self._schedule.withdraw(task, needs)
             forgotten = self._seats.mend()
-        for worker in forgotten:
-            self._let_go(worker)
+        for runner in forgotten:
+            self._let_go(runner)
         if self._schedule.releases:
             self._fill_all()
         self._tell(finished)
@@ -158,8 +158,8 @@ class ThreadsEngine(Crew):
 
         With `first_failure` the wait also ends when one of them fails.
         """
-        worker: Worker | None = getattr(self._local, "worker", None)
-        if worker is None and len(tasks) == 1 and tasks[0]._engine is self and count is None:
+        runner: Runner | None = getattr(self._local, "runner", None)
+        if runner is None and len(tasks) == 1 and tasks[0]._engine is self and count is None:
             # The commonest wait by far, for which all that follows comes to the same.
             try:
                 return self._await(tasks, 1, timeout)
@@ -173,13 +173,13 @@ class ThreadsEngine(Crew):
         if first_failure and any(task._state > DONE for task in tasks):
             return True
         self._refuse_foreign(unfinished)
-        if worker is not None and worker.stack.tasks:
+        if runner is not None and runner.stack.tasks:
             if timeout is None and missing == len(unfinished) and not first_failure:
-                self._wait_in_task(worker, unfinished)
+                self._wait_in_task(runner, unfinished)
                 return True
-            self._refuse_stuck(worker, unfinished, missing, timeout)
+            self._refuse_stuck(runner, unfinished, missing, timeout)
             return self.block(
-                lambda: self._await(unfinished, missing, timeout, first_failure, worker)
+                lambda: self._await(unfinished, missing, timeout, first_failure, runner)
             )
         try:
             if missing == len(unfinished) > 2 * LAST_FIRST and not first_failure:
@@ -208,15 +208,15 @@ class ThreadsEngine(Crew):
         missing: int,
         timeout: float | None,
         first_failure: bool = False,
-        worker: Worker | None = None,
+        runner: Runner | None = None,
     ) -> bool:
         """Block until `missing` of `tasks` are finished; whether they are.
 
-        `worker` is the thread of the task that waits, which may be abandoned meanwhile.
+        `runner` is the thread of the task that waits, which may be abandoned meanwhile.
         """
         arrival = Arrival(first_failure, tasks)
         schedule = self._schedule
-        partial = first_failure or missing < len(tasks) or worker is not None
+        partial = first_failure or missing < len(tasks) or runner is not None
         options = contexts.current.get()
         if self._loop.is_here():
             raise DeadlockError(
@@ -230,9 +230,9 @@ class ThreadsEngine(Crew):
                     schedule.refuse_held(tasks)
                 if self._closed:
                     raise RuntimeError("this engine is closed: its unfinished tasks never run")
-                if worker is not None:
-                    refuse_abandoned(worker.stack.tasks[-1])
-                    worker.arrival = arrival
+                if runner is not None:
+                    refuse_abandoned(runner.stack.tasks[-1])
+                    runner.arrival = arrival
                 if arrival.watch(tasks, missing):
                     return True
                 schedule.waiters.add(arrival)
@@ -242,52 +242,52 @@ class ThreadsEngine(Crew):
         finally:
             with self._lock:
                 schedule.waiters.discard(arrival)
-                if worker is not None:
-                    worker.arrival = None
+                if runner is not None:
+                    runner.arrival = None
                 if partial or arrival.missing:
                     arrival.forget(tasks)
 
     def _refuse_stuck(
-        self, worker: Worker, tasks: list[Task[Any]], missing: int, timeout: float | None
+        self, runner: Runner, tasks: list[Task[Any]], missing: int, timeout: float | None
     ) -> None:
         """Raise `DeadlockError` if too few of `tasks` can finish before the waiting task does."""
         if timeout is not None:
             return
         with self._lock:
-            stuck = [task for task in tasks if self._is_stuck(worker.stack, [task])]
+            stuck = [task for task in tasks if self._is_stuck(runner.stack, [task])]
         if len(tasks) - len(stuck) < missing:
-            raise endless(worker.stack.tasks[-1], stuck[0])
+            raise endless(runner.stack.tasks[-1], stuck[0])
 
     def _is_stuck(self, stack: Stack, tasks: list[Task[Any]]) -> bool:
         """Whether a wait for all `tasks` can never end; lock held."""
         return is_stuck(stack, tasks, self._stacks, self._schedule.in_the_way)
 
-    def _wait_in_task(self, worker: Worker, tasks: list[Task[Any]]) -> None:
+    def _wait_in_task(self, runner: Runner, tasks: list[Task[Any]]) -> None:
         """Wait for all `tasks` inside a task: run what they need, else give the seat up."""
-        stack = worker.stack
+        stack = runner.stack
         with self._lock:
-            refuse_abandoned(worker.stack.tasks[-1])
+            refuse_abandoned(runner.stack.tasks[-1])
             if self._is_stuck(stack, tasks):
                 target = next(task for task in tasks if task._state < DONE)
                 raise endless(stack.tasks[-1], target)
             stack.waits.append((len(stack.tasks) - 1, tasks))
             self._stacks.add(stack)
         try:
-            if worker.seated and is_shallow():
-                self._help(worker, tasks)
+            if runner.seated and is_shallow():
+                self._help(runner, tasks)
                 refuse_abandoned(stack.tasks[-1])
             unfinished = [task for task in tasks if task._state < DONE]
             if unfinished:
-                self.block(lambda: self._await(unfinished, len(unfinished), None, worker=worker))
+                self.block(lambda: self._await(unfinished, len(unfinished), None, runner=runner))
         finally:
             with self._lock:
                 stack.waits.pop()
                 if not stack.waits:
                     self._stacks.discard(stack)
 
-    def _help(self, worker: Worker, targets: list[Task[Any]]) -> None:
+    def _help(self, runner: Runner, targets: list[Task[Any]]) -> None:
         """Run, on this thread, the unstarted tasks that `targets` need."""
-        seat = worker.seat
+        seat = runner.seat
         assert seat is not None
         context = contexts.current.get()
         with self._lock:
@@ -297,27 +297,27 @@ class ThreadsEngine(Crew):
         while ready:
             task = ready.pop()
             with self._lock:
-                if worker.stack.tasks[-1]._state != RUNNING:
+                if runner.stack.tasks[-1]._state != RUNNING:
                     break
                 if not self._begin_helped(task, seat.number):
                     continue
-                worker.helping = task
+                runner.helping = task
                 dependents = [one for one in task._dependents or () if one in among]
-            outcome = next(apart(self._call, worker, task))
+            outcome = next(apart(self._call, runner, task))
             if outcome.__class__ is CoroutineType:
                 self._await_apart(task, outcome)
                 with self._lock:
-                    worker.helping = None
-                    goes_on = self._go_on(worker)
+                    runner.helping = None
+                    goes_on = self._go_on(runner)
                 if not goes_on:
-                    worker.gate.acquire()
+                    runner.gate.acquire()
                 continue
             nbytes = measured(task, outcome)
             task._args = task._kwargs = task._needs = None
             with self._lock:
-                worker.helping = None
+                runner.helping = None
                 finished = self._store(task, outcome, nbytes)
-                goes_on = self._go_on(worker)
+                goes_on = self._go_on(runner)
                 self._seats.wake()
                 other = self._seats.fill() if self._seats.idle else None
             if other is not None:
@@ -326,24 +326,24 @@ class ThreadsEngine(Crew):
             if not finished:
                 task._function = task._hold = None
             if not goes_on:
-                worker.gate.acquire()
+                runner.gate.acquire()
             ready += [one for one in reversed(dependents) if one._state == READY]
         contexts.current.set(context)
 
-    def _go_on(self, worker: Worker) -> bool:
+    def _go_on(self, runner: Runner) -> bool:
         """Go on with a wait, after a task inside it; False if that needs a wait at the gate.
 
         Either of the two may have been abandoned meanwhile; lock held.
         """
-        if worker.stack.tasks[-1]._state != RUNNING:
-            if worker.seated:
-                self._seats.strand(worker)
+        if runner.stack.tasks[-1]._state != RUNNING:
+            if runner.seated:
+                self._seats.strand(runner)
             return True
-        if worker.seated:
+        if runner.seated:
             return True
-        self._schedule.blocked -= worker.blocked
-        worker.blocked = 0
-        return self._sit_down(worker)
+        self._schedule.blocked -= runner.blocked
+        runner.blocked = 0
+        return self._sit_down(runner)
 
     def _begin_helped(self, task: Task[Any], seat: int) -> bool:
         """Begin a task inside a wait, if it is one that may run there; lock held."""
@@ -360,9 +360,9 @@ class ThreadsEngine(Crew):
 
     def block(self, wait: Callable[[], R]) -> R:
         """Call ``wait()``, which blocks, with the calling task's processor given up."""
-        worker: Worker | None = getattr(self._local, "worker", None)
+        runner: Runner | None = getattr(self._local, "runner", None)
         schedule = self._schedule
-        if worker is None or not worker.stack.tasks:
+        if runner is None or not runner.stack.tasks:
             waiter = object()
             try:
                 with self._lock:
@@ -375,10 +375,10 @@ class ThreadsEngine(Crew):
                     schedule.waiters.discard(waiter)
         began = perf_counter_ns()
         with self._lock:
-            refuse_abandoned(worker.stack.tasks[-1])
-            worker.blocked = sum(task._state == RUNNING for task in worker.stack.tasks)
-            schedule.blocked += worker.blocked
-            self._rise(worker)
+            refuse_abandoned(runner.stack.tasks[-1])
+            runner.blocked = sum(task._state == RUNNING for task in runner.stack.tasks)
+            schedule.blocked += runner.blocked
+            self._rise(runner)
             self._seats.wake()
             other = self._seats.fill() if self._seats.idle else None
         if other is not None:
@@ -389,42 +389,42 @@ class ThreadsEngine(Crew):
             return wait()
         finally:
             with self._lock:
-                goes_on = worker.stack.tasks[-1]._state != RUNNING
+                goes_on = runner.stack.tasks[-1]._state != RUNNING
                 if not goes_on:
-                    schedule.blocked -= worker.blocked
-                    worker.blocked = 0
-                    goes_on = self._sit_down(worker)
+                    schedule.blocked -= runner.blocked
+                    runner.blocked = 0
+                    goes_on = self._sit_down(runner)
             if not goes_on:
-                worker.gate.acquire()
+                runner.gate.acquire()
             if events.consumers:
-                events.publish_wait(worker.stack.tasks[-1], began)
-            refuse_abandoned(worker.stack.tasks[-1])
+                events.publish_wait(runner.stack.tasks[-1], began)
+            refuse_abandoned(runner.stack.tasks[-1])
 
-    def _rise(self, worker: Worker) -> None:
-        """Give up what the worker occupies of its seat; lock held."""
-        if worker.aside is None:
-            self._seats.vacate(worker)
+    def _rise(self, runner: Runner) -> None:
+        """Give up what the runner occupies of its seat; lock held."""
+        if runner.aside is None:
+            self._seats.vacate(runner)
         else:
-            assert worker.seat is not None
-            worker.seat.load -= worker.aside._options.occupancy  # type: ignore[union-attr]
+            assert runner.seat is not None
+            runner.seat.load -= runner.aside._options.occupancy  # type: ignore[union-attr]
 
-    def _sit_down(self, worker: Worker) -> bool:
-        """Undo `_rise`; False if the seat is taken and the worker must wait at its gate."""
-        seat = worker.seat
+    def _sit_down(self, runner: Runner) -> bool:
+        """Undo `_rise`; False if the seat is taken and the runner must wait at its gate."""
+        seat = runner.seat
         assert seat is not None
-        if worker.aside is not None:
-            seat.load += worker.aside._options.occupancy  # type: ignore[union-attr]
+        if runner.aside is not None:
+            seat.load += runner.aside._options.occupancy  # type: ignore[union-attr]
             return True
-        if self._seats.reclaim(worker):
+        if self._seats.reclaim(runner):
             return True
-        seat.returning.append(worker)
+        seat.returning.append(runner)
         return False
 
     def current_task(self) -> Task[Any] | None:
         """The task that the calling thread runs."""
-        worker: Worker | None = getattr(self._local, "worker", None)
-        if worker is not None and worker.stack.tasks:
-            return worker.stack.tasks[-1]
+        runner: Runner | None = getattr(self._local, "runner", None)
+        if runner is not None and runner.stack.tasks:
+            return runner.stack.tasks[-1]
         return awaited.get()
 
     def processors(self) -> tuple[Processor, ...]:
@@ -471,13 +471,13 @@ class ThreadsEngine(Crew):
             running = self._schedule.running
             # Those without a seat that serve one are with functions that were abandoned.
             threads = [
-                worker.thread
-                for worker in self._seats.workers
-                if worker.seated or worker.seat is None
+                runner.thread
+                for runner in self._seats.runners
+                if runner.seated or runner.seat is None
             ]
-            for worker in self._seats.parked:
-                worker.ending = True
-                worker.gate.release()
+            for runner in self._seats.parked:
+                runner.ending = True
+                runner.gate.release()
             self._seats.parked.clear()
         self._tell(finished)
         self._loop.close()
