@@ -9,6 +9,7 @@ import pytest
 
 import darray.runtime as da
 from darray.runtime import engine as engines
+from darray.testing.separate_memory import KIND, separate_memory
 from tests.runtime.shared import Notes
 
 
@@ -189,6 +190,51 @@ def test_the_scope_wins_over_bytes_and_load(workers):
     assert on(0)(where, large).result() == 0
     last = da.workers()[-1]
     assert da.spawn.options(scope=da.scope(worker=last, thread=1))(where, large).result() == last
+
+
+def on_device(worker=None):
+    scope = da.scope(kind=KIND) if worker is None else da.scope(kind=KIND, worker=worker)
+    return da.spawn.options(scope=scope)
+
+
+def test_devices_get_tasks_where_their_bytes_are(workers):
+    with separate_memory():
+        large = on_device(1)(lambda x: x + 1, np.zeros(2_000_000))
+        large.wait()
+        assert {on_device()(where, large).result() for _ in range(4)} == {1}
+        # The host's processors of that worker are nearer than those of others.
+        assert {da.spawn(where, large).result() for _ in range(3)} == {1}
+        assert float(da.spawn(np.sum, large).result()) == 2_000_000
+
+
+def test_a_busy_device_is_avoided(workers):
+    gate, began = threading.Event(), threading.Event()
+
+    def hold():
+        began.set()
+        gate.wait(60)
+
+    with separate_memory():
+        held = on_device(0)(hold)
+        began.wait(60)
+        places = da.fetch([on_device()(where) for _ in range(10)])
+        gate.set()
+        held.wait()
+    assert 0 not in places
+
+
+def test_tasks_spread_over_devices(workers):
+    count = len(da.workers())
+    met = threading.Barrier(count)
+
+    def meet():
+        met.wait(60)
+        return da.current_task().processor
+
+    with separate_memory():
+        found = da.fetch([on_device()(meet) for _ in range(count)])
+        assert sorted(one.worker for one in found) == da.workers()
+        assert {one.kind for one in found} == {KIND}
 
 
 def test_invariants_after_random_loads(workers):
