@@ -467,7 +467,7 @@ def with_refs_read(value: Any, read: Callable[[Any], Any], path: tuple[int, ...]
     return rebuilt(value, lambda item: with_refs_read(item, read, path))
 
 
-register_seal(sealed, copied)
+register_seal(sealed)
 register_container(Pending, Pending.changed)
 register_container(Later, Later.changed)
 register_container(Viewed, Viewed.changed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from types import CoroutineType
 from typing import Any
@@ -28,6 +29,9 @@ __all__ = [
     "overtime",
     "state_after",
 ]
+
+# Guards the values of tasks that become placed after they ended; no other lock is taken meanwhile.
+_placing = threading.Lock()
 
 # Python frames below which a thread runs a task inside the wait, or the spawn, of another.
 SHALLOW = 240
@@ -72,7 +76,9 @@ def attempted_in(task: Task[Any], space: Space) -> Any:
         for need in task._needs or ():
             if need._state == DONE and need._value.__class__ is not Placed:
                 # Given by a task that did not know of other spaces.
-                need._value = Placed(need._value, HOST)
+                with _placing:
+                    if need._value.__class__ is not Placed:
+                        need._value = Placed(need._value, HOST)
         origin = getattr(task, "_origin", None)
         source = HOST if origin is None else origin.space
         if source != space:

@@ -12,8 +12,6 @@ from msgspec.structs import replace
 
 from darray.runtime.queues import NestedQueue, TaskQueue
 from darray.runtime.scopes import Scope
-from darray.runtime.scopes import scope as scope_of
-from darray.runtime.spaces import here
 
 __all__ = ["Options", "get_option", "options"]
 
@@ -117,19 +115,6 @@ def outside(options: Options | None) -> Options | None:
         return options
     changed = replace(options, region=None, outer=outside(options.outer))
     return None if changed == DEFAULT else changed
-
-
-def own(options: Options | None) -> Options:
-    """`options` as those of one task alone, which those that it spawns do not have."""
-    if options is not None and options.own:
-        return options
-    return replace(options or DEFAULT, own=True, outer=options)
-
-
-def kept_here(options: Options) -> Options:
-    """`options` for tasks that work with objects of the calling code: they run where these are."""
-    own = scope_of(worker=here.get().worker)
-    return replace(options, scope=own if options.scope is None else options.scope & own)
 
 
 def checked(changes: dict[str, Any]) -> dict[str, Any]:

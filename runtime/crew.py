@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import itertools
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 from time import perf_counter_ns, sleep
@@ -430,9 +431,20 @@ class Crew(Stopping):
 
     def _settled(self, task: Task[Any], value: Any) -> Any:
         """What a coroutine gave, as the value or the `Failure` of its task."""
+        if not self.has_spaces:
+            return self._settled_here(task, value)
+        space = space_of(task._processor)
+        token = here.set(space)
         try:
-            settled = handed_out(value)
-            return Placed(settled, space_of(task._processor)) if self.has_spaces else settled
+            settled = self._settled_here(task, value)
+            return settled if settled.__class__ is Failure else Placed(settled, space)
+        finally:
+            here.reset(token)
+
+    @staticmethod
+    def _settled_here(task: Task[Any], value: Any) -> Any:
+        try:
+            return handed_out(value)
         except BaseException as error:
             return captured(task, error)
 
@@ -450,18 +462,34 @@ class Crew(Stopping):
         if self._schedule.starved:
             self._relieve()
 
-    def refuse_endless(self, task: Task[Any]) -> None:
-        """Raise `DeadlockError` if `task` needs the one whose coroutine is to await it."""
-        waiter = awaited.get()
-        if waiter is not None and self._is_endless(waiter, task):
-            raise endless(waiter, task)
-
     def _is_endless(self, waiter: Task[Any], task: Task[Any]) -> bool:
-        """Whether `task` needs `waiter`, whose coroutine waits for it."""
+        """Whether `task` needs `waiter`, which is to wait for it."""
         stack = Stack()
         stack.tasks.append(waiter)
         with self._lock:
             return is_stuck(stack, [task], self._stacks, self._schedule.in_the_way)
+
+    @contextmanager
+    def awaiting(self, task: Task[Any]) -> Iterator[None]:
+        """Note in a block that the calling coroutine awaits `task`, unless that cannot end."""
+        waiter = awaited.get()
+        if waiter is None:
+            yield
+            return
+        stack = Stack()
+        stack.tasks.append(waiter)
+        with self._lock:
+            if is_stuck(stack, [task], self._stacks, self._schedule.in_the_way):
+                raise endless(waiter, task)
+            # What a task of asyncio made by the coroutine awaits, the coroutine may go on without.
+            if self._awaited.get(waiter) is self._loop.current():
+                stack.waits.append((0, [task]))
+                self._stacks.add(stack)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._stacks.discard(stack)
 
     def unfinished(self) -> list[Task[Any]]:
         """Every unfinished task that was submitted."""
@@ -478,7 +506,8 @@ class Crew(Stopping):
             finished = self._schedule.abandon(task, failure, state)
             if finished:
                 self._seats.abandoned(task)
-            future = self._awaited.pop(task, None) if finished else None
+            # One that keeps what it uses can be stopped all the same, where it awaits something.
+            future = self._awaited.pop(task, None) if finished else self._awaited.get(task)
         if future is not None:
             self._loop.call(future.cancel)
         self._fill_all()

@@ -17,10 +17,9 @@ from darray.runtime.arguments import INERT, Use, actions, prepared, uses_in
 from darray.runtime.contexts import Options
 from darray.runtime.engine import Engine, current_engine
 from darray.runtime.failures import half_written, name_of, note_failures, note_unchanged
-from darray.runtime.narrowing import limits_of, narrowed
+from darray.runtime.narrowing import limits_of, narrowed, scope_here
 from darray.runtime.refs import Ref
 from darray.runtime.region_arguments import Entry, RegionArguments, Uses
-from darray.runtime.scopes import scope
 from darray.runtime.spaces import here
 from darray.runtime.spawning import submit_in_block
 from darray.runtime.tasks import DONE, NO_KWARGS, RUNNING, WAITING, Task
@@ -248,8 +247,7 @@ class Region(RegionArguments):
             limits = limits_of(function, args, kwargs)
             if engine.has_spaces and (uses.writes_here or not (limits or _is_scoped(inside))):
                 # What overlaps what is known of this memory, not of copies of it elsewhere.
-                place = here.get().worker
-                limits.append((scope(worker=place), f"what the region orders, on worker {place}"))
+                limits.append((scope_here(), f"what the region orders, on {here.get()}"))
             inside = narrowed(inside, limits)
             held = uses_in(function, *args, *(kwargs or {}).values())
         # What Task.__init__ does, at half its price.

@@ -9,6 +9,7 @@ import pkgutil
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from time import perf_counter_ns
 from typing import Any, Protocol, TypeVar
 
@@ -67,8 +68,8 @@ class Engine(Protocol):
     def cancel_all(self) -> None:
         """Cancel every unfinished task."""
 
-    def refuse_endless(self, task: Task[Any]) -> None:
-        """Raise `DeadlockError` if `task` needs the one whose coroutine is to await it."""
+    def awaiting(self, task: Task[Any]) -> AbstractContextManager[None]:
+        """Note in a block that the calling coroutine awaits `task`, unless that cannot end."""
 
     def unfinished(self) -> list[Task[Any]]:
         """Every unfinished task that was submitted."""

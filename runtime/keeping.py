@@ -11,10 +11,11 @@ from msgspec.structs import replace
 from darray.runtime.arguments import Unsealed, Use, copied
 from darray.runtime.contexts import DEFAULT, Options
 from darray.runtime.pieces import Pieces
+from darray.runtime.scopes import Scope
 from darray.runtime.tasks import Task
 from darray.runtime.turns import READING, Line
 
-__all__ = ["copy_of", "options_for", "stand_in_line"]
+__all__ = ["copy_of", "options_at", "options_for", "stand_in_line"]
 
 
 def options_for(options: Options | None, uses: Iterable[Use]) -> Options:
@@ -29,6 +30,11 @@ def options_for(options: Options | None, uses: Iterable[Use]) -> Options:
     if base.own:
         return replace(base, keeps=True, given=given)
     return replace(base, keeps=True, given=given, own=True, outer=options)
+
+
+def options_at(options: Options | None, home: Scope | None) -> Options:
+    """`options` for a task that looks at a value where it stays."""
+    return replace(options or DEFAULT, own=True, outer=options, scope=home, compute_scope=None)
 
 
 def stand_in_line(task: Task[Any], uses: Iterable[Use], region: object = None) -> None:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from darray.runtime.processor import Processor
 
-__all__ = ["CPU", "changed", "is_default", "register_kind", "registered", "watchers"]
+__all__ = ["CPU", "changed", "is_default", "names", "register_kind", "registered", "watchers"]
 
 CPU = "cpu"
 
@@ -83,6 +83,11 @@ def is_default(name: str) -> bool:
     """Whether tasks use processors of the kind `name` where no scope asks for them."""
     kind = _kinds.get(name)
     return name == CPU or (kind is not None and kind.is_default)
+
+
+def names() -> list[str]:
+    """The kinds that were registered."""
+    return list(_kinds)
 
 
 def registered(worker: int) -> list[Processor]:

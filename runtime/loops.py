@@ -56,6 +56,12 @@ class EventLoop:
         future.add_done_callback(done)
         return future
 
+    def current(self) -> Any:
+        """The task of asyncio that the calling code is part of; None outside of any."""
+        import asyncio
+
+        return asyncio.current_task()
+
     def is_here(self) -> bool:
         """Whether the calling thread is the loop's."""
         return self._thread is not None and self._thread is threading.current_thread()

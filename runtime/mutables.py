@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Coroutine
 from types import CoroutineType, FrameType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from msgspec.structs import replace
 
@@ -14,10 +14,10 @@ from darray.runtime.accesses import In
 from darray.runtime.arguments import Kept, Unsealed
 from darray.runtime.engine import Engine, current_engine
 from darray.runtime.errors import SchedulingError
-from darray.runtime.keeping import copy_of
+from darray.runtime.keeping import copy_of, options_at
 from darray.runtime.pieces import Pieces
 from darray.runtime.refs import Ref
-from darray.runtime.scopes import Scope
+from darray.runtime.scopes import Scope, scope_of_worker
 from darray.runtime.scopes import scope as scope_of
 from darray.runtime.spaces import Placed, nbytes_of, register_handle
 from darray.runtime.spawning import submit
@@ -66,7 +66,7 @@ class Mutable(Ref[T], Kept):
         >>> numbers.call("index", 3).result()
         0
         """
-        options, frame = contexts.current.get(), sys._getframe(1)
+        options, frame = options_at(contexts.current.get(), self.scope), sys._getframe(1)
         return submit(current_engine(), _call_method, (self, method, *args), kwargs, options, frame)
 
     def result(self, timeout: float | None = None) -> T:
@@ -77,10 +77,18 @@ class Mutable(Ref[T], Kept):
         TimeoutError
             When that is not there within `timeout` seconds.
         """
-        options = contexts.without_queue(contexts.current.get())
+        outer = contexts.without_queue(contexts.current.get())
+        options = options_at(outer, self.scope)
         task = submit(current_engine(), copy_of, (In(self),), None, options, sys._getframe(1))
         value: T = task.result(timeout).value
         return value
+
+    def __getitem__(self, key: Any) -> NoReturn:
+        raise TypeError(
+            f"{self!r}: a part of a mutable cannot be given by itself: give a task the whole, "
+            "da.spawn(function, da.In(x)), or say in a region what it does to the part, "
+            "da.Deps(x, da.InOut(lambda value: value[...]))"
+        )
 
     def __repr__(self) -> str:
         return f"<Mutable made by {self._task!r}>"
@@ -136,7 +144,7 @@ def home_of(engine: Engine, worker: int | None, scope: Scope | None) -> Scope:
     here = found[0].worker
     if running is not None and running.processor in found:
         here = running.processor.worker
-    return asked & scope_of(worker=here)
+    return asked & scope_of_worker(here)
 
 
 def mutable(

@@ -10,13 +10,16 @@ from typing import Any, TypeAlias
 
 from msgspec.structs import replace
 
-from darray.runtime import contexts
+from darray.runtime import contexts, kinds
 from darray.runtime.arguments import KEPT, PENDING, REF, TASK, action_of, actions
 from darray.runtime.contexts import Options
 from darray.runtime.defaults import by_function
-from darray.runtime.scopes import DEFAULT, Scope
+from darray.runtime.processor import Processor
+from darray.runtime.scopes import DEFAULT, Scope, scope_of_processor, scope_of_worker
+from darray.runtime.scopes import scope as scope_of
+from darray.runtime.spaces import has_memory, here
 
-__all__ = ["Part", "ambient_scope", "limits_of", "narrowed"]
+__all__ = ["Part", "ambient_scope", "limits_of", "narrowed", "scope_here"]
 
 # A scope that a task must obey, and where it came from: in words, or what tells when asked.
 Origin: TypeAlias = str | Callable[[], str]
@@ -30,13 +33,20 @@ def narrowed(options: Options | None, parts: list[Part]) -> Options | None:
     task fails when it is submitted.
     """
     base = options or contexts.DEFAULT
+    if base.conflict is not None:
+        return options
     if not parts and base.compute_scope is None and base.result_scope is None:
         return options
     origins: dict[Scope, Origin] = {}
     for one, origin in (*_own(base), *parts):
         origins.setdefault(one, origin)
     scope = _common(tuple(origins))
-    changes: dict[str, Any] = {"scope": scope, "given": base.given | {"scope"}}
+    # What is left is the scope, also for whoever narrows these options further.
+    changes: dict[str, Any] = {
+        "scope": scope,
+        "compute_scope": None,
+        "given": base.given | {"scope"},
+    }
     if not scope:
         changes["conflict"] = _conflict(origins)
     if base.own:
@@ -48,6 +58,16 @@ def ambient_scope() -> Scope:
     """Where a task that is spawned here, and is given nothing that limits it, may run."""
     options = contexts.current.get() or contexts.DEFAULT
     return _common(tuple(scope for scope, _ in _own(options)))
+
+
+def scope_here() -> Scope:
+    """Where tasks can use objects of the calling code as they are: in the same memory."""
+    space = here.get()
+    if space.kind != "host":
+        return scope_of_processor(Processor(space.worker, space.kind, space.index))
+    own = [kind for kind in kinds.names() if not has_memory(kind)]
+    shared = DEFAULT if not own else DEFAULT | scope_of(kinds=own)
+    return shared & scope_of_worker(space.worker)
 
 
 def limits_of(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> list[Part]:

@@ -12,7 +12,7 @@ from darray.runtime.kinds import CPU, is_default
 from darray.runtime.processor import Processor
 from darray.runtime.scope_keys import BUILT_IN, TAG, answer, registered_keys
 
-__all__ = ["ANY", "DEFAULT", "Scope", "scope", "scope_of_processor"]
+__all__ = ["ANY", "DEFAULT", "Scope", "scope", "scope_of_processor", "scope_of_worker"]
 
 _Values: TypeAlias = frozenset[Hashable]
 
@@ -233,8 +233,12 @@ def _spelling(box: _Box) -> str:
     tags = [f"tag={key.removeprefix(TAG)!r}" for key in sorted(box) if key.startswith(TAG)]
     first = f"scope({', '.join([*written, *tags[:1]])})"
     spelled = [first, *(f"scope({tag})" for tag in tags[1:])]
-    if "default" in box and not (is_cpu or (not tags and parts.keys() <= {"worker", "host"})):
+    is_place = not tags and parts.keys() <= {"worker", "host"}
+    if "default" in box and not (is_cpu or is_place):
         spelled.append("DEFAULT")
+    elif "default" not in box and is_place and "index" not in box:
+        # Which `scope` does not give by itself.
+        return f"{first} of every kind"
     return " & ".join(spelled)
 
 
@@ -372,6 +376,19 @@ def _described(found: _Box) -> Scope:
     if tags is not None:
         boxes = [{**box, f"{TAG}{tag}": _YES} for box in boxes for tag in tags]
     return _united(boxes)
+
+
+def scope_of_worker(worker: int) -> Scope:
+    """Scope of every processor of a worker, also of kinds that are used only where asked for.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> da.scope(worker=1) <= scope_of_worker(1) <= da.ANY
+    True
+    """
+    term: Term = frozenset([("worker", frozenset[Hashable]([worker]))])
+    return Scope(frozenset([term]))
 
 
 def scope_of_processor(processor: Processor) -> Scope:

@@ -14,11 +14,11 @@ from darray.runtime.accesses import In
 from darray.runtime.arguments import Kept
 from darray.runtime.engine import Engine, current_engine
 from darray.runtime.errors import SchedulingError
-from darray.runtime.keeping import copy_of
+from darray.runtime.keeping import copy_of, options_at
 from darray.runtime.mutables import Mutable, checked_make, spawn_maker
 from darray.runtime.pieces import Pieces
 from darray.runtime.processor import Processor
-from darray.runtime.scopes import DEFAULT, Scope, scope_of_processor
+from darray.runtime.scopes import DEFAULT, Scope, scope_of_processor, scope_of_worker
 from darray.runtime.scopes import scope as scope_of
 from darray.runtime.spaces import register_handle
 from darray.runtime.spawning import current_task, submit, wait_for_all
@@ -78,7 +78,7 @@ class Shard(Kept, Generic[T]):
         [1]
         """
         frame = sys._getframe(1)
-        return [_spawn(function, (one,), frame) for one in self._values]
+        return [_spawn(function, (one,), frame, one.scope) for one in self._values]
 
     def reduce(self, function: Callable[[Any, Any], Any], *initial: Any) -> Task[Any]:
         """Spawn ``functools.reduce(function, pieces, *initial)`` on copies of the pieces.
@@ -92,15 +92,23 @@ class Shard(Kept, Generic[T]):
         6
         """
         frame = sys._getframe(1)
-        copies = [_spawn(copy_of, (In(one),), frame) for one in self._values]
+        copies = [_spawn(copy_of, (In(one),), frame, one.scope) for one in self._values]
         return _spawn(_reduced, (function, copies, *initial), frame)
 
     def __repr__(self) -> str:
         return f"<Shard of {len(self)} in {self.scope!r}>"
 
 
-def _spawn(function: Callable[..., Any], args: tuple[Any, ...], frame: FrameType) -> Task[Any]:
-    return submit(current_engine(), function, args, None, contexts.current.get(), frame)
+def _spawn(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    frame: FrameType,
+    home: Scope | None = None,
+) -> Task[Any]:
+    options = contexts.current.get()
+    if home is not None:
+        options = options_at(options, home)
+    return submit(current_engine(), function, args, None, options, frame)
 
 
 def _reduced(function: Callable[[Any, Any], Any], copies: list[Any], *initial: Any) -> Any:
@@ -162,7 +170,7 @@ def shard(
         if per_thread:
             home = scope_of_processor(one)
         elif scope is not None:
-            home = scope & home
+            home = scope & scope_of_worker(one.worker)
         maker = spawn_maker(engine, make, home, frame, held=False)
         values.append(Mutable[T](maker, home, pieces))
     wait_for_all([value.task for value in values])

@@ -22,6 +22,7 @@ __all__ = [
     "Placed",
     "Space",
     "brought",
+    "has_memory",
     "has_spaces",
     "here",
     "measured_nbytes",
@@ -31,6 +32,7 @@ __all__ = [
     "register_handle",
     "register_host_arrays",
     "register_measure",
+    "register_pickling",
     "register_seal",
     "space_of",
 ]
@@ -41,6 +43,9 @@ _measures: dict[type, Callable[[Any], int]] = {}
 
 # Classes whose objects stand for something, wherever they are: they cross as they are.
 _handles: set[type] = set()
+
+# How values of some classes are pickled between workers.
+_reducers: dict[type, Callable[[Any], Any]] = {}
 
 # What makes, of a container of another class, one with each item changed by a function.
 _containers: dict[type, Callable[[Any, _Change], Any]] = {}
@@ -53,7 +58,6 @@ _devices: dict[str, tuple[type, _Change, _Change]] = {}
 # by floors above this one.
 _host_arrays: type = type(None)
 _seal: _Change = lambda value: value  # noqa: E731
-_copy: _Change = lambda value: value  # noqa: E731
 
 
 class Space(Struct, frozen=True, gc=False):
@@ -101,6 +105,11 @@ def space_of(processor: Processor) -> Space:
     return Space(processor.worker, "host", 0)
 
 
+def has_memory(kind: str) -> bool:
+    """Whether processors of a kind work in a memory of their own, not in that of the host."""
+    return kind in _devices
+
+
 def has_spaces(processors: Iterable[Processor]) -> bool:
     """Whether `processors` work in several spaces."""
     return len({space_of(one) for one in processors}) > 1
@@ -136,10 +145,18 @@ def register_host_arrays(cls: type) -> None:
     _host_arrays = cls
 
 
-def register_seal(seal: _Change, copy: _Change) -> None:
-    """Let ``seal(value)`` be a value as it is handed out, ``copy(value)`` one to be written to."""
-    global _seal, _copy
-    _seal, _copy = seal, copy
+def register_seal(seal: _Change) -> None:
+    """Let ``seal(value)`` be a value from another space as it is handed out."""
+    global _seal
+    _seal = seal
+
+
+def register_pickling(cls: type, reduce: Callable[[Any], Any]) -> None:
+    """Pickle values of exactly class `cls` between workers by ``reduce(value)``.
+
+    It returns what ``__reduce_ex__`` does, or NotImplemented for what that itself returns.
+    """
+    _reducers[cls] = reduce
 
 
 def nbytes_of(value: Any) -> int:
@@ -204,8 +221,8 @@ class Placed:
         """The value, which the calling code is about to write to, moved to its space."""
         space = here.get()
         if space != self.home:
-            # What was unpickled may be read-only; what is copied is not, under its seal.
-            self.value = _seal(_copy(brought(self.value, self.home, space)))
+            # What others were given there before shows what is written.
+            self.value = self.here()
             self.home = space
         self._copies = {}
         return self.value
@@ -294,6 +311,11 @@ def _pickler() -> Any:
                 return None
             self.handles.append(item)
             return len(self.handles) - 1
+
+        def reducer_override(self, item: Any) -> Any:
+            reduce = _reducers.get(type(item))
+            reduced = NotImplemented if reduce is None else reduce(item)
+            return super().reducer_override(item) if reduced is NotImplemented else reduced
 
     return Pickler
 

@@ -28,6 +28,7 @@ from darray.runtime.engine import Engine, current_engine
 from darray.runtime.narrowing import ambient_scope, limits_of, narrowed
 from darray.runtime.processor import Processor
 from darray.runtime.queues import Submission
+from darray.runtime.refs import Ref
 from darray.runtime.scopes import Scope
 from darray.runtime.tasks import DONE, HELD, NO_KWARGS, WAITING, Task
 from darray.runtime.waiting import LOOKING_UP, held_back, refuse_abandoned
@@ -386,11 +387,22 @@ def _copying(value: Any, frame: FrameType) -> list[Task[Any]]:
             raise TypeError(
                 f"{use.kept!r} has no one value to fetch; fetch(list(shard)) copies all"
             )
+        home = use.kept.scope if isinstance(use.kept, Ref) else None
+        there = keeping.options_at(options, home)
         use.stand_in = submit(
-            current_engine(), keeping.copy_of, (In(use.kept),), None, options, frame
+            current_engine(), keeping.copy_of, (In(use.kept),), None, there, frame
         )
         tasks.append(use.stand_in)
     return tasks
+
+
+def _tasks_of(values: Iterable[Any]) -> list[Task[Any]]:
+    """Each of `values` once; of a ref, the task whose value it is."""
+    every = [one.task if isinstance(one, Ref) else one for one in values]
+    for one in every:
+        if not isinstance(one, Task):
+            raise TypeError(f"tasks and refs can be waited for, but not {one!r}")
+    return list(dict.fromkeys(every))
 
 
 class WaitResult(NamedTuple):
@@ -414,7 +426,7 @@ def wait(
     >>> len(done), len(not_done)
     (2, 0)
     """
-    every = [tasks] if isinstance(tasks, Task) else list(dict.fromkeys(tasks))
+    every = _tasks_of([tasks] if isinstance(tasks, Task | Ref) else tasks)
     if return_when not in (FIRST_COMPLETED, FIRST_EXCEPTION, ALL_COMPLETED):
         raise ValueError(
             f"return_when= is FIRST_COMPLETED, FIRST_EXCEPTION or ALL_COMPLETED, "
@@ -445,7 +457,7 @@ def as_completed(tasks: Iterable[Task[R]], timeout: float | None = None) -> Iter
     >>> sorted(task.result() for task in da.as_completed(da.map(abs, [-3, 2])))
     [2, 3]
     """
-    every = list(dict.fromkeys(tasks))
+    every = _tasks_of(tasks)
     deadline = None if timeout is None else monotonic() + timeout
     arrivals: SimpleQueue[Task[R]] = SimpleQueue()
     for one in every:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import threading
 from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from darray.runtime import events
@@ -64,8 +65,8 @@ class Carrier(Protocol):
     def cancel_graph(self, tasks: list[Task[Any]], begun: bool = False) -> None:
         """Cancel those of `tasks` and what they need that have not begun, or all."""
 
-    def refuse_endless(self, task: Task[Any]) -> None:
-        """Raise `DeadlockError` if `task` needs the one whose coroutine is to await it."""
+    def awaiting(self, task: Task[Any]) -> AbstractContextManager[None]:
+        """Note in a block that the calling coroutine awaits `task`, unless that cannot end."""
 
     def unfinished(self) -> list[Task[Any]]:
         """Every unfinished task that was submitted."""
@@ -368,7 +369,6 @@ class Task(Generic[R]):
         if self._state == HELD:
             # Raises: nothing says that this would ever end.
             self._engine.wait([self], 0)
-        self._engine.refuse_endless(self)
         loop = asyncio.get_running_loop()
         finished = loop.create_future()
 
@@ -384,8 +384,9 @@ class Task(Generic[R]):
                 if not loop.is_closed():
                     raise
 
-        self._engine.watch(self, tell)
-        await finished
+        with self._engine.awaiting(self):
+            self._engine.watch(self, tell)
+            await finished
 
 
 def value_of(task: Task[Any]) -> Any:

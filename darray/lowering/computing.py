@@ -30,8 +30,10 @@ from darray.lowering.plans import Index, Kept, Key, Plan
 from darray.runtime import MemoryLimitError, Task, TasksPlanned, events, limits, settings
 from darray.runtime.batches import Batch
 from darray.runtime.boxes import index_of, whole
-from darray.runtime.contexts import DEFAULT, current, kept_here, outside, without_queue
+from darray.runtime.contexts import DEFAULT, current, outside, without_queue
 from darray.runtime.engine import Engine, current_engine
+from darray.runtime.narrowing import narrowed, scope_here
+from darray.runtime.spaces import here
 
 __all__ = [
     "chunk_task",
@@ -399,7 +401,8 @@ def spawned(plan: Plan, batch: Batch) -> tuple[dict[Key, Task[Any]], list[Task[A
     context = outer or DEFAULT
     if batch.engine.has_spaces:
         # Plans, their outputs and their ledgers are objects of the calling code.
-        context = kept_here(context)
+        place = f"the array that is computed, on {here.get()}"
+        context = narrowed(context, [(scope_here(), place)]) or DEFAULT
     for rank, stage in enumerate(plan.stages):
         # Later stages run first, since they let go of what earlier ones hold.
         options = replace(

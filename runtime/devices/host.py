@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from darray.runtime.accesses import Part
 from darray.runtime.arguments import register_frozen
 from darray.runtime.footprints import Footprint, register_footprints
-from darray.runtime.spaces import register_host_arrays, register_measure
+from darray.runtime.spaces import register_host_arrays, register_measure, register_pickling
 
 __all__ = ["capture", "copy", "footprints", "freeze", "measure", "thaw"]
 
@@ -64,6 +64,16 @@ def capture(array: NDArray[Any]) -> NDArray[Any]:
     while isinstance(owner, np.ndarray) and not owner.flags.writeable:
         owner = owner.base
     return array if owner is None or isinstance(owner, bytes) else freeze(copy(array))
+
+
+def pickled(array: NDArray[Any]) -> Any:
+    """How a read-only array goes to another worker: so that its memory there can be written to.
+
+    Its flags are read-only there all the same, for whoever has not declared to write to it.
+    """
+    if array.flags.writeable or array.dtype.hasobject:
+        return NotImplemented
+    return copy(array).__reduce_ex__(5)
 
 
 def measure(array: NDArray[Any]) -> int:
@@ -208,3 +218,4 @@ for _class in (bytearray, memoryview, plain_array, mmap):
 register_frozen(np.ndarray, freeze, copy, thaw, capture)
 register_host_arrays(np.ndarray)
 register_measure(np.ndarray, measure)
+register_pickling(np.ndarray, pickled)

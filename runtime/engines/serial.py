@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from contextvars import copy_context
 from time import perf_counter_ns
 from types import CoroutineType
@@ -388,12 +389,14 @@ class SerialEngine(Stopping):
         if len(tasks) - len(stuck) < missing:
             raise endless(stack.tasks[-1], stuck[0])
 
-    def refuse_endless(self, task: Task[Any]) -> None:
-        """Raise `DeadlockError` if `task` needs the one whose coroutine is to await it."""
+    @contextmanager
+    def awaiting(self, task: Task[Any]) -> Iterator[None]:
+        """Refuse that the calling coroutine awaits `task` where that cannot end."""
         stack = self._stack()
         if stack.tasks:
             with self._lock:
                 self._refuse_stuck(stack, [task], 1)
+        yield
 
     def unfinished(self) -> list[Task[Any]]:
         """Every unfinished task that was submitted."""
