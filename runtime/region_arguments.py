@@ -15,6 +15,7 @@ from darray.runtime.accesses import WRITTEN, Access, Deps, Out
 from darray.runtime.arguments import (
     Kept,
     Later,
+    Pending,
     Unsealed,
     Use,
     Writable,
@@ -33,6 +34,10 @@ from darray.runtime.versions import Versions
 from darray.runtime.waiting import register_alarm, watchers_of
 
 __all__ = ["Entry", "RegionArguments", "Uses"]
+
+
+# Values among which those are looked for in which the value of another task may lie.
+MOST_FOLLOWED = 1000
 
 
 class Uses(Struct, eq=False):
@@ -291,7 +296,13 @@ class RegionArguments:
     def _extents_of_task(self, task: Task[Any], part: Any) -> tuple[Extent, ...]:
         """Where the value of a task lies; until it is done, perhaps in what it was given."""
         # Looked for before its state is: once it is done, they are gone.
-        given = [self._extents_of_entry(one) for one in watchers_of(task)]
+        watchers = watchers_of(task)
+        given = [self._extents_of_entry(one) for one in watchers]
+        is_own = any(isinstance(one, Entry) for one in watchers)
+        args = () if is_own else (task._function, task._args, task._kwargs)
+        if not is_own and task._args is None and task._state < DONE:
+            # Its function has returned: what it was given is dropped, and its value stored next.
+            task._engine.wait([task], None)
         if task._state == DONE:
             self._learn(task)
             value = task._value
@@ -302,7 +313,36 @@ class RegionArguments:
         if task not in self._unknown:
             self._unknown[task] = own
             task._engine.watch(task, self._arrived.append)
-        return (own, *itertools.chain.from_iterable(given))
+        return (own, *itertools.chain.from_iterable(given), *self._extents_outside(args))
+
+    def _extents_outside(self, call: Iterable[Any]) -> Iterable[Extent]:
+        """Where the value may lie of a task that is not of a region: in what it is given.
+
+        So may those of the tasks that it needs; of a long chain of them the last ones are
+        followed.
+        """
+        found: dict[Extent, None] = {}
+        pending, seen = list(call), set[int]()
+        while pending and len(seen) < MOST_FOLLOWED:
+            value = pending.pop()
+            if isinstance(value, Ref):
+                value = value.task
+            if id(value) in seen or is_constant(value):
+                continue
+            seen.add(id(value))
+            if isinstance(value, Task) and value._state < DONE:
+                pending += [value._function, value._args, value._kwargs]
+            elif isinstance(value, Task):
+                found.update(dict.fromkeys(self._extents_of_task(value, None)))
+            elif isinstance(value, Pending):
+                pending += value.held()
+            elif isinstance(value, dict):
+                pending += value.values()
+            elif isinstance(value, list | tuple | set | frozenset):
+                pending += value
+            else:
+                found.update(dict.fromkeys(self._tracker.extents(value)))
+        return found
 
     def _extents_of_view(self, view: RefView, part: Any) -> tuple[Extent, ...]:
         """Where a view of a task's value lies; all of the value until that is known."""

@@ -346,3 +346,16 @@ def test_the_value_of_a_task_in_what_was_handed_on_by_one_that_waits():
         assert third in da.spawn(ignore, made)._needs
         later.set()
     assert made.result().tolist() == [7] * 3
+
+
+@pytest.mark.usefixtures("engine")
+def test_the_value_of_a_task_of_before_may_lie_in_what_that_was_given():
+    """The task that gives the view is not of the region, and not done when it is an argument."""
+    for _ in range(20):
+        whole = da.spawn(np.zeros, 4)
+        whole.wait()
+        part = da.spawn(lambda items: items[0][::2], [whole])
+        with da.spawn_datadeps():
+            da.spawn(add, da.InOut(whole), 1)
+            seen = da.spawn(lambda x: x.tolist(), part)
+        assert seen.result() == [1, 1]

@@ -474,3 +474,68 @@ def test_what_is_done_is_not_kept(threads):
     assert m.line._last is None
     assert not m.line._party_of
     assert not any(hasattr(task, "_after") or hasattr(task, "_uses") for task in tasks)
+
+
+@pytest.mark.usefixtures("nothing_registered_afterwards", "one_worker")
+def test_values_stay_on_processors_of_other_kinds():
+    da.register_kind("npu", 2)
+    there = da.scope(kind="npu")
+    made = da.mutable(lambda: [da.current_task().processor.kind], scope=there)
+    da.spawn.options(scope=there)(list.append, made, 1).wait()
+    made.call("append", 2)
+    assert da.fetch(made) == ["npu", 1, 2]
+    shard = da.shard(lambda: da.current_task().processor.kind, scope=there)
+    assert set(da.fetch(list(shard))) == {"npu"}
+    assert shard.reduce(lambda a, b: a).result() == "npu"
+
+
+def test_coroutines_that_wait_for_what_the_other_holds(threads):
+    first, second = da.mutable(list), da.mutable(list)
+    met = threading.Barrier(2)
+
+    def crossing(other):
+        async def use(value):
+            await asyncio.get_running_loop().run_in_executor(None, met.wait, 60)
+            return await da.spawn(len, other)
+
+        return use
+
+    tasks = [da.spawn(crossing(second), first), da.spawn(crossing(first), second)]
+    errors = [task.exception(60) for task in tasks]
+    assert [isinstance(one, da.DeadlockError) for one in errors].count(True) == 1
+    assert da.spawn(len, first).result() == 0
+
+
+def test_a_coroutine_that_holds_a_value_is_cancelled_where_it_waits(threads):
+    held, free = da.mutable(list), da.mutable(list)
+    gate, began = threading.Event(), threading.Event()
+    slow = da.spawn(lambda value: gate.wait(60), free)
+
+    async def use(value):
+        began.set()
+        return await da.spawn(len, free)
+
+    task = da.spawn(use, held)
+    began.wait(60)
+    task.cancel()
+    assert isinstance(task.exception(60), da.CancelledError)
+    assert da.spawn(len, held).result(60) == 0
+    gate.set()
+    slow.wait()
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_part_by_itself_is_refused():
+    made = da.mutable(lambda: [1, 2, 3])
+    with pytest.raises(TypeError, match=r"give a task the whole"):
+        made[1:]
+
+
+@pytest.mark.usefixtures("engine")
+def test_refs_are_waited_for_as_their_tasks_are():
+    made, put = da.mutable(list), da.put(1)
+    done, not_done = da.wait([made, put])
+    assert (len(done), not_done) == (2, set())
+    assert {one.result() for one in da.as_completed([put])} == {1}
+    with pytest.raises(TypeError, match="can be waited for, but not 3"):
+        da.wait([3])

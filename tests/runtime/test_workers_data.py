@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 
+import darray as arrays
 import darray.runtime as da
 from darray.runtime import engine as engines
 from tests.runtime.shared import Notes
@@ -222,3 +223,51 @@ def test_cancelling_and_abandoning_on_other_workers():
     gate.set()
     assert on(1)(where).result() == 1
     assert da.race([on(0)(int, "x"), on(1)(int, "5")]) == 5
+
+
+def add(x, number):
+    x += number
+
+
+def test_what_was_brought_can_be_written_and_its_views_show_it():
+    made = on(1)(np.ones, 6)
+    made.wait()
+    with da.spawn_datadeps():
+        part = da.spawn(lambda x: x[::2], made)
+        da.spawn(add, da.InOut(made), 1)
+        seen = da.spawn(lambda x: x.tolist(), part)
+    assert seen.result() == [2, 2, 2]
+    view = on(0)(lambda x: x[::2], on(1)(np.ones, 6))
+    same = on(1)(lambda x: x, da.put(np.ones(3)))
+    da.wait([view, same])
+    with da.spawn_datadeps():
+        da.spawn(add, da.InOut(view), 1)
+        on(1)(add, da.InOut(same), 2)
+    assert (view.result().tolist(), same.result().tolist()) == ([2, 2, 2], [3, 3, 3])
+
+
+def test_a_ref_that_a_coroutine_returns_crosses():
+    made = on(0)(lambda: [[1, 2]])
+    made.wait()
+
+    async def give():
+        return da.Ref(made)
+
+    given = on(1)(give)
+    on(1)(lambda value: value[0].append(99), given).wait()
+    assert made.result() == [[1, 2]]
+
+
+def test_arrays_are_computed_where_they_are_asked_for_or_not_at_all():
+    x = arrays.arange(4000, blocks=1000) + 1
+    where_asked = da.spawn(lambda: (float((x * 2).sum()), where()))
+    assert where_asked.result()[0] == 2 * sum(range(1, 4001))
+    inside = on(1)(lambda: (float((x + arrays.ones(4000, blocks=1000)).sum()), where()))
+    assert inside.result() == (sum(range(2, 4002)), 1)
+    for options in ({"scope": da.scope(worker=1)}, {"compute_scope": da.scope(worker=1)}):
+        (name,) = options
+        with (
+            pytest.raises(da.SchedulingError, match=f"{name}=.*on worker 0"),
+            da.options(**options),
+        ):
+            np.asarray(x.sum())
