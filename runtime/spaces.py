@@ -95,8 +95,7 @@ def space_of(processor: Processor) -> Space:
 
     Examples
     --------
-    >>> from darray.runtime import events
-    from darray.runtime.processor import Processor
+    >>> from darray.runtime.processor import Processor
     >>> space_of(Processor(worker=1, kind="cpu", index=3))
     Space(worker=1, kind='host', index=0)
     """
