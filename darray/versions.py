@@ -20,6 +20,7 @@ from darray.lowering.advancing import note
 from darray.lowering.plans import Index
 from darray.lowering.rewriting import filler, with_chunks
 from darray.runtime.boxes import Box, box_shape, index_of
+from darray.runtime.spaces import here
 from darray.runtime.versions import Filling, Written
 from darray.view_steps import Part, Selection, Step
 
@@ -76,10 +77,11 @@ class ChunkOrigin:
         Why the view cannot be written to.
     """
 
-    __slots__ = ("_cell", "box", "number", "refusal", "steps")
+    __slots__ = ("_cell", "_space", "box", "number", "refusal", "steps")
 
     def __init__(self, cell: Cell, steps: tuple[Step, ...], box: Box, refusal: str | None) -> None:
         self._cell = weakref.ref(cell)
+        self._space = here.get()
         self.number = cell.version
         self.steps = steps
         self.box = box
@@ -106,6 +108,11 @@ class ChunkOrigin:
         """Raise why version `number` of the array cannot be written to through this."""
         if self.refusal is not None:
             raise ValueError(self.refusal)
+        if here.get() != self._space:
+            raise ValueError(
+                f"a task on {here.get()} is to write to a chunk of an array on {self._space}: give "
+                "the task the array, and take its chunk there, x.blocks[...]"
+            )
         if self.number != number:
             raise ValueError(
                 "a task is to write to a chunk of an array as it was before the array was changed: "

@@ -271,3 +271,26 @@ def test_arrays_are_computed_where_they_are_asked_for_or_not_at_all():
             da.options(**options),
         ):
             np.asarray(x.sum())
+
+
+def test_chunks_are_written_where_their_array_is():
+    x = arrays.zeros(6, blocks=3)
+    chunk = x.blocks[0]
+
+    def write():
+        with da.spawn_datadeps():
+            da.spawn(add, da.InOut(chunk), 1)
+
+    with pytest.raises(ValueError, match=r"task on worker 1 .* an array on worker 0"):
+        on(1)(write).result()
+    assert x.collect().tolist() == [0] * 6
+
+    def own():
+        y = arrays.zeros(6, blocks=3)
+        with da.spawn_datadeps():
+            da.spawn(add, da.InOut(y.blocks[1]), 2)
+        return y.collect().tolist()
+
+    assert on(1)(own).result() == [0, 0, 0, 2, 2, 2]
+    write()
+    assert x.collect().tolist() == [1, 1, 1, 0, 0, 0]
