@@ -5,9 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import copy_context
+from collections.abc import Callable, Iterable
 from functools import partial
 from time import perf_counter_ns, sleep
 from types import CoroutineType
@@ -22,27 +20,23 @@ from darray.runtime.calling import (
     called,
     captured,
     handed_out,
-    is_forwarded,
     measured,
     overtime,
     state_after,
 )
+from darray.runtime.coroutines import Awaiting
 from darray.runtime.errors import Failure
 from darray.runtime.events import TaskBegan, publish, publish_end
 from darray.runtime.explaining import Survey, survey
 from darray.runtime.graphs import following
-from darray.runtime.loops import EventLoop, awaited
 from darray.runtime.processor import Processor
-from darray.runtime.refs import Ref
-from darray.runtime.refusals import cancellation
 from darray.runtime.scope_keys import know
 from darray.runtime.seats import Runner, Seats
-from darray.runtime.spaces import Placed, has_spaces, here, space_of
+from darray.runtime.spaces import has_spaces, space_of
 from darray.runtime.state import Schedule
-from darray.runtime.stopping import Stopping
-from darray.runtime.tasks import CANCELLED, DONE, FAILED, READY, RUNNING, WAITING, Task
+from darray.runtime.tasks import DONE, FAILED, READY, RUNNING, WAITING, Task
 from darray.runtime.timers import Timer, Timers
-from darray.runtime.waiting import Arrival, Stack, arrived, call_watcher, endless, is_stuck
+from darray.runtime.waiting import Arrival, arrived, call_watcher
 from darray.runtime.watchdog import Watchdog
 
 __all__ = ["Crew"]
@@ -60,7 +54,7 @@ def _cancel_timer(timer: Timer, _: Task[Any]) -> None:
     timer.cancel()
 
 
-class Crew(Stopping):
+class Crew(Awaiting):
     """The schedule of an engine, and the threads that carry it out.
 
     Invariants, guarded by ``_lock`` and checked by `_check`
@@ -80,6 +74,7 @@ class Crew(Stopping):
         watchdog: float | None = None,
         schedule: Callable[[tuple[Processor, ...], Budget], Schedule] = Schedule,
     ) -> None:
+        super().__init__()
         # Guards the schedule, the seats, `_closers` and the tasks' fields as `Task` says.
         # Held for a few operations; no other lock is taken and no callback, task or value
         # of the user's is called or dropped while it is held.
@@ -94,15 +89,10 @@ class Crew(Stopping):
         self.has_spaces = has_spaces(every)
         self._local = threading.local()
         self._numbers = itertools.count()
-        # Threads with waits inside tasks.
-        self._stacks: set[Stack] = set()
         # What waits for the engine to have no task left.
         self._closers: list[Arrival] = []
         self._closed = False
         self._timers = Timers()
-        # Tasks whose coroutines are awaited, with their futures once these are made.
-        self._awaited: dict[Task[Any], Any] = {}
-        self._loop = EventLoop()
         self.watchdog = Watchdog(self._survey, watchdog)
 
     def _present(self) -> tuple[Processor, ...]:
@@ -374,122 +364,6 @@ class Crew(Stopping):
         if following is not None:
             self._schedule.shared.plain.appendleft(following)
         return [task, *self._schedule.refuse_stranded()]
-
-    def _await_apart(self, task: Task[Any], coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Let the event loop await what a RUNNING task's function returned, without a seat."""
-        began = perf_counter_ns()
-        context = copy_context()
-        context.run(awaited.set, task)
-        if self.has_spaces:
-            context.run(here.set, space_of(task._processor))
-
-        def begin() -> None:
-            future = self._loop.begin(
-                coroutine, context, lambda future: self._deliver(task, future, began)
-            )
-            with self._lock:
-                if task._state == RUNNING:
-                    self._awaited[task] = future
-                    return
-            future.cancel()
-
-        with self._lock:
-            goes_on = task._state == RUNNING
-            if goes_on:
-                self._awaited[task] = None
-        if not (goes_on and self._loop.call(begin)):
-            # It was abandoned: nothing that it was given is in use any more.
-            coroutine.close()
-            task._function = task._args = task._kwargs = task._needs = task._hold = None
-
-    def _deliver(self, task: Task[Any], future: Any, began: int) -> None:
-        """Store what a coroutine gave; called on the event loop's thread."""
-        if future.cancelled():
-            outcome: Any = Failure(cancellation(task))
-            self._abandon(task, outcome, CANCELLED)
-        else:
-            error = future.exception()
-            outcome = future.result() if error is None else captured(task, error)
-            if is_forwarded(outcome) and not outcome.done():
-                # Nothing waits on the event loop's thread.
-                outcome = self._forwarding(task, outcome, began)
-                if outcome is None:
-                    return
-            elif error is None:
-                outcome = self._settled(task, outcome)
-        self._deliver_outcome(task, outcome, began)
-
-    def _forwarding(self, task: Task[Any], ref: Ref[Any], began: int) -> Failure | None:
-        """Let `task` end with the value of `ref` once that is there; why it never can be."""
-        if self._is_endless(task, ref.task):
-            return captured(task, endless(task, ref.task))
-        ref.task._engine.watch(
-            ref.task,
-            lambda _: self._deliver_outcome(task, self._settled(task, ref), began),
-        )
-        return None
-
-    def _settled(self, task: Task[Any], value: Any) -> Any:
-        """What a coroutine gave, as the value or the `Failure` of its task."""
-        if not self.has_spaces:
-            return self._settled_here(task, value)
-        space = space_of(task._processor)
-        token = here.set(space)
-        try:
-            settled = self._settled_here(task, value)
-            return settled if settled.__class__ is Failure else Placed(settled, space)
-        finally:
-            here.reset(token)
-
-    @staticmethod
-    def _settled_here(task: Task[Any], value: Any) -> Any:
-        try:
-            return handed_out(value)
-        except BaseException as error:
-            return captured(task, error)
-
-    def _deliver_outcome(self, task: Task[Any], outcome: Any, began: int) -> None:
-        if events.consumers:
-            publish_end(task, began, outcome)
-        nbytes = measured(task, outcome)
-        with self._lock:
-            self._awaited.pop(task, None)
-            finished = self._store(task, outcome, nbytes)
-        self._fill_all()
-        self._tell(finished)
-        if not finished:
-            task._function = task._args = task._kwargs = task._needs = task._hold = None
-        if self._schedule.starved:
-            self._relieve()
-
-    def _is_endless(self, waiter: Task[Any], task: Task[Any]) -> bool:
-        """Whether `task` needs `waiter`, which is to wait for it."""
-        stack = Stack()
-        stack.tasks.append(waiter)
-        with self._lock:
-            return is_stuck(stack, [task], self._stacks, self._schedule.in_the_way)
-
-    @contextmanager
-    def awaiting(self, task: Task[Any]) -> Iterator[None]:
-        """Note in a block that the calling coroutine awaits `task`, unless that cannot end."""
-        waiter = awaited.get()
-        if waiter is None:
-            yield
-            return
-        stack = Stack()
-        stack.tasks.append(waiter)
-        with self._lock:
-            if is_stuck(stack, [task], self._stacks, self._schedule.in_the_way):
-                raise endless(waiter, task)
-            # What a task of asyncio made by the coroutine awaits, the coroutine may go on without.
-            if self._awaited.get(waiter) is self._loop.current():
-                stack.waits.append((0, [task]))
-                self._stacks.add(stack)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._stacks.discard(stack)
 
     def unfinished(self) -> list[Task[Any]]:
         """Every unfinished task that was submitted."""
