@@ -9,7 +9,7 @@ import time
 import pytest
 
 import darray.runtime as da
-from tests.runtime.shared import Notes
+from tests.runtime.shared import Board, Notes
 from tests.runtime.test_cancelling import whole
 
 
@@ -169,3 +169,20 @@ def test_nothing_is_left_afterwards(threads):
     da.fetch([da.spawn(add, i, 1) for i in range(10)])
     da.configure()
     assert not [one for one in threading.enumerate() if one.name == "darray-loop"]
+
+
+def test_coroutines_that_await_each_other_are_a_deadlock(threads):
+    made = Board()
+
+    def awaiting(other):
+        async def wait():
+            while other not in made:
+                await asyncio.sleep(0.001)
+            return await made[other]
+
+        return wait
+
+    first, second = da.spawn(awaiting("second")), da.spawn(awaiting("first"))
+    made["first"], made["second"] = first, second
+    errors = [first.exception(60), second.exception(60)]
+    assert all(isinstance(one, da.DeadlockError) for one in errors)
