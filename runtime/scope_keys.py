@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import socket
 import threading
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -51,6 +50,8 @@ _hosts: dict[int, str] = {}
 
 @functools.cache
 def _this_host() -> str:
+    import socket
+
     return socket.gethostname()
 
 

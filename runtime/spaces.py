@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 import sys
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
@@ -284,7 +283,7 @@ class _Message(Struct, frozen=True):
 def _pickled(value: Any) -> _Message:
     file = io.BytesIO()
     buffers: list[Any] = []
-    pickler = _pickler()(file, protocol=5, buffer_callback=buffers.append)
+    pickler = _pickling()[0](file, protocol=5, buffer_callback=buffers.append)
     handles: list[Any] = []
     pickler.handles = handles
     pickler.dump(value)
@@ -292,14 +291,16 @@ def _pickled(value: Any) -> _Message:
 
 
 def _unpickled(message: _Message) -> Any:
-    unpickler = _Unpickler(io.BytesIO(message.data), buffers=message.buffers)
+    unpickler = _pickling()[1](io.BytesIO(message.data), buffers=message.buffers)
     unpickler.handles = message.handles
     return unpickler.load()
 
 
 @cache
-def _pickler() -> Any:
-    """The class that pickles; cloudpickle is not loaded before it is needed."""
+def _pickling() -> tuple[Any, Any]:
+    """The classes that pickle and unpickle; cloudpickle is not loaded before it is needed."""
+    import pickle
+
     import cloudpickle
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -316,11 +317,10 @@ def _pickler() -> Any:
             reduced = NotImplemented if reduce is None else reduce(item)
             return super().reducer_override(item) if reduced is NotImplemented else reduced
 
-    return Pickler
+    class Unpickler(pickle.Unpickler):
+        handles: list[Any]
 
+        def persistent_load(self, number: int) -> Any:
+            return self.handles[number]
 
-class _Unpickler(pickle.Unpickler):
-    handles: list[Any]
-
-    def persistent_load(self, number: int) -> Any:
-        return self.handles[number]
+    return Pickler, Unpickler
