@@ -348,9 +348,12 @@ def test_the_value_of_a_task_in_what_was_handed_on_by_one_that_waits():
     assert made.result().tolist() == [7] * 3
 
 
-@pytest.mark.usefixtures("engine")
+@pytest.mark.usefixtures("one_worker")
 def test_the_value_of_a_task_of_before_may_lie_in_what_that_was_given():
-    """The task that gives the view is not of the region, and not done when it is an argument."""
+    """The task that gives the view is not of the region, and not done when it is an argument.
+
+    On another worker it would give a view of a copy.
+    """
     for _ in range(20):
         whole = da.spawn(np.zeros, 4)
         whole.wait()
