@@ -55,6 +55,13 @@ def threads(request):
     return engines.current_engine()
 
 
+@pytest.fixture(params=["2 workers", "3 workers"])
+def workers(request):
+    """The engine of several workers."""
+    da.configure(**ENGINES[request.param])
+    return engines.current_engine()
+
+
 @pytest.fixture(params=["serial", "threads"])
 def one_worker(request):
     """The engines of one worker, for what is said of its processors."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import darray.runtime as da
 from darray.runtime.spaces import register_handle
 
 
@@ -25,3 +26,13 @@ for kind in (
     type(threading.RLock()),
 ):
     register_handle(kind)
+
+
+def on(worker):
+    """Spawn tasks that run on `worker`."""
+    return da.spawn.options(scope=da.scope(worker=worker))
+
+
+def where(*_):
+    """The worker that the calling task runs on."""
+    return da.current_task().processor.worker

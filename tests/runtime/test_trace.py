@@ -338,7 +338,10 @@ def test_graph_is_written_as_text(engine, tmp_path):
 
 def test_graph_is_drawn_by_graphviz(engine, tmp_path):
     if shutil.which("dot") is None:
-        pytest.skip("Graphviz's program dot is not installed")
+        with pytest.raises(FileNotFoundError, match="install Graphviz"):
+            graph_of_odd_names().graph(tmp_path / "t.svg")
+        assert list(tmp_path.iterdir()) == []
+        return
     root = ElementTree.parse(graph_of_odd_names().graph(tmp_path / "t.svg")).getroot()
     kinds = [one.get("class") for one in root.iter("{http://www.w3.org/2000/svg}g")]
     assert (kinds.count("node"), kinds.count("edge")) == (3, 2)

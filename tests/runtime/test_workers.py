@@ -8,24 +8,8 @@ import numpy as np
 import pytest
 
 import darray.runtime as da
-from darray.runtime import engine as engines
 from darray.testing.separate_memory import KIND, separate_memory
-from tests.runtime.shared import Notes
-
-
-@pytest.fixture(params=[2, 3])
-def workers(request):
-    """The engine of several workers."""
-    da.configure(engine="workers", workers=request.param, threads=2)
-    return engines.current_engine()
-
-
-def on(worker):
-    return da.spawn.options(scope=da.scope(worker=worker))
-
-
-def where(*_):
-    return da.current_task().processor.worker
+from tests.runtime.shared import Notes, on, where
 
 
 def test_processors_of_every_worker(workers):

@@ -10,23 +10,9 @@ import pytest
 
 import darray as arrays
 import darray.runtime as da
-from darray.runtime import engine as engines
-from tests.runtime.shared import Notes
+from tests.runtime.shared import Notes, on, where
 
-
-@pytest.fixture(params=[2, 3], autouse=True)
-def workers(request):
-    """The engine of several workers."""
-    da.configure(engine="workers", workers=request.param, threads=2)
-    return engines.current_engine()
-
-
-def on(worker):
-    return da.spawn.options(scope=da.scope(worker=worker))
-
-
-def where(*_):
-    return da.current_task().processor.worker
+pytestmark = pytest.mark.usefixtures("workers")
 
 
 def address(array):
