@@ -42,7 +42,8 @@ def test_wait_for_the_first_failure(threads):
     gate = threading.Event()
     held = da.spawn(gate.wait)
     good = [da.spawn(int) for _ in range(20)]
-    bad = da.spawn(int, "x")
+    # On several workers the failure might come before the last of them otherwise.
+    bad = da.spawn.options(after=good)(int, "x")
     result = da.wait([held, *good, bad], return_when=da.FIRST_EXCEPTION)
     assert bad in result.done
     assert result.not_done == {held}
