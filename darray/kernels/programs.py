@@ -45,7 +45,7 @@ class Instruction(Struct, frozen=True):
     dtype: np.dtype[Any]
 
 
-class Program(Struct, frozen=True):
+class Program(Struct, frozen=True, eq=False):
     """Instructions over registers: register r >= 0 is input r, register ~i the result of call i.
 
     Invariants
@@ -62,11 +62,14 @@ class Program(Struct, frozen=True):
         Registers to let go after each instruction.
     results : tuple of Operand
         What the program gives.
+    tiling : object
+        How it runs in tiles, once that was asked for; false if it cannot.
     """
 
     instructions: tuple[Instruction, ...]
     released: tuple[tuple[int, ...], ...]
     results: tuple[Operand, ...]
+    tiling: Any = None
 
     @classmethod
     def assemble(cls, instructions: list[Instruction], results: list[Operand]) -> Program:
@@ -90,6 +93,12 @@ class Program(Struct, frozen=True):
             seen |= last
             released.append(tuple(sorted(last)))
         return cls(tuple(instructions), tuple(reversed(released)), tuple(results))
+
+    @property
+    def result_itemsize(self) -> int:
+        """Bytes of one element of each result that a call makes."""
+        calls = [~register for register, _ in self.results if register is not None and register < 0]
+        return sum([max(1, self.instructions[call].dtype.itemsize) for call in calls])
 
     def bytes_per_element(self, input_itemsizes: list[int]) -> int:
         """Bytes that the registers of one element hold at the most, inputs included."""

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.io.formats import Target
-from darray.kernels import cpu
-from darray.kernels.programs import ErrorState, Program
-from darray.kernels.reductions import Partial, Reduction
-from darray.kernels.warnings_ledger import Ledger, recording
+from darray.kernels.evaluation import evaluate
+from darray.kernels.programs import Program
+from darray.kernels.reducing import Reducer, partial_results
+from darray.kernels.warnings_ledger import Ledger
 from darray.lowering.loads import Load, Within
 from darray.runtime import events
 from darray.runtime.boxes import Box, index_of
 from darray.runtime.devices.host import freeze
 from darray.runtime.engine import publish_move
 
-__all__ = ["Combine", "Evaluate", "Fill", "MapBlock", "PartialReduce", "Reducer", "Write"]
+__all__ = ["Combine", "Evaluate", "Fill", "MapBlock", "PartialReduce", "Write"]
+
+# Makes an array, given its shape and its dtype.
+Make: TypeAlias = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
 
 
 class Pieces(Struct, frozen=True):
@@ -34,8 +38,8 @@ class Pieces(Struct, frozen=True):
     shape: tuple[int, ...]
     ledger: Ledger
 
-    def compute(self, values: tuple[Any, ...]) -> tuple[NDArray[Any], ...]:
-        """What the program gives, each of the chunk's shape."""
+    def inputs(self, values: tuple[Any, ...]) -> list[NDArray[Any]]:
+        """What the program reads."""
         inputs = []
         # What several inputs are boxes of is brought once.
         brought: dict[int, NDArray[Any]] = {}
@@ -47,14 +51,11 @@ class Pieces(Struct, frozen=True):
             if key not in brought:
                 brought[key] = load.whole(values)
             inputs.append(load.of(brought[key]))
-        brought.clear()
-        results = cpu.run(self.program, inputs, self.ledger)
-        return tuple(
-            [
-                one if one.shape == self.shape else np.broadcast_to(one, self.shape)
-                for one in results
-            ]
-        )
+        return inputs
+
+    def compute(self, values: tuple[Any, ...], make: Make = np.empty) -> tuple[NDArray[Any], ...]:
+        """What the program gives, each of the chunk's shape; perhaps in arrays that `make` made."""
+        return evaluate(self.program, self.inputs(values), self.shape, self.ledger, make)
 
 
 class Evaluate(Struct, frozen=True):
@@ -78,8 +79,14 @@ class Fill(Struct, frozen=True):
 
     def __call__(self, *values: Any) -> None:
         """Write the chunk."""
-        (result,) = self.pieces.compute(values)
-        self.out[index_of(self.box)] = result
+        place = self.out[index_of(self.box)]
+
+        def make(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+            return place if dtype == place.dtype else np.empty(shape, dtype)
+
+        (result,) = self.pieces.compute(values, make)
+        if result is not place:
+            place[...] = result
 
 
 class Write(Struct, frozen=True):
@@ -98,20 +105,6 @@ class Write(Struct, frozen=True):
             publish_move(result.nbytes, "host memory", str(self.target), began)
 
 
-class Reducer(Struct, frozen=True):
-    """One reduction of an array: over which axes, answering errors how."""
-
-    reduction: Reduction
-    axes: tuple[int, ...]
-    errors: ErrorState
-    origin: int
-
-    def finish(self, partial: Partial, ledger: Ledger) -> NDArray[Any]:
-        """The result."""
-        with recording(self.errors, ledger, self.origin):
-            return np.asarray(self.reduction.finish(partial, ledger.warn(self.origin)))
-
-
 class PartialReduce(Struct, frozen=True):
     """Compute a chunk and reduce it, by one or several reductions.
 
@@ -126,19 +119,17 @@ class PartialReduce(Struct, frozen=True):
 
     def __call__(self, *values: Any) -> Any:
         """The partial results, one for each reduction, or the final one."""
-        chunk, *masks = self.pieces.compute(values)
-        where = masks[0] if masks else None
-        ledger = self.pieces.ledger
-        partials = []
-        for reducer in self.reducers:
-            with recording(reducer.errors, ledger, reducer.origin):
-                partials.append(
-                    reducer.reduction.partial(
-                        chunk, reducer.axes, where, self.box, self.whole_shape
-                    )
-                )
+        pieces = self.pieces
+        partials = partial_results(
+            pieces.program,
+            pieces.inputs(values),
+            self.reducers,
+            self.box,
+            self.whole_shape,
+            pieces.ledger,
+        )
         if self.is_whole:
-            return self.reducers[0].finish(partials[0], ledger)
+            return self.reducers[0].finish(partials[0], pieces.ledger)
         return tuple(partials)
 
 
@@ -158,8 +149,7 @@ class Combine(Struct, frozen=True):
         pairs = zip(values, self.picks, strict=True)
         partials = [value if pick is None else value[pick] for value, pick in pairs]
         reducer = self.reducer
-        with recording(reducer.errors, self.ledger, reducer.origin):
-            joined = reducer.reduction.combine(partials) if len(partials) > 1 else partials[0]
+        joined = reducer.combine(partials, self.ledger)
         return reducer.finish(joined, self.ledger) if self.is_last else joined
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from darray.blocks import chunk_box, chunk_count, grid_shape
 from darray.expr.nodes import Computed, Expression, Memory, Recut
 from darray.io.formats import Target
-from darray.kernels import cpu
+from darray.kernels.evaluation import evaluate
 from darray.kernels.programs import Program
 from darray.kernels.warnings_ledger import Ledger
 from darray.lowering import (
@@ -130,10 +130,8 @@ def compute_at_once(node: Expression) -> NDArray[Any] | None:
         return None
     shape = node.shape
     ledger = Ledger()
-    (result,) = cpu.run(*found, ledger)
+    (result,) = evaluate(*found, shape, ledger, np.empty)
     ledger.issue()
-    if result.shape != shape:
-        result = np.broadcast_to(result, shape)
     is_fresh = result.base is None and result.flags.c_contiguous and result.flags.writeable
     return result if is_fresh else result.copy(order="C")
 

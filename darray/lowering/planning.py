@@ -36,6 +36,9 @@ from darray.expr.nodes import (
 )
 from darray.index_maps import IndexMap
 from darray.io.formats import Target
+from darray.kernels.evaluation import TILE
+from darray.kernels.reducing import Reducer
+from darray.kernels.tiling import tiling_of
 from darray.lowering import margins
 from darray.lowering.calls import (
     Combine,
@@ -44,7 +47,6 @@ from darray.lowering.calls import (
     MapBlock,
     PartialReduce,
     Pieces,
-    Reducer,
     Write,
 )
 from darray.lowering.fusion import Group, Leaf, as_it_is, fuse, has_usable_chunks
@@ -177,7 +179,7 @@ class Planner:
             return
         group = fuse([node], node.shape, self.keeping)
         if isinstance(out, np.ndarray):
-            stage = self.stage("collect", math.inf, group, node)
+            stage = self.stage("collect", math.inf, group, node, in_place=True)
         else:
             # A chunk is there twice more while it is put in order and encoded.
             scratch = 2 * node.dtype.itemsize
@@ -266,7 +268,7 @@ class Planner:
         name = "+".join(dict.fromkeys(one.reduction.name for one, _ in bundle.members))
         serial = first.serial if is_whole else max(one.serial for one in outputs) + 0.5
         sizes = [partial_nbytes(one) for one, _ in bundle.members]
-        stage = self.stage(name, serial, group, operand, 8, 2 * sum(sizes))
+        stage = self.stage(name, serial, group, operand, 8, 2 * sum(sizes), in_place=True)
         ordered = [
             at for one, wanted in bundle.members for index in wanted for at in _line(one, index)
         ]
@@ -330,13 +332,15 @@ class Planner:
         node: Expression,
         scratch: int = 0,
         fixed: int = 0,
+        in_place: bool = False,
     ) -> Stage:
         """Add a stage whose tasks run the program of `group` on chunks of `node`.
 
-        `scratch` are bytes an element that the tasks need besides, `fixed` bytes in all.
+        `scratch` are bytes an element that the tasks need besides, `fixed` bytes in all. With
+        `in_place` what the program gives takes no room of its own.
         """
-        most = partial(_itemsize_at_peak, group, scratch)
         chunk_shape = largest(node.chunks)
+        most = partial(_itemsize_at_peak, group, math.prod(chunk_shape), scratch, in_place)
         fixed += sum(map(_read_nbytes, group.leaves))
         fixed += sum([self.passed_over_nbytes(leaf, chunk_shape) for leaf in group.leaves])
         stage = Stage(name, serial, math.prod(chunk_shape), most, fixed)
@@ -357,7 +361,9 @@ class Planner:
 
     def group_nbytes(self, group: Group, elements: int) -> int:
         """Bytes that running the program of `group` on so many elements holds at its peak."""
-        return elements * _itemsize_at_peak(group, 0) + sum(map(_read_nbytes, group.leaves))
+        return elements * _itemsize_at_peak(group, elements, 0) + sum(
+            map(_read_nbytes, group.leaves)
+        )
 
     def plan_reading(self, leaf: Leaf, chunks: Chunks, uses: int = 1) -> None:
         """Decide how the stored array of `leaf` is read for the pieces `chunks`, each `uses` times.
@@ -497,10 +503,17 @@ def _line_index(node: Reduce, index: Index) -> Index:
     return tuple([0 if axis in node.axes else at for axis, at in enumerate(index)])
 
 
-def _itemsize_at_peak(group: Group, scratch: int) -> int:
-    """Bytes that running the program of `group` holds for each element."""
+def _itemsize_at_peak(group: Group, elements: int, scratch: int, in_place: bool = False) -> int:
+    """Bytes that running the program of `group` on so many elements holds for each of them.
+
+    With `in_place` results go where there is room already, or are used up at once. The buffers
+    that a program in tiles fills again and again are some hundred KiB a thread, and not counted.
+    """
     sizes = [_loaded_itemsize(leaf) for leaf in group.leaves]
-    return group.program.bytes_per_element(sizes) + scratch
+    program = group.program
+    if elements <= TILE or tiling_of(program) is None:
+        return program.bytes_per_element(sizes) + scratch
+    return sum(sizes) + (0 if in_place else program.result_itemsize) + scratch
 
 
 def partial_nbytes(node: Reduce) -> int:

@@ -1,0 +1,249 @@
+"""Programs on the pieces of a chunk, in tiles that stay in a core's cache."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darray.kernels import cpu
+from darray.kernels.programs import Program
+from darray.kernels.reduction_tiles import strips, tile_lengths
+from darray.kernels.tiling import Step, Tiling, tiling_of
+from darray.kernels.warnings_ledger import Ledger, recording
+from darray.runtime.boxes import Box, box_shape
+
+__all__ = ["TILE", "Evaluation", "evaluate", "evaluation"]
+
+Array: TypeAlias = NDArray[Any]
+
+# Elements of a tile, 256 KiB as float64: a few of them fit a core's second-level cache, and the
+# interpreter's share of a call on so many elements is a twentieth or less.
+TILE = 1 << 15
+
+# Buffers that a thread keeps for its next program, in bytes.
+_SPARE = 1 << 23
+
+# Buffers begin at multiples of this, in bytes, so that no vector lies across two cache lines.
+_ALIGNMENT = 64
+
+
+class _Spare(threading.local):
+    """Each thread's buffer that no program is using; one that runs within another finds none."""
+
+    buffer: NDArray[np.uint8] | None = None
+
+
+_spare = _Spare()
+
+
+@contextmanager
+def _borrowed(nbytes: int) -> Iterator[NDArray[np.uint8]]:
+    """At least `nbytes` of memory that may have been used before."""
+    buffer, _spare.buffer = _spare.buffer, None
+    if buffer is None or len(buffer) < nbytes:
+        raw = np.empty(nbytes + _ALIGNMENT, np.uint8)
+        buffer = raw[-raw.ctypes.data % _ALIGNMENT :][:nbytes]
+    try:
+        yield buffer
+    finally:
+        if len(buffer) <= _SPARE:
+            _spare.buffer = buffer
+
+
+class Evaluation:
+    """A program over given inputs, evaluated box by box in the buffers that it was given.
+
+    Used by one thread. What `at` returns lies in the buffers, until it is called again.
+
+    Invariants
+    ----------
+    * Values that are the same for every box are computed once, when the evaluation is made.
+    * ``changing`` are the inputs that are not: their places, the arrays, and along which axes
+      they are as long as the chunk, or None for all of them.
+    """
+
+    def __init__(
+        self,
+        tiling: Tiling,
+        inputs: Sequence[Array],
+        shape: tuple[int, ...],
+        lengths: tuple[int, ...],
+        ledger: Ledger,
+        memory: NDArray[np.uint8],
+    ) -> None:
+        self._tiling = tiling
+        self._ledger = ledger
+        self._memory = memory
+        self._size = prod(lengths)
+        calls = tiling.first_input - len(tiling.constants)
+        values: list[Any] = [*tiling.constants, *[None] * calls, *inputs]
+        self._values = values
+        cut = [length < whole for length, whole in zip(lengths, shape, strict=True)]
+        # For each place along which axes its values vary; None for along all.
+        spans: list[tuple[bool, ...] | None] = [(False,) * len(shape)] * len(values)
+        self.changing: list[tuple[int, Array, tuple[bool, ...] | None]] = []
+        for place, array in enumerate(inputs, tiling.first_input):
+            if array.shape != shape:
+                missing = len(shape) - array.ndim
+                array = values[place] = array.reshape((1,) * missing + array.shape)
+            if array.shape == shape:
+                spans[place] = None
+                self.changing.append((place, array, None))
+                continue
+            along = spans[place] = tuple([length != 1 for length in array.shape])
+            if any(a and c for a, c in zip(along, cut, strict=True)):
+                self.changing.append((place, array, along))
+        changes = {place for place, _, _ in self.changing}
+        self._groups: list[tuple[Any, list[tuple[Step, tuple[bool, ...] | None]]]] = []
+        for errors, steps in tiling.groups:
+            kept: list[tuple[Step, tuple[bool, ...] | None]] = []
+            for step in steps:
+                found = [spans[place] for place in step.operands]
+                span = None if None in found else tuple(map(any, zip(*found, strict=True)))
+                if span is not None and all(span):
+                    span = None
+                spans[step.place] = span
+                if not changes.isdisjoint(step.operands):
+                    changes.add(step.place)
+                    kept.append((step, span))
+                    continue
+                lengths_of_it = shape if span is None else _along(span, shape)
+                out = np.empty(lengths_of_it, step.dtype)
+                with recording(errors, ledger, step.origin):
+                    step.function(*[values[place] for place in step.operands], out)
+                values[step.place] = out
+            if kept:
+                self._groups.append((errors, kept))
+        self._buffers: dict[tuple[int, ...], list[Array]] = {}
+
+    def at(self, box: Box, outs: dict[int, Array] | None = None) -> list[Array]:
+        """What the program gives in `box`; those whose places are in `outs` are written there."""
+        values = self._values
+        for place, array, along in self.changing:
+            if along is None:
+                values[place] = array[box]
+            else:
+                index = zip(along, box, strict=True)
+                values[place] = array[tuple([part if a else slice(None) for a, part in index])]
+        shape = box_shape(box)
+        buffers = self._buffers.get(shape)
+        if buffers is None:
+            buffers = self._buffers[shape] = self._make_buffers(shape)
+        at = 0
+        for errors, steps in self._groups:
+            with recording(errors, self._ledger) as record:
+                for step, _ in steps:
+                    out = buffers[at] if outs is None else outs.get(step.place, buffers[at])
+                    record.origin = step.origin
+                    step.function(*[values[place] for place in step.operands], out)
+                    values[step.place] = out
+                    at += 1
+        return [values[place] for place in self._tiling.results]
+
+    def _make_buffers(self, shape: tuple[int, ...]) -> list[Array]:
+        """Views of the buffers for tiles of `shape`, for each step that runs in every tile."""
+        starts = _slot_starts(self._tiling, self._size)
+        views = []
+        for _, steps in self._groups:
+            for step, span in steps:
+                lengths = shape if span is None else _along(span, shape)
+                start = starts[step.slot]
+                part = self._memory[start : start + prod(lengths) * step.dtype.itemsize]
+                views.append(part.view(step.dtype).reshape(lengths))
+        return views
+
+
+def _along(span: tuple[bool, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple([length if along else 1 for along, length in zip(span, shape, strict=True)])
+
+
+def _slot_starts(tiling: Tiling, size: int) -> list[int]:
+    """Where the buffers for tiles of `size` elements begin, and the bytes of all."""
+    starts = [0]
+    for itemsize in tiling.slot_itemsizes:
+        starts.append(starts[-1] + -(-size * itemsize // _ALIGNMENT) * _ALIGNMENT)
+    return starts
+
+
+def evaluate(
+    program: Program,
+    inputs: Sequence[Array],
+    shape: tuple[int, ...],
+    ledger: Ledger,
+    make: Callable[[tuple[int, ...], np.dtype[Any]], Array],
+) -> tuple[Array, ...]:
+    """Run `program` on the pieces of a chunk of `shape`; what it gives, broadcast to that.
+
+    Where it pays the program runs in tiles, whose results are written to arrays that `make`
+    makes, given a shape and a dtype.
+
+    Raises
+    ------
+    FloatingPointError
+        Where the errors of a call are to be raised.
+
+    Examples
+    --------
+    >>> from darray.kernels.programs import Instruction
+    >>> warn = ("warn", "warn", "ignore", "warn", None)
+    >>> register, dtype = (0, None), np.dtype("f8")
+    >>> square = Instruction(np.multiply, (register, register), (), None, None, warn, 0, dtype)
+    >>> program = Program.assemble([square], [(-1, None)])
+    >>> evaluate(program, [np.arange(4.0)], (4,), Ledger(), np.empty)
+    (array([0., 1., 4., 9.]),)
+    """
+    size = prod(shape)
+    tiling = tiling_of(program) if size > TILE else None
+    if tiling is None or not tiling.groups:
+        results = cpu.run(program, inputs, ledger)
+        return tuple(
+            [one if one.shape == shape else np.broadcast_to(one, shape) for one in results]
+        )
+    dtypes = {step.place: step.dtype for _, steps in tiling.groups for step in steps}
+    made = {place: make(shape, dtypes[place]) for place in tiling.results if place in dtypes}
+    given = dict(enumerate(inputs, tiling.first_input))
+    filled = made
+    lengths = shape
+    if all(one.flags.c_contiguous for one in made.values()) and all(
+        one.size == 1 or (one.shape == shape and one.flags.c_contiguous) for one in inputs
+    ):
+        inputs = [one.reshape(-1) for one in inputs]
+        filled = {place: one.reshape(-1) for place, one in made.items()}
+        lengths = (size,)
+    tile = tile_lengths(lengths, (), TILE)
+    with evaluation(tiling, inputs, lengths, tile, ledger) as tiles:
+        for box, _ in strips(lengths, (), TILE):
+            parts = {place: one[box] for place, one in filled.items()}
+            for place, value in zip(tiling.results, tiles.at(box, parts), strict=True):
+                if place in parts and value is not parts[place]:
+                    parts[place][...] = value
+    values = given | made
+    results = tuple([values[place] for place in tiling.results])
+    return tuple([one if one.shape == shape else np.broadcast_to(one, shape) for one in results])
+
+
+@contextmanager
+def evaluation(
+    tiling: Tiling,
+    inputs: Sequence[Array],
+    shape: tuple[int, ...],
+    lengths: tuple[int, ...],
+    ledger: Ledger,
+) -> Iterator[Evaluation]:
+    """An evaluation in boxes of at most `lengths` of a chunk of `shape`, in this thread's buffers.
+
+    Examples
+    --------
+    >>> tiling = tiling_of(Program.assemble([], [(0, None)]))
+    >>> with evaluation(tiling, [np.arange(6)], (6,), (2,), Ledger()) as tiles:
+    ...     tiles.at((slice(2, 4, 1),))
+    [array([2, 3])]
+    """
+    with _borrowed(_slot_starts(tiling, prod(lengths))[-1]) as memory:
+        yield Evaluation(tiling, inputs, shape, lengths, ledger, memory)

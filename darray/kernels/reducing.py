@@ -1,0 +1,133 @@
+"""Programs and the reductions above them, in one pass over a chunk that stores nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from darray.kernels.evaluation import evaluate, evaluation
+from darray.kernels.programs import ErrorState, Program
+from darray.kernels.reduction_tiles import strips, tile_lengths
+from darray.kernels.reductions import Partial, Reduction
+from darray.kernels.tiling import tiling_of
+from darray.kernels.warnings_ledger import Ledger, recording
+from darray.runtime.boxes import Box, box_shape, shift
+
+__all__ = ["Reducer", "partial_results"]
+
+Array: TypeAlias = NDArray[Any]
+
+# Elements that are computed and reduced at a time, 512 KiB as float64.
+TILE = 1 << 16
+
+
+class Reducer(Struct, frozen=True):
+    """One reduction of an array: over which axes, answering errors how."""
+
+    reduction: Reduction
+    axes: tuple[int, ...]
+    errors: ErrorState
+    origin: int
+
+    def partial(
+        self, chunk: Array, where: Array | None, box: Box, shape: tuple[int, ...], ledger: Ledger
+    ) -> Partial:
+        """The partial result of a chunk, or of a tile of one, that lies at `box` in all."""
+        with recording(self.errors, ledger, self.origin):
+            return self.reduction.partial(chunk, self.axes, where, box, shape)
+
+    def combine(self, partials: Sequence[Partial], ledger: Ledger) -> Partial:
+        """Partial results that follow each other in C order, joined."""
+        if len(partials) == 1:
+            return partials[0]
+        with recording(self.errors, ledger, self.origin):
+            return self.reduction.combine(partials)
+
+    def finish(self, partial: Partial, ledger: Ledger) -> Array:
+        """The result."""
+        with recording(self.errors, ledger, self.origin):
+            return np.asarray(self.reduction.finish(partial, ledger.warn(self.origin)))
+
+
+def partial_results(
+    program: Program,
+    inputs: Sequence[Array],
+    reducers: Sequence[Reducer],
+    box: Box,
+    shape: tuple[int, ...],
+    ledger: Ledger,
+) -> list[Partial]:
+    """Partial results of a chunk, which lies at `box` in an array of `shape`, for each reducer.
+
+    `program` gives the chunk and perhaps a mask. Which tiles are reduced, and in which order
+    their results are joined, depends on the chunk's shape and the axes alone.
+
+    Examples
+    --------
+    >>> from darray.kernels.reductions import UfuncReduction
+    >>> warn = ("warn", "warn", "ignore", "warn", None)
+    >>> total = Reducer(UfuncReduction(np.add), (0,), warn, 0)
+    >>> read = Program.assemble([], [(0, None)])
+    >>> partial_results(read, [np.arange(4.0)], [total], (slice(0, 4, 1),), (4,), Ledger())
+    [(array([6.]),)]
+    """
+    lengths = box_shape(box)
+    axes = reducers[0].axes
+    tiling = tiling_of(program) if prod(lengths) > TILE else None
+    if tiling is None or any(one.axes != axes for one in reducers):
+        chunk, *masks = evaluate(program, inputs, lengths, ledger, np.empty)
+        where = masks[0] if masks else None
+        return [one.partial(chunk, where, box, shape, ledger) for one in reducers]
+    corner = [part.start for part in box]
+    results = _Results(reducers, [1 if a in axes else n for a, n in enumerate(lengths)])
+    tile = tile_lengths(lengths, axes, TILE)
+    with evaluation(tiling, inputs, lengths, tile, ledger) as tiles:
+        for strip, parts in strips(lengths, axes, TILE):
+            found: list[list[Partial]] = [[] for _ in reducers]
+            for part in parts:
+                chunk, *masks = [
+                    one if one.shape == box_shape(part) else np.broadcast_to(one, box_shape(part))
+                    for one in tiles.at(part)
+                ]
+                where = masks[0] if masks else None
+                place = shift(part, corner)
+                for one, partials in zip(reducers, found, strict=True):
+                    partials.append(one.partial(chunk, where, place, shape, ledger))
+            results.put(
+                strip, [one.combine(p, ledger) for one, p in zip(reducers, found, strict=True)]
+            )
+    return results.partials
+
+
+class _Results:
+    """Partial results of strips, side by side."""
+
+    def __init__(self, reducers: Sequence[Reducer], shape: Sequence[int]) -> None:
+        self.shape = tuple(shape)
+        self.partials: list[Partial] = [() for _ in reducers]
+
+    def put(self, strip: Box, found: Sequence[Partial]) -> None:
+        """Take the results that belong at `strip`."""
+        if box_shape(strip) == self.shape:
+            self.partials = list(found)
+            return
+        repeats = prod(box_shape(strip)) > 1
+        for number, partial in enumerate(found):
+            if not self.partials[number]:
+                # What is the same for all results, a count, is given once.
+                shapes = [
+                    (1,) * one.ndim if repeats and one.size == 1 else self.shape for one in partial
+                ]
+                self.partials[number] = tuple(
+                    [np.empty(shape, one.dtype) for shape, one in zip(shapes, partial, strict=True)]
+                )
+            for whole, one in zip(self.partials[number], partial, strict=True):
+                if whole.shape == self.shape:
+                    whole[strip] = one
+                else:
+                    whole[...] = one
