@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from darray.kernels.evaluation import evaluate, evaluation
+from darray.kernels.evaluation import TILE, evaluate, evaluation
 from darray.kernels.programs import ErrorState, Program
 from darray.kernels.reduction_tiles import strips, tile_lengths
 from darray.kernels.reductions import Partial, Reduction
@@ -18,12 +18,13 @@ from darray.kernels.tiling import tiling_of
 from darray.kernels.warnings_ledger import Ledger, recording
 from darray.runtime.boxes import Box, box_shape, shift
 
-__all__ = ["Reducer", "partial_results"]
+__all__ = ["REDUCED", "Reducer", "partial_results"]
 
 Array: TypeAlias = NDArray[Any]
 
-# Elements that are computed and reduced at a time, 512 KiB as float64.
-TILE = 1 << 16
+# Elements that are computed and reduced at a time: two tiles, since reducing costs the interpreter
+# more than computing.
+REDUCED = 2 * TILE
 
 
 class Reducer(Struct, frozen=True):
@@ -85,9 +86,9 @@ def partial_results(
         return [one.partial(chunk, where, box, shape, ledger) for one in reducers]
     corner = [part.start for part in box]
     results = _Results(reducers, [1 if a in axes else n for a, n in enumerate(lengths)])
-    tile = tile_lengths(lengths, axes, TILE)
+    tile = tile_lengths(lengths, axes, REDUCED)
     with evaluation(tiling, inputs, lengths, tile, ledger) as tiles:
-        for strip, parts in strips(lengths, axes, TILE):
+        for strip, parts in strips(lengths, axes, REDUCED):
             found: list[list[Partial]] = [[] for _ in reducers]
             for part in parts:
                 chunk, *masks = [

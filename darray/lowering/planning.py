@@ -37,7 +37,7 @@ from darray.expr.nodes import (
 from darray.index_maps import IndexMap
 from darray.io.formats import Target
 from darray.kernels.evaluation import TILE
-from darray.kernels.reducing import Reducer
+from darray.kernels.reducing import REDUCED, Reducer
 from darray.kernels.tiling import tiling_of
 from darray.lowering import margins
 from darray.lowering.calls import (
@@ -506,14 +506,15 @@ def _line_index(node: Reduce, index: Index) -> Index:
 def _itemsize_at_peak(group: Group, elements: int, scratch: int, in_place: bool = False) -> int:
     """Bytes that running the program of `group` on so many elements holds for each of them.
 
-    With `in_place` results go where there is room already, or are used up at once. The buffers
-    that a program in tiles fills again and again are some hundred KiB a thread, and not counted.
+    With `in_place` results go where there is room already, or are used up at once.
     """
     sizes = [_loaded_itemsize(leaf) for leaf in group.leaves]
     program = group.program
-    if elements <= TILE or tiling_of(program) is None:
+    tiling = tiling_of(program) if elements > TILE else None
+    if tiling is None:
         return program.bytes_per_element(sizes) + scratch
-    return sum(sizes) + (0 if in_place else program.result_itemsize) + scratch
+    buffers = -(-sum(tiling.slot_itemsizes) * min(elements, REDUCED) // elements)
+    return sum(sizes) + (0 if in_place else program.result_itemsize) + buffers + scratch
 
 
 def partial_nbytes(node: Reduce) -> int:
