@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darray.kernels import cpu
+from darray.kernels.buffers import ALIGNMENT, borrowed
 from darray.kernels.programs import Program
 from darray.kernels.reduction_tiles import strips, tile_lengths
 from darray.kernels.tiling import Step, Tiling, tiling_of
@@ -25,35 +25,6 @@ Array: TypeAlias = NDArray[Any]
 # Elements of a tile, 256 KiB as float64: a few of them fit a core's second-level cache, and the
 # interpreter's share of a call on so many elements is a twentieth or less.
 TILE = 1 << 15
-
-# Buffers that a thread keeps for its next program, in bytes.
-_SPARE = 1 << 23
-
-# Buffers begin at multiples of this, in bytes, so that no vector lies across two cache lines.
-_ALIGNMENT = 64
-
-
-class _Spare(threading.local):
-    """Each thread's buffer that no program is using; one that runs within another finds none."""
-
-    buffer: NDArray[np.uint8] | None = None
-
-
-_spare = _Spare()
-
-
-@contextmanager
-def _borrowed(nbytes: int) -> Iterator[NDArray[np.uint8]]:
-    """At least `nbytes` of memory that may have been used before."""
-    buffer, _spare.buffer = _spare.buffer, None
-    if buffer is None or len(buffer) < nbytes:
-        raw = np.empty(nbytes + _ALIGNMENT, np.uint8)
-        buffer = raw[-raw.ctypes.data % _ALIGNMENT :][:nbytes]
-    try:
-        yield buffer
-    finally:
-        if len(buffer) <= _SPARE:
-            _spare.buffer = buffer
 
 
 class Evaluation:
@@ -167,7 +138,7 @@ def _slot_starts(tiling: Tiling, size: int) -> list[int]:
     """Where the buffers for tiles of `size` elements begin, and the bytes of all."""
     starts = [0]
     for itemsize in tiling.slot_itemsizes:
-        starts.append(starts[-1] + -(-size * itemsize // _ALIGNMENT) * _ALIGNMENT)
+        starts.append(starts[-1] + -(-size * itemsize // ALIGNMENT) * ALIGNMENT)
     return starts
 
 
@@ -245,5 +216,5 @@ def evaluation(
     ...     tiles.at((slice(2, 4, 1),))
     [array([2, 3])]
     """
-    with _borrowed(_slot_starts(tiling, prod(lengths))[-1]) as memory:
+    with borrowed(_slot_starts(tiling, prod(lengths))[-1]) as memory:
         yield Evaluation(tiling, inputs, shape, lengths, ledger, memory)

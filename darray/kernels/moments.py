@@ -11,7 +11,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from darray.kernels.reduction_tiles import TILE, in_memory_order, strips
+from darray.kernels.buffers import ALIGNMENT, borrowed
+from darray.kernels.quick_moments import quick_moments
+from darray.kernels.reduction_tiles import in_memory_order, strips
 from darray.kernels.reductions import (
     Partial,
     Warn,
@@ -27,6 +29,9 @@ from darray.runtime.boxes import Box
 __all__ = ["Mean", "Moments", "Variance", "merge_moments"]
 
 Array: TypeAlias = NDArray[Any]
+
+# Elements whose deviations and squares are held at a time: 512 KiB each as float64.
+_TILE = 1 << 16
 
 # Count, shift, offset, sum of squared deviations.  The mean is shift + offset: kept apart, the
 # difference of two means close to each other keeps the digits that their sums would have lost.
@@ -237,6 +242,12 @@ class Variance(Struct, frozen=True):
             valid = ~mask if valid is None else ~mask & valid
         count = counts_along(chunk.shape, axes, valid)
         work = self._work_dtype(chunk.dtype)
+        if valid is None and work == chunk.dtype and len(axes) == chunk.ndim:
+            walk = in_memory_order(chunk, axes)
+            found = quick_moments(walk.array) if walk.array.ndim == 1 else None
+            if found is not None and np.geterr()["under"] == "ignore":
+                shift, offset, m2 = [np.full((1,) * chunk.ndim, one) for one in found]
+                return count, shift, offset, m2, _witness(chunk)
         if valid is None:
             total = np.asarray(np.add.reduce(chunk, axis=axes, dtype=work, keepdims=True))
         else:
@@ -307,22 +318,25 @@ def _deviations(
     mask = None if valid is None else _alike(valid, walk.order, walk.array.shape)
     first = np.zeros(walk.result_shape, np.result_type(shift.dtype, np.float64))
     second = np.zeros(walk.result_shape, first.real.dtype)
-    size = min(prod(walk.array.shape), TILE)
-    deviation_buffer = np.empty(size, shift.dtype)
-    square_buffer = np.empty(size, shift.real.dtype)
-    for strip, tiles in strips(walk.array.shape, walk.axes):
-        for tile in tiles:
-            values = walk.array[tile]
-            deviation = deviation_buffer[: values.size].reshape(values.shape)
-            square = square_buffer[: values.size].reshape(values.shape)
-            np.subtract(values, shifts[strip], out=deviation)
-            if mask is not None:
-                np.copyto(deviation, 0, where=~mask[tile])
-            first[strip] += np.add.reduce(deviation, axis=walk.axes, keepdims=True)
-            np.square(deviation.real, out=square)
-            if np.iscomplexobj(deviation):
-                square += np.square(deviation.imag)
-            second[strip] += np.add.reduce(square, axis=walk.axes, keepdims=True)
+    size = min(prod(walk.array.shape), _TILE)
+    squares = -(-size * shift.dtype.itemsize // ALIGNMENT) * ALIGNMENT
+    with borrowed(squares + size * shift.real.dtype.itemsize) as memory:
+        deviation_buffer = memory[: size * shift.dtype.itemsize].view(shift.dtype)
+        square_buffer = memory[squares:][: size * shift.real.dtype.itemsize].view(shift.real.dtype)
+        for strip, tiles in strips(walk.array.shape, walk.axes, _TILE):
+            found = [first[strip], second[strip]]
+            for tile in tiles:
+                values = walk.array[tile]
+                deviation = deviation_buffer[: values.size].reshape(values.shape)
+                square = square_buffer[: values.size].reshape(values.shape)
+                np.subtract(values, shifts[strip], out=deviation)
+                if mask is not None:
+                    np.copyto(deviation, 0, where=~mask[tile])
+                found[0] += np.add.reduce(deviation, axis=walk.axes, keepdims=True)
+                np.square(deviation.real, out=square)
+                if np.iscomplexobj(deviation):
+                    square += np.square(deviation.imag)
+                found[1] += np.add.reduce(square, axis=walk.axes, keepdims=True)
     first, second = walk.restore(first), walk.restore(second)
     # What is not finite here had its flags raised above, and NumPy's two passes have no such step.
     with np.errstate(all="ignore"):

@@ -80,7 +80,9 @@ def partial_results(
     lengths = box_shape(box)
     axes = reducers[0].axes
     tiling = tiling_of(program) if prod(lengths) > TILE else None
-    if tiling is None or any(one.axes != axes for one in reducers):
+    # What is there already and is reduced once is walked by the reduction itself.
+    is_walked = tiling is None or (len(reducers) == 1 and not tiling.groups)
+    if tiling is None or is_walked or any(one.axes != axes for one in reducers):
         chunk, *masks = evaluate(program, inputs, lengths, ledger, np.empty)
         where = masks[0] if masks else None
         return [one.partial(chunk, where, box, shape, ledger) for one in reducers]
