@@ -12,11 +12,17 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks.compare import elementwise, reductions
+from benchmarks.compare import dtypes, elementwise, first_evaluation, reductions, small
 from benchmarks.compare.contenders import THREADS, missing
-from benchmarks.compare.judging import Run, print_judged
+from benchmarks.compare.judging import Run
 
-ROWS = {**elementwise.ROWS, **reductions.ROWS}
+ROWS = {
+    **elementwise.ROWS,
+    **first_evaluation.ROWS,
+    **reductions.ROWS,
+    **small.ROWS,
+    **dtypes.ROWS,
+}
 
 
 def main() -> int:
@@ -36,14 +42,12 @@ def main() -> int:
     print(f"{run.rounds} rounds in turn, {THREADS} threads; wall least / median, least CPU")
     if missing():
         print(f"left out: {'; '.join(missing())}")
+    print()
     counts = dict.fromkeys(("aim", "required", "short", "not measured"), 0)
     for name in options.rows or ROWS:
-        print()
-        judged = ROWS[name](run)
-        print_judged(judged)
-        for one in judged:
+        for one in ROWS[name](run):
             counts[one.verdict] += 1
-    print("\n" + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
     return int(counts["short"] > 0 and run.size >= 1)
 
 

@@ -19,11 +19,12 @@ from benchmarks.compare.contenders import (
     by_numexpr,
     by_numpy,
 )
-from benchmarks.compare.judging import Judged, Run, print_times
+from benchmarks.compare.judging import Judged, Run, report
 from benchmarks.compare.turns import Contender, Times, take_turns
 
 Numexpr = Callable[[Any, Arrays], Any]
 Judge = Callable[[Mapping[str, Times]], list[Judged]]
+More = Callable[[Run], list[Judged]]
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,13 @@ def evaluated(text: str, names: str) -> list[tuple[str, Numexpr]]:
     return [("", way)]
 
 
-def measure(case: Case, run: Run) -> list[Judged]:
-    """Measure a case at the size of `run`, print its times, and judge them."""
+def measure(case: Case, run: Run, more: More = lambda run: []) -> list[Judged]:
+    """Measure a case at the size of `run`, print its times, judge them and what is `more`."""
     arrays = case.arrays(run.elements(case.elements))
     expected = case.formula(*arrays)
     times = take_turns(case.contenders(arrays, expected), expected, run.rounds)
-    print_times(f"{case.title}: {len(arrays)} x {arrays[0].nbytes / 1e6:,.3g} MB", times)
-    return case.judge(times)
+    title = f"{case.title}: {len(arrays)} x {arrays[0].nbytes / 1e6:,.3g} MB"
+    return report(title, times, case.judge(times) + more(run))
 
 
 def rows(cases: Mapping[str, Case]) -> dict[str, Callable[[Run], list[Judged]]]:

@@ -121,13 +121,11 @@ CASES = {
 }
 
 
-def count_row(run: Run) -> list[Judged]:
-    """The count, and what it holds above its inputs in a process of its own."""
-    case = CASES["count"]
-    judged = measure(case, run)
-    above = resident.above_inputs("count", run.elements(case.elements)) / 1e6
+def resident_judged(run: Run) -> list[Judged]:
+    """What the count holds above its inputs in a process of its own."""
+    above = resident.above_inputs("count", run.elements(CASES["count"].elements)) / 1e6
     what = "darray, resident above the inputs"
-    return [*judged, Judged(what, above, ROOM_MB, ROOM_MB, " MB", at_most=True)]
+    return [Judged(what, above, ROOM_MB, ROOM_MB, " MB", at_most=True)]
 
 
-ROWS = {**rows(CASES), "count": count_row}
+ROWS = {**rows(CASES), "count": lambda run: measure(CASES["count"], run, resident_judged)}

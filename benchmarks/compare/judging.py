@@ -54,7 +54,7 @@ class Judged:
         wanted = f"required {limit}{self.required:g}{self.unit}, aim {self.aim:g}{self.unit}"
         if self.found is None:
             return f"    {self.what}: not measured ({wanted})"
-        return f"    {self.what}: {self.found:.3g}{self.unit}{self.also} ({wanted}): {self.verdict}"
+        return f"    {self.what}: {digits(self.found)}{self.unit}{self.also} ({wanted}): {self.verdict}"
 
 
 def speed(
@@ -79,17 +79,47 @@ def speed(
     theirs_, ours_ = times[theirs], times[ours]
     found = (theirs_.least if at_best else theirs_.middle) / ours_.middle
     also = f", {theirs_.least / ours_.least:.3g}x by minima"
+    also += f", {min(theirs_.cpu) / min(ours_.cpu):.3g}x by CPU"
     return Judged(what, found, required, aim, also=also)
+
+
+def slower(
+    times: Mapping[str, Times], ours: str, theirs: str, required: float, aim: float
+) -> Judged:
+    """How many times their time `ours` takes, by the medians; at most so many."""
+    what = f"{ours}, times the time of {theirs}"
+    if ours not in times or theirs not in times:
+        return Judged(what, None, required, aim, at_most=True)
+    found = times[ours].middle / times[theirs].middle
+    also = f", {times[ours].least / times[theirs].least:.3g}x by minima"
+    return Judged(what, found, required, aim, at_most=True, also=also)
+
+
+def over(times: Mapping[str, Times], ours: str, theirs: str, required: float, aim: float) -> Judged:
+    """How many microseconds `ours` takes more than `theirs`, by the medians; at most so many."""
+    found = (times[ours].middle - times[theirs].middle) * 1e6
+    also = f", {(times[ours].least - times[theirs].least) * 1e6:,.0f} us by minima"
+    return Judged(f"{ours} over {theirs}", found, required, aim, " us", at_most=True, also=also)
+
+
+def digits(number: float) -> str:
+    """Three digits, or all those before the point."""
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
 
 
 def formatted(seconds: float) -> str:
     """Seconds with a unit that suits them."""
     scale, unit = next((one for one in UNITS if seconds >= one[0]), UNITS[-1])
-    return f"{seconds / scale:.3g} {unit}"
+    return f"{digits(seconds / scale)} {unit}"
 
 
-def print_times(title: str, times: Mapping[str, Times], notes: Mapping[str, str] = {}) -> None:
-    """Print a row's heading and a line for each contender."""
+def report(
+    title: str,
+    times: Mapping[str, Times],
+    judged: Sequence[Judged],
+    notes: Mapping[str, str] = {},
+) -> list[Judged]:
+    """Print a row: its title, a line for each contender, and one for each requirement."""
     print(title)
     for name, one in times.items():
         label = f"{name}, {one.configuration}" if one.configuration else name
@@ -97,8 +127,7 @@ def print_times(title: str, times: Mapping[str, Times], notes: Mapping[str, str]
             f"    {label:<38} wall {formatted(one.least):>8} / {formatted(one.middle):<8} "
             f"CPU {formatted(min(one.cpu)):<8} {notes.get(name, '')}".rstrip()
         )
-
-
-def print_judged(judged: Sequence[Judged]) -> None:
-    for one in judged:
-        print(one, flush=True)
+    for requirement in judged:
+        print(requirement)
+    print(flush=True)
+    return list(judged)

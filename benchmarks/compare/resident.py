@@ -1,10 +1,13 @@
-"""Peak resident memory of darray in a process of its own, by the kernel's high-water mark."""
+"""Peak resident memory, by the kernel's high-water mark, of processes of their own."""
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -15,18 +18,26 @@ def high_water_mark() -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
-def child(module: str, *arguments: object) -> str:
-    """The last line that a module of this package prints, run in a fresh process."""
+def child(module: str, *arguments: object, **environment: str) -> Any:
+    """What a module of this package prints last, as JSON, run in a fresh process."""
     command = [sys.executable, "-m", f"benchmarks.compare.{module}", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-    return done.stdout.splitlines()[-1]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def above_inputs(name: str, elements: int) -> int:
     """Bytes that a case of `elementwise` holds at its peak, less its inputs and libraries."""
-    return int(child("resident", name, elements))
+    found: int = child("resident", name, elements)
+    return found
 
 
 def measure(name: str, elements: int) -> int:
