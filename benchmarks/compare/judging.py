@@ -50,11 +50,12 @@ class Judged:
         return "required" if sign * self.found >= sign * self.required else "short"
 
     def __str__(self) -> str:
-        limit = "at most " if self.at_most else ""
-        wanted = f"required {limit}{self.required:g}{self.unit}, aim {self.aim:g}{self.unit}"
+        required, aim = (f"{digits(one)}{self.unit}" for one in (self.required, self.aim))
+        wanted = f"(required {'at most ' if self.at_most else ''}{required}, aim {aim})"
         if self.found is None:
-            return f"    {self.what}: not measured ({wanted})"
-        return f"    {self.what}: {digits(self.found)}{self.unit}{self.also} ({wanted}): {self.verdict}"
+            return f"    {self.what}: not measured {wanted}"
+        found = f"{digits(self.found)}{self.unit}{self.also}"
+        return f"    {self.what}: {found} {wanted}: {self.verdict}"
 
 
 def speed(
