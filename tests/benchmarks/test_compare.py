@@ -10,7 +10,7 @@ import pytest
 
 import darray as da
 from benchmarks.compare import __main__ as program
-from benchmarks.compare import stored, stored_ways, stores, zarr_rows
+from benchmarks.compare import contenders, stored, stored_ways, stores, zarr_rows
 from benchmarks.compare.cases import Case
 from benchmarks.compare.judging import Judged, Run, speed
 from benchmarks.compare.turns import Contender, Times, WrongAnswerError, take_turns
@@ -62,6 +62,25 @@ def test_row_with_a_wrong_answer_ends_the_program_with_1(monkeypatch, capsys):
     output = capsys.readouterr()
     assert "planted: failed" in output.out
     assert "WrongAnswerError" in output.err
+
+
+@pytest.mark.parametrize("settings", [("threads",), ("threads", "jit")])
+def test_darray_runs_without_compiled_kernels_where_it_can(settings, monkeypatch):
+    class Settings:
+        __struct_fields__ = settings
+
+    switched = []
+    monkeypatch.setattr(contenders, "Settings", Settings)
+    monkeypatch.setattr(da, "configure", lambda **changes: switched.append(changes))
+    found = contenders.by_darray(lambda x: x + 1, [TRUE])
+    take_turns(found, TRUE + 1, 1)
+    names = [one.name for one in found]
+    if "jit" in settings:
+        assert names == ["darray", "darray, no jit"]
+        # Once for the check, once for the turn.
+        assert switched == [{"jit": True}, {"jit": False}] * 2
+    else:
+        assert (names, switched) == (["darray"], [])
 
 
 def test_verdicts():
