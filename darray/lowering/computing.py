@@ -15,21 +15,19 @@ from numpy.typing import NDArray
 from darray.blocks import chunk_box, chunk_count, grid_shape
 from darray.expr.nodes import Computed, Expression, Memory, Recut
 from darray.io.formats import Target
-from darray.kernels.evaluation import evaluate
-from darray.kernels.programs import Program
-from darray.kernels.warnings_ledger import Ledger
 from darray.lowering import (
     advancing,
+    at_once,
     collector,
     keeping,
     registered,  # noqa: F401 - what plans each kind of expression
 )
-from darray.lowering.fusion import fuse, has_usable_chunks
+from darray.lowering.fusion import has_usable_chunks
 from darray.lowering.planning import Planner
 from darray.lowering.plans import Index, Kept, Key, Plan
 from darray.runtime import MemoryLimitError, Task, TasksPlanned, events, limits, settings
 from darray.runtime.batches import Batch
-from darray.runtime.boxes import index_of, whole
+from darray.runtime.boxes import index_of
 from darray.runtime.contexts import DEFAULT, current, outside, without_queue
 from darray.runtime.engine import Engine, current_engine
 from darray.runtime.narrowing import narrowed, scope_here
@@ -45,7 +43,6 @@ __all__ = [
     "keep_values",
     "keepers",
     "persist",
-    "pieces_at_once",
     "started",
     "write",
 ]
@@ -77,10 +74,10 @@ def compute(
     BaseException
         What a chunk's computation raised.
     """
-    if len(nodes) == 1 and outs is None:
-        result = compute_at_once(nodes[0])
-        if result is not None:
-            return [result]
+    if outs is None:
+        values = at_once.values(nodes)
+        if values is not None:
+            return values
     advance(nodes, collects=True)
     planner = Planner()
     results = []
@@ -118,41 +115,6 @@ def _run(planner: Planner, plan: Plan) -> None:
     carry_out(plan, keepers(planner))
     for ledger in plan.ledgers:
         ledger.issue()
-
-
-def compute_at_once(node: Expression) -> NDArray[Any] | None:
-    """Value of an expression of one chunk over arrays in memory; None for any other.
-
-    Such a computation has nothing to schedule: its program runs in the calling thread.
-    """
-    found = pieces_at_once(node)
-    if found is None:
-        return None
-    shape = node.shape
-    ledger = Ledger()
-    (result,) = evaluate(*found, shape, ledger, np.empty)
-    ledger.issue()
-    is_fresh = result.base is None and result.flags.c_contiguous and result.flags.writeable
-    return result if is_fresh else result.copy(order="C")
-
-
-def pieces_at_once(node: Expression) -> tuple[Program, list[NDArray[Any]]] | None:
-    """The program of an expression of one chunk over arrays in memory, and its inputs."""
-    if any(len(sizes) > 1 for sizes in node.chunks) or isinstance(node, Memory):
-        return None
-    shape = node.shape
-    group = fuse([node], shape)
-    pieces = []
-    for leaf in group.leaves:
-        if not isinstance(leaf.expression, Memory):
-            return None
-        if leaf.index_map.is_identity:
-            pieces.append(leaf.expression.array)
-            continue
-        box = leaf.index_map.source_box(whole(shape))
-        piece = leaf.expression.array[index_of(box)]
-        pieces.append(leaf.index_map.arrange(piece, box))
-    return group.program, pieces
 
 
 def persist(nodes: Sequence[Expression]) -> list[Expression]:

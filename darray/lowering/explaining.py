@@ -12,7 +12,7 @@ from msgspec import Struct
 from darray.blocks import chunk_count, largest
 from darray.expr.nodes import Expression, Memory
 from darray.kernels.table import kernel_for
-from darray.lowering import collector, computing
+from darray.lowering import at_once, collector, computing
 from darray.lowering.calls import Combine, Pieces
 from darray.lowering.planning import Planner
 from darray.lowering.plans import Draft, Plan, Stage
@@ -234,7 +234,7 @@ def _planned(node: Expression) -> tuple[Planner, Plan]:
 
 def _is_direct(node: Expression, plan: Plan) -> bool:
     """Whether the calling thread computes it all."""
-    return computing.is_done_here(plan) or computing.pieces_at_once(node) is not None
+    return computing.is_done_here(plan) or at_once.applies(node)
 
 
 def _is_serial() -> bool:

@@ -1,0 +1,154 @@
+"""Computing at once: expressions of few elements, in the calling thread, without a plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from msgspec import Struct
+from msgspec.structs import force_setattr
+from numpy.typing import NDArray
+
+from darray.expr.nodes import Expression, Memory, Reduce
+from darray.kernels.evaluation import evaluate
+from darray.kernels.reducing import Reducer, partial_results
+from darray.kernels.warnings_ledger import Ledger
+from darray.lowering.fusion import Group, fuse
+from darray.lowering.plans import Index, Kept
+from darray.runtime import Task
+from darray.runtime.boxes import index_of, whole
+
+__all__ = ["applies", "values"]
+
+Array: TypeAlias = NDArray[Any]
+
+# Elements of several chunks that one thread computes before others are told of them.
+_FEW = 1 << 21
+
+# Chunks of fewer elements were meant to be computed side by side: nobody cuts so by accident.
+_LARGE_CHUNK = 1 << 17
+
+# What is not computed so stays as it is, so looking for it must not take long.
+_MOST_GROUPS = 32
+
+
+class _Step(Struct, frozen=True):
+    """The program of an expression; where that is a reduction, of what it reduces."""
+
+    node: Expression
+    group: Group
+    shape: tuple[int, ...]
+
+
+def applies(node: Expression) -> bool:
+    """Whether `values` computes `node`."""
+    return _steps([node]) is not None
+
+
+def values(nodes: Sequence[Expression]) -> list[Array] | None:
+    """Values of expressions over few elements in memory, as fresh arrays; None for any others.
+
+    Such a computation has nothing to schedule: its programs run in the calling thread. What
+    reductions give stays with them.
+    """
+    steps = _steps(nodes)
+    if steps is None:
+        return None
+    ledger = Ledger()
+    values: dict[int, Array] = {}
+    for step in steps:
+        values[id(step.node)] = _value(step, values, ledger)
+    for step in steps:
+        if isinstance(step.node, Reduce):
+            value = values[id(step.node)]
+            chunks: dict[Index, Task[Any] | Array] = {(0,) * value.ndim: value}
+            force_setattr(step.node, "kept", Kept(chunks, (ledger,)))
+    ledger.issue()
+    return [_fresh(values[id(node)], node) for node in nodes]
+
+
+def _steps(nodes: Sequence[Expression]) -> list[_Step] | None:
+    """What computes `nodes`, each after those that it needs; None where there is more to it."""
+    found: dict[int, _Step] = {}
+    ordered: dict[int, _Step] = {}
+    pending = list(nodes)
+    while pending:
+        node = pending[-1]
+        step = found.get(id(node))
+        if step is not None:
+            ordered[id(node)] = step
+            pending.pop()
+            continue
+        if not _is_small(node) or len(found) == _MOST_GROUPS:
+            return None
+        step = found[id(node)] = _step(node)
+        for leaf in step.group.leaves:
+            one = leaf.expression
+            if one is node:
+                # Of another kind than those that a program computes.
+                return None
+            if not isinstance(one, Memory) and id(one) not in found and _kept_chunk(one) is None:
+                pending.append(one)
+    return list(ordered.values())
+
+
+def _is_small(node: Expression) -> bool:
+    """Whether `node` has one chunk, or few elements in large chunks, and no chunks are kept."""
+    if isinstance(node, Memory) or node.kept is not None:
+        return False
+    chunks = node.operand.chunks if isinstance(node, Reduce) else node.chunks
+    if all(len(sizes) == 1 for sizes in chunks):
+        return True
+    largest = math.prod([max(sizes, default=0) for sizes in chunks])
+    return largest >= _LARGE_CHUNK and math.prod(map(sum, chunks)) <= _FEW
+
+
+def _kept_chunk(node: Expression) -> Array | None:
+    """The one chunk of `node`, if a computation left it and nothing is to be told of it."""
+    kept: Kept | None = node.kept
+    if kept is None or len(kept.chunks) > 1 or not all(one.is_empty() for one in kept.ledgers):
+        return None
+    (chunk,) = kept.chunks.values()
+    if isinstance(chunk, Task):
+        return chunk.result() if chunk.done() and chunk.exception() is None else None
+    return chunk
+
+
+def _step(node: Expression) -> _Step:
+    if isinstance(node, Reduce):
+        operand, mask = node.operand, node.where
+        outputs = [operand] if mask is None else [operand, mask]
+        return _Step(node, fuse(outputs, operand.shape), operand.shape)
+    return _Step(node, fuse([node], node.shape), node.shape)
+
+
+def _value(step: _Step, values: dict[int, Array], ledger: Ledger) -> Array:
+    node, shape = step.node, step.shape
+    box = whole(shape)
+    inputs = []
+    for leaf in step.group.leaves:
+        one, index_map = leaf.expression, leaf.index_map
+        if isinstance(one, Memory):
+            array = one.array
+        else:
+            found = values.get(id(one))
+            array = _kept_chunk(one) if found is None else found  # type: ignore[assignment]
+        if not index_map.is_identity:
+            source = index_map.source_box(box)
+            array = index_map.arrange(array[index_of(source)], source)
+        inputs.append(array)
+    program = step.group.program
+    if not isinstance(node, Reduce):
+        return evaluate(program, inputs, shape, ledger, np.empty)[0]
+    reducer = Reducer(node.reduction, node.axes, node.errors, node.serial)
+    (partial,) = partial_results(program, inputs, [reducer], box, shape, ledger)
+    return reducer.finish(partial, ledger)
+
+
+def _fresh(value: Array, node: Expression) -> Array:
+    """`value` as an array of its own, which may be written to."""
+    flags = value.flags
+    is_fresh = value.base is None and flags.c_contiguous and flags.writeable
+    return value if is_fresh and node.kept is None else value.copy(order="C")
