@@ -18,6 +18,7 @@ from darray.lowering.loads import Load, Within
 from darray.runtime import events
 from darray.runtime.boxes import Box, index_of
 from darray.runtime.devices.host import freeze
+from darray.runtime.devices.host_buffers import is_own
 from darray.runtime.engine import publish_move
 
 __all__ = ["Combine", "Evaluate", "Fill", "MapBlock", "PartialReduce", "Reducer", "Write"]
@@ -66,7 +67,7 @@ class Evaluate(Struct, frozen=True):
         """The chunk."""
         (result,) = self.pieces.compute(values)
         # A view would keep alive, and hide from the budget, what it looks at.
-        return result if result.base is None else result.copy()
+        return result if is_own(result) else result.copy()
 
 
 class Fill(Struct, frozen=True):
@@ -194,4 +195,4 @@ class MapBlock(Struct, frozen=True):
                 f"{self.index}, expected {self.result_shape}; pass map_blocks(chunks=...) with "
                 "the sizes it returns"
             )
-        return result if result.base is None else result.copy()
+        return result if is_own(result) else result.copy()

@@ -31,6 +31,7 @@ from darray.runtime import MemoryLimitError, Task, TasksPlanned, events, limits,
 from darray.runtime.batches import Batch
 from darray.runtime.boxes import index_of, whole
 from darray.runtime.contexts import DEFAULT, current, outside, without_queue
+from darray.runtime.devices.host_buffers import empty, is_own
 from darray.runtime.engine import Engine, current_engine
 from darray.runtime.narrowing import narrowed, scope_here
 from darray.runtime.spaces import here
@@ -86,7 +87,7 @@ def compute(
     results = []
     with collector.paused():
         for number, node in enumerate(nodes):
-            out = np.empty(node.shape, node.dtype) if outs is None else outs[number]
+            out = empty(node.shape, node.dtype) if outs is None else outs[number]
             results.append(out)
             if isinstance(node, Memory):
                 out[...] = node.array
@@ -134,7 +135,7 @@ def compute_at_once(node: Expression) -> NDArray[Any] | None:
     ledger.issue()
     if result.shape != shape:
         result = np.broadcast_to(result, shape)
-    is_fresh = result.base is None and result.flags.c_contiguous and result.flags.writeable
+    is_fresh = is_own(result) and result.flags.c_contiguous and result.flags.writeable
     return result if is_fresh else result.copy(order="C")
 
 
