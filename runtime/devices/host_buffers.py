@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from darray.runtime import limits, settings
+from darray.runtime.budget import in_force, makers_of_room
 from darray.runtime.timers import Timer, Timers
 
 __all__ = ["POOL", "Buffer", "Lease", "Pool", "empty", "is_own", "rounded"]
@@ -36,6 +37,10 @@ HUGE_PAGE = 2**21
 
 # The share of the memory limit that buffers may take while no array uses them.
 KEPT_SHARE = 4
+
+# The share of what tasks may hold that buffers take beside them at most when they hold all of it:
+# without any, each task would begin with new pages.
+WARM_SHARE = 16
 
 # Each buffer may cost the process one of the mappings that the system allows it, 65,530 on Linux.
 MOST_BUFFERS = 2**14
@@ -107,15 +112,27 @@ class Lease:
 
     __slots__ = ()
     buffer: Buffer
-    end: Callable[[Buffer], None]
 
-    def __del__(self) -> None:
+
+def _lease_of(nbytes: int, pool: Pool) -> Any:
+    """The class of the leases of the buffers of `pool` that have `nbytes`."""
+    returned, few = pool._returned, FEW
+
+    def end(lease: Lease) -> None:
+        # A finaliser: it may run at any moment on any thread, also when modules are gone.
         try:
-            buffer = self.buffer
+            buffer = lease.buffer
         except AttributeError:
             # An interrupt came before it was set, and the buffer died with what was interrupted.
             return
-        self.end(buffer)
+        if pool.is_closed:
+            return
+        returned.append(buffer)
+        if buffer.nbytes > pool.small or len(returned) > few:
+            pool.settle()
+
+    names = {"__slots__": ("buffer",), "__del__": end, "__module__": __name__}
+    return type("Lease", (Lease, ctypes.c_char * nbytes), names)
 
 
 class _Size:
@@ -123,13 +140,12 @@ class _Size:
 
     __slots__ = ("free", "idle", "lease", "nbytes")
 
-    def __init__(self, nbytes: int, end: Callable[[Buffer], None]) -> None:
+    def __init__(self, nbytes: int, lease: Any) -> None:
         self.nbytes = nbytes
         self.free: deque[Buffer] = deque()
         # The least number of free ones since the last look: the oldest that many were not used.
         self.idle = 0
-        names = {"__slots__": ("buffer",), "end": staticmethod(end), "__module__": __name__}
-        self.lease: Any = type("Lease", (Lease, ctypes.c_char * nbytes), names)
+        self.lease = lease
 
 
 class Pool:
@@ -155,17 +171,21 @@ class Pool:
         self.kept = 0
         self.mapped = 0
         self._buffers = 0
-        self._small = 0
+        self.small = 0
         self._timers = Timers()
         self._timer: Timer | None = None
-        self._is_closed = False
+        self.is_closed = False
 
     def lend(self, nbytes: int) -> Any:
         """A lease of a buffer of at least `nbytes`; None where the system has none.
 
         Its memory holds whatever the last user left there.
         """
-        nbytes = rounded(nbytes)
+        # As in `rounded`; a call takes time.
+        shift = (nbytes - 1).bit_length() - 4
+        if shift < 12:
+            shift = 12
+        nbytes = -(-nbytes >> shift) << shift
         returned = self._returned
         buffer = None
         if returned:
@@ -197,19 +217,27 @@ class Pool:
                 self.kept -= nbytes
                 size.idle = min(size.idle, len(size.free))
         del dropped
-        self._settle()
+        self.settle()
         return buffer
 
     def trim(self, nbytes: int | None = None) -> int:
-        """Give at least `nbytes` of what is kept back to the system, or all; how much it was."""
+        """Give at least `nbytes` of what is kept back to the system, or all; how much it was.
+
+        What is more than the limit goes as well, and is not counted.
+        """
         with self._lock:
             dropped = self._take_back()
             before = self.kept
             dropped += self._cut(0 if nbytes is None else max(0, before - nbytes))
             freed = before - self.kept
         del dropped
-        self._settle()
+        self.settle()
         return freed
+
+    def make_room(self) -> None:
+        """Keep no more than the limit, which may be lower than when buffers were returned."""
+        if self.kept > self._limit():
+            self.trim(0)
 
     def counted(self) -> tuple[int, int]:
         """Bytes of buffers that arrays use, and of those kept."""
@@ -217,36 +245,14 @@ class Pool:
             dropped = self._take_back()
             found = self.mapped - self.kept, self.kept
         del dropped
-        self._settle()
+        self.settle()
         return found
 
     def limit(self) -> int:
         """Bytes that may be kept."""
         return self._limit()
 
-    def close(self) -> None:
-        """Keep nothing from now on, since the interpreter ends; arrays live on as they are."""
-        self._is_closed = True
-        self.trim()
-        timer = self._timer
-        if timer is not None:
-            timer.cancel()
-
-    def after_fork(self) -> None:
-        """Go on in a child, whose pages are its own once written; other threads are not there."""
-        self._lock = threading.Lock()
-        self._timers = Timers()
-        self._timer = None
-
-    def _end(self, buffer: Buffer) -> None:
-        """Take a buffer back; called by finalisers, on any thread at any moment."""
-        if self._is_closed:
-            return
-        self._returned.append(buffer)
-        if buffer.nbytes > self._small or len(self._returned) > FEW:
-            self._settle()
-
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Take back what was returned, unless another thread, or this one, is just at it."""
         while self._returned:
             lock = self._lock
@@ -257,6 +263,20 @@ class Pool:
             finally:
                 lock.release()
             dropped.clear()
+
+    def close(self) -> None:
+        """Keep nothing from now on, since the interpreter ends; arrays live on as they are."""
+        self.is_closed = True
+        self.trim()
+        timer = self._timer
+        if timer is not None:
+            timer.cancel()
+
+    def after_fork(self) -> None:
+        """Go on in a child, whose pages are its own once written; other threads are not there."""
+        self._lock = threading.Lock()
+        self._timers = Timers()
+        self._timer = None
 
     def _take_back(self) -> list[Buffer]:
         """Put what was returned with the free ones; those too many, to be let go of unlocked."""
@@ -273,7 +293,7 @@ class Pool:
             self.mapped -= self._gone.popleft()
             self._buffers -= 1
         limit = self._limit()
-        self._small = limit // SMALL_SHARE
+        self.small = limit // SMALL_SHARE
         return self._cut(limit) if self.kept > limit else []
 
     def _cut(self, limit: int) -> list[Buffer]:
@@ -295,7 +315,7 @@ class Pool:
                 return None
             size = self._sizes.get(nbytes)
             if size is None:
-                size = self._sizes[nbytes] = _Size(nbytes, self._end)
+                size = self._sizes[nbytes] = _Size(nbytes, _lease_of(nbytes, self))
             self._buffers += 1
             self.mapped += nbytes
         try:
@@ -310,7 +330,7 @@ class Pool:
 
     def _watch(self) -> None:
         """See to it that buffers which nobody uses are looked for."""
-        if self._timer is None and not self._is_closed:
+        if self._timer is None and not self.is_closed:
             # Two threads may both do so, once.
             self._timer = self._timers.call_later(self._seconds, self._look)
 
@@ -325,7 +345,7 @@ class Pool:
             self.kept = sum(size.nbytes * len(size.free) for size in self._sizes.values())
             is_used = self.mapped > sum(one.nbytes for one in dropped)
         dropped.clear()
-        self._settle()
+        self.settle()
         self._timer = None
         if is_used:
             self._watch()
@@ -342,7 +362,7 @@ class Pool:
                 assert all(buffer.nbytes == nbytes == size.nbytes for buffer in size.free)
                 assert 0 <= size.idle <= len(size.free)
         del dropped
-        self._settle()
+        self.settle()
 
 
 # The settings that `_share` was asked under, and its answer.
@@ -350,19 +370,24 @@ _known: tuple[object, int] = (None, 0)
 
 
 def _share() -> int:
-    """Bytes that may be kept under the settings in force."""
+    """Bytes that may be kept: a share of the memory limit, and no more than tasks leave."""
     global _known
     now = settings.current()
     known, found = _known
     if known is not now:
         found = limits.memory_limit(now) // KEPT_SHARE
         _known = now, found
-    return found
+    budget = in_force()
+    if budget is None:
+        return found
+    left = budget.limit - budget.running - budget.held
+    return min(found, max(left, budget.limit // WARM_SHARE))
 
 
 # That of this process.
 POOL = Pool(_share)
 atexit.register(POOL.close)
+makers_of_room.append(POOL.make_room)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=POOL.after_fork)
 
@@ -389,8 +414,10 @@ def empty(
     """
     kind = dtype if isinstance(dtype, np.dtype) else np.dtype(dtype)
     lengths = shape if isinstance(shape, tuple) else (shape,)
-    # Products of NumPy's integers would overflow.
-    nbytes = kind.itemsize * math.prod(map(operator.index, lengths))
+    nbytes = kind.itemsize * math.prod(lengths)
+    if type(nbytes) is not int:
+        # A product of NumPy's integers may have overflowed.
+        nbytes = kind.itemsize * math.prod(map(operator.index, lengths))
     if nbytes < SMALLEST or kind.hasobject:
         return np.empty(shape, kind, order)
     lease = POOL.lend(nbytes)

@@ -17,6 +17,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+import darray.runtime as runtime
+from darray.runtime import budget
 from darray.runtime.devices import host, host_buffers
 from darray.runtime.devices.host_buffers import LARGE, SMALLEST, Lease, Pool, empty, is_own, rounded
 
@@ -47,7 +49,7 @@ def test_a_buffer_is_at_most_an_eighth_larger_than_what_it_holds(nbytes):
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", [np.float64, "i2", "M8[s]", [("a", "f4"), ("b", "u1")]])
 @pytest.mark.parametrize(
-    "shape", [(400, 500), 200_000, (3, 1, 70_000), (np.int16(400), 500), (0, 5), ()]
+    "shape", [(400, 500), 200_000, (3, 1, 70_000), (np.int64(400), 500), (0, 5), ()]
 )
 def test_as_numpy_makes_it(pool, shape, dtype, order):
     made, expected = empty(shape, dtype, order), np.empty(shape, dtype, order)
@@ -235,11 +237,81 @@ def test_what_was_idle_between_two_looks_is_given_back(pool):
     assert pool.counted() == (0, 0)
 
 
+def test_idle_buffers_are_looked_for_without_being_asked_for():
+    class Watched(Pool):
+        looked = threading.Event()
+
+        def _look(self):
+            super()._look()
+            if self.kept == 0:
+                self.looked.set()
+
+    pool = Watched(lambda: 64 * MIB, idle=0.01)
+    lease = pool.lend(MIB)
+    assert pool.counted() == (MIB, 0)
+    Watched.looked.clear()
+    del lease
+    assert Watched.looked.wait(60)
+    assert pool.counted() == (0, 0)
+    pool._check()
+
+
+def test_what_is_kept_makes_room_for_tasks(pool):
+    limit = 64 * MIB
+    pool._limit = lambda: limit
+    arrays = [empty(MIB, np.uint8) for _ in range(10)]
+    arrays.clear()
+    pool.make_room()
+    assert pool.counted() == (0, 10 * MIB)
+    limit = 4 * MIB
+    pool.make_room()
+    assert pool.kept == 4 * MIB
+    assert pool.counted() == (0, 4 * MIB)
+
+
+def test_tasks_leave_less_of_the_memory_for_what_is_kept():
+    configured = budget.Budget(1600 * MIB)
+    share = host_buffers._share()
+    assert budget.in_force() is configured
+    assert configured.admit(1500 * MIB)
+    assert host_buffers._share() == min(share, 100 * MIB)
+    hold = configured.finish(1500 * MIB, "held", 1600 * MIB)
+    assert host_buffers._share() == min(share, 100 * MIB)
+    del hold
+    assert configured.room() == 1600 * MIB
+    assert host_buffers._share() == min(share, 1600 * MIB)
+
+
+@pytest.mark.parametrize("engine", ["threads", "serial"])
+def test_a_task_with_declared_memory_begins_when_there_is_room(pool, monkeypatch, engine):
+    runtime.configure(engine=engine, memory_limit="1GiB")
+    monkeypatch.setattr(pool, "_limit", host_buffers._share)
+    monkeypatch.setattr(budget, "makers_of_room", [pool.make_room])
+    runtime.spawn(len, ()).result()
+    arrays = [empty(10 * MIB, np.uint8) for _ in range(15)]
+    arrays.clear()
+    assert pool.counted() == (0, 150 * MIB)
+    most = budget.in_force().limit
+    task = runtime.spawn.options(memory=most - 100 * MIB)(pool.counted)
+    assert task.result() == (0, 100 * MIB)
+    del task
+    task = runtime.spawn.options(memory=most)(pool.counted)
+    assert task.result()[1] <= most // host_buffers.WARM_SHARE
+    runtime.configure(engine="threads", memory_limit=None)
+
+
 def test_a_finaliser_that_runs_while_the_lock_is_held_does_not_wait(pool):
     array = empty(LARGE, np.uint8)
     with pool._lock:
         del array
     assert pool.counted() == (0, LARGE)
+
+
+def test_a_lease_that_was_interrupted_before_it_had_its_buffer_loses_nothing(pool):
+    lease = pool.lend(MIB)
+    del lease.buffer
+    del lease
+    assert pool.counted() == (0, 0)
 
 
 def test_without_a_mapping_more_numpy_gives_the_memory(pool, monkeypatch):
@@ -318,6 +390,31 @@ def run(program):
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
+
+
+def test_memory_is_resident_once_and_goes_back():
+    program = """
+        import psutil
+        from darray.runtime.devices import host_buffers
+        from darray.runtime.devices.host_buffers import empty
+
+        def resident():
+            return psutil.Process().memory_info().rss
+
+        before, most = resident(), 0
+        for _ in range(10):
+            array = empty(100_000_000, "u1")
+            array.fill(1)
+            most = max(most, resident() - before)
+            del array
+        kept = resident() - before
+        host_buffers.POOL.trim()
+        print(most, kept, resident() - before)
+    """
+    most, kept, after = map(int, run(program).split())
+    assert 100_000_000 <= most < 125_000_000
+    assert 100_000_000 <= kept < 125_000_000
+    assert after < 10_000_000
 
 
 def test_arrays_may_outlive_everything_else(pool):
