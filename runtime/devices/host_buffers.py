@@ -71,9 +71,9 @@ def rounded(nbytes: int) -> int:
 class Buffer:
     """Memory from the system, of one of the sizes; given back when the last reference goes."""
 
-    __slots__ = ("_gone", "address", "lease", "mapping", "nbytes")
+    __slots__ = ("_changes", "address", "lease", "mapping", "nbytes")
 
-    def __init__(self, nbytes: int, lease: Any, gone: deque[int]) -> None:
+    def __init__(self, nbytes: int, lease: Any, changes: deque[int]) -> None:
         is_large = nbytes >= LARGE
         # Untouched, what lies before the first whole huge page takes no memory.
         self.mapping = _mapped(nbytes + HUGE_PAGE if is_large else nbytes)
@@ -88,12 +88,14 @@ class Buffer:
                 with contextlib.suppress(OSError):
                     self.mapping.madvise(advice, self.address - start, nbytes)
         self.lease = lease
-        self._gone = gone
+        # Both or neither, but for an interrupt at this very moment.
+        self._changes = changes
+        changes.append(nbytes)
 
     def __del__(self) -> None:
         # Absent where the system had no memory.
-        if hasattr(self, "_gone"):
-            self._gone.append(self.nbytes)
+        if hasattr(self, "_changes"):
+            self._changes.append(-self.nbytes)
 
 
 def _mapped(nbytes: int) -> mmap.mmap:
@@ -154,8 +156,9 @@ class Pool:
     Invariants
     ----------
     * A buffer is lent to one lease, or returned, or free: never two of these, nor twice one.
-    * ``mapped`` is the bytes of all of them, but for those that ``gone`` still names.
-    * ``kept`` is the bytes of the free ones. They exceed the limit only while the lock is held.
+    * ``mapped`` is the bytes of all of them, but for the changes that were not looked at yet.
+    * ``kept`` is the bytes of the free ones: after each look at what was returned, no more than
+      the limit was then. What was returned since is at most a quarter of the limit.
     """
 
     def __init__(self, limit: Callable[[], int], idle: float = IDLE) -> None:
@@ -165,7 +168,8 @@ class Pool:
         self._lock = threading.Lock()
         self._sizes: dict[int, _Size] = {}
         self._returned: deque[Buffer] = deque()
-        self._gone: deque[int] = deque()
+        # Bytes of each buffer that came, or less than none, that went.
+        self._changes: deque[int] = deque()
         self._limit = limit
         self._seconds = idle
         self.kept = 0
@@ -289,9 +293,10 @@ class Pool:
                 break
             sizes[buffer.nbytes].free.append(buffer)
             self.kept += buffer.nbytes
-        while self._gone:
-            self.mapped -= self._gone.popleft()
-            self._buffers -= 1
+        while self._changes:
+            change = self._changes.popleft()
+            self.mapped += change
+            self._buffers += 1 if change > 0 else -1
         limit = self._limit()
         self.small = limit // SMALL_SHARE
         return self._cut(limit) if self.kept > limit else []
@@ -316,13 +321,10 @@ class Pool:
             size = self._sizes.get(nbytes)
             if size is None:
                 size = self._sizes[nbytes] = _Size(nbytes, _lease_of(nbytes, self))
-            self._buffers += 1
-            self.mapped += nbytes
         try:
-            buffer = Buffer(nbytes, size.lease, self._gone)
+            buffer = Buffer(nbytes, size.lease, self._changes)
         except OSError:
             # No memory, or no mapping more: NumPy's allocator says so in its own words.
-            self._gone.append(nbytes)
             self.trim()
             return None
         self._watch()
