@@ -25,6 +25,7 @@ from darray.functions.creation import (
     zeros,
 )
 from darray.functions.files import to_zarr, tofile
+from darray.functions.memory_use import memory
 from darray.functions.putting import put
 from darray.functions.shapes import rechunk
 from darray.functions.tracing import trace
@@ -148,6 +149,7 @@ __all__ = [
     "linspace",
     "map",
     "map_blocks",
+    "memory",
     "mutable",
     "ones",
     "options",

@@ -13,6 +13,7 @@ from darray.expr import building
 from darray.expr.nodes import Expression, Memory
 from darray.lowering import computing
 from darray.runtime import MemoryLimitError, limits, settings
+from darray.runtime.devices.host_buffers import is_own
 
 __all__ = ["restored", "values_to_pickle"]
 
@@ -60,7 +61,7 @@ def restored(of: Callable[[Expression], Any], values: NDArray[Any], chunks: Chun
     >>> restored(da.DArray.of, np.arange(3), ((2, 1),)).chunks
     ((2, 1),)
     """
-    if values.base is None:
+    if is_own(values):
         # Nobody else has what was read for this array alone.
         values.flags.writeable = False
     return of(building.captured(values, chunks))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from darray.io.contiguous import Order, pieces, read_contiguous
 from darray.io.formats import Chunked, Target, require_box, require_output
 from darray.runtime.boxes import Box, box_shape, whole
+from darray.runtime.devices.host_buffers import empty
 
 __all__ = ["FORMAT", "NpyArray", "NpyFormat"]
 
@@ -62,7 +63,7 @@ class NpyArray(Struct, frozen=True):
     def read(self, box: Box) -> NDArray[Any]:
         """Return the elements of `box` as a fresh, writable, C-contiguous array."""
         require_box(box, self.shape)
-        out = np.empty(box_shape(box), dtype=self.dtype)
+        out = empty(box_shape(box), self.dtype)
         self.read_into(box, out)
         return out
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from darray.io.contiguous import Order, read_contiguous
 from darray.runtime.boxes import Box, whole
+from darray.runtime.devices.host_buffers import empty
 
 __all__ = ["ChunkFiles", "chunk_files"]
 
@@ -95,7 +96,7 @@ class ChunkFiles(Struct, frozen=True):
         direct = (
             self.order == "C" and target.flags.c_contiguous and inside == whole(self.chunk_shape)
         )
-        chunk = target if direct else np.empty(self.chunk_shape, self.dtype, order=self.order)
+        chunk = target if direct else empty(self.chunk_shape, self.dtype, self.order)
         elements = chunk.reshape(-1, order=self.order).view(np.uint8)
         assert self.codec is not None
         try:

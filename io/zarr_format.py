@@ -17,6 +17,7 @@ from darray.io.contiguous import pieces
 from darray.io.formats import Chunked, Target, require_box, require_output
 from darray.io.zarr_chunks import ChunkFiles, chunk_files
 from darray.runtime.boxes import Box, box_shape, whole
+from darray.runtime.devices.host_buffers import empty
 
 __all__ = ["FORMAT", "ZarrArray", "ZarrFormat"]
 
@@ -87,7 +88,7 @@ class ZarrArray:
         shape = box_shape(box)
         if self._files is None and 0 not in shape:
             return np.require(self._read_by_library(box), self.dtype, ["C", "W", "O"])
-        out = np.empty(shape, dtype=self.dtype)
+        out = empty(shape, self.dtype)
         self.read_into(box, out)
         return out
 

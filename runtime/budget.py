@@ -3,10 +3,32 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ["Budget", "Hold"]
+__all__ = ["Budget", "Hold", "in_force", "make_room", "makers_of_room"]
+
+# Called without arguments and with no lock held, before a task with a ``memory=`` option runs:
+# who keeps memory that is not in the budget lets go of what tasks leave no room for.
+makers_of_room: list[Callable[[], object]] = []
+
+# The budget that was made last, while its engine is there.
+_latest: weakref.ref[Budget] | None = None
+
+
+def in_force() -> Budget | None:
+    """The budget of the engine in use, if one was started.
+
+    Without the engine's lock its numbers are read as they are just then.
+    """
+    return None if _latest is None else _latest()
+
+
+def make_room() -> None:
+    """Let those who keep memory make room for a task that was admitted."""
+    for make in makers_of_room:
+        make()
 
 
 class Hold:
@@ -52,6 +74,8 @@ class Budget:
         self._numbers = itertools.count()
         # Called without arguments when a hold was dropped, by a finaliser.
         self._tell = tell
+        global _latest
+        _latest = weakref.ref(self)
 
     def room(self) -> int:
         """Bytes that could be admitted now."""
@@ -77,6 +101,11 @@ class Budget:
         self.held += nbytes
         self.holders[number] = (name, nbytes)
         return Hold(number, self.released, self._tell)
+
+    def counted(self) -> tuple[int, int]:
+        """Bytes of running tasks and of results that are there now; asked without the lock."""
+        gone = [self.holders.get(number, ("", 0))[1] for number in self.released.copy()]
+        return self.running, self.held - sum(gone)
 
     def described(self) -> str:
         """Who holds how much, the greatest first."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from darray.runtime import contexts, events, kinds
 from darray.runtime.arguments import INERT, actions
-from darray.runtime.budget import Budget
+from darray.runtime.budget import Budget, make_room
 from darray.runtime.calling import (
     attempted,
     attempted_in,
@@ -194,6 +194,8 @@ class Crew(Awaiting):
             contexts.current.set(inherited)
         if options is not None and options.occupancy < 1:
             self._stand_aside(runner, task, options.occupancy)
+        if options is not None and options.memory:
+            make_room()
         running = runner.stack.tasks
         running.append(task)
         began = 0

@@ -37,6 +37,7 @@ from darray.kernels.extrema import ArgExtremum
 from darray.kernels.moments import Mean, Variance
 from darray.kernels.reductions import Reduction, check_operand
 from darray.kernels.warnings_ledger import captured_errors
+from darray.runtime.devices.host_buffers import is_own
 
 __all__ = [
     "as_argument",
@@ -70,7 +71,7 @@ def _is_constant(array: NDArray[Any]) -> bool:
     while isinstance(owner, np.ndarray):
         if owner.flags.writeable:
             return False
-        if owner.base is None:
+        if is_own(owner):
             return True
         owner = owner.base
     return isinstance(owner, bytes)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from darray.kernels import blas
 from darray.kernels.programs import ErrorState
 from darray.kernels.warnings_ledger import Ledger, recording
+from darray.runtime.devices.host_buffers import empty
 from darray.runtime.limits import POOLS
 from darray.runtime.spaces import register_measure
 
@@ -38,7 +39,7 @@ class Accumulator(Struct, frozen=True):
         """One in the caller's array, if there is a `place`, or of its own."""
         if place is not None:
             return cls(place, True)
-        return cls(np.empty(shape, dtype), False)
+        return cls(empty(shape, dtype), False)
 
     @property
     def nbytes(self) -> int:

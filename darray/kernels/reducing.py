@@ -17,6 +17,7 @@ from darray.kernels.reductions import Partial, Reduction
 from darray.kernels.tiling import tiling_of
 from darray.kernels.warnings_ledger import Ledger, recording
 from darray.runtime.boxes import Box, box_shape, shift
+from darray.runtime.devices.host_buffers import empty
 
 __all__ = ["REDUCED", "Reducer", "partial_results"]
 
@@ -83,7 +84,7 @@ def partial_results(
     # What is there already and is reduced once is walked by the reduction itself.
     is_walked = tiling is None or (len(reducers) == 1 and not tiling.groups)
     if tiling is None or is_walked or any(one.axes != axes for one in reducers):
-        chunk, *masks = evaluate(program, inputs, lengths, ledger, np.empty)
+        chunk, *masks = evaluate(program, inputs, lengths, ledger, empty)
         where = masks[0] if masks else None
         return [one.partial(chunk, where, box, shape, ledger) for one in reducers]
     corner = [part.start for part in box]

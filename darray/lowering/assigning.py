@@ -20,6 +20,7 @@ from darray.lowering.loads import Gather, Load
 from darray.lowering.planning import Planner, plans
 from darray.lowering.plans import Draft, Index, Need
 from darray.runtime.boxes import Box, box_shape, index_of
+from darray.runtime.devices.host_buffers import empty, is_own
 
 __all__ = ["AssignPart", "Unchanged"]
 
@@ -62,11 +63,11 @@ class AssignPart(Struct, frozen=True):
     def chunk(self, values: tuple[Any, ...]) -> NDArray[Any]:
         """The chunk as it was, to be written to."""
         if self.before is None:
-            return np.empty(self.shape, self.dtype)
+            return empty(self.shape, self.dtype)
         if self.reused is not None:
             # Tasks are handed read-only views; the array that the earlier task made is below.
             value = values[self.reused]
-            owner = value if value.base is None else value.base
+            owner = value if is_own(value) else value.base
             if isinstance(owner, np.ndarray) and owner.flags.writeable:
                 return owner
         before = self.before(values)

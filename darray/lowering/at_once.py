@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
 from msgspec import Struct
 from msgspec.structs import force_setattr
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from darray.lowering.fusion import Group, fuse
 from darray.lowering.plans import Index, Kept
 from darray.runtime import Task
 from darray.runtime.boxes import index_of, whole
+from darray.runtime.devices.host_buffers import empty, is_own
 
 __all__ = ["applies", "values"]
 
@@ -141,7 +141,7 @@ def _value(step: _Step, values: dict[int, Array], ledger: Ledger) -> Array:
         inputs.append(array)
     program = step.group.program
     if not isinstance(node, Reduce):
-        return evaluate(program, inputs, shape, ledger, np.empty)[0]
+        return evaluate(program, inputs, shape, ledger, empty)[0]
     reducer = Reducer(node.reduction, node.axes, node.errors, node.serial)
     (partial,) = partial_results(program, inputs, [reducer], box, shape, ledger)
     return reducer.finish(partial, ledger)
@@ -150,5 +150,5 @@ def _value(step: _Step, values: dict[int, Array], ledger: Ledger) -> Array:
 def _fresh(value: Array, node: Expression) -> Array:
     """`value` as an array of its own, which may be written to."""
     flags = value.flags
-    is_fresh = value.base is None and flags.c_contiguous and flags.writeable
+    is_fresh = is_own(value) and flags.c_contiguous and flags.writeable
     return value if is_fresh and node.kept is None else value.copy(order="C")

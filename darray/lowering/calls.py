@@ -19,6 +19,7 @@ from darray.lowering.loads import Load, Within
 from darray.runtime import events
 from darray.runtime.boxes import Box, index_of
 from darray.runtime.devices.host import freeze
+from darray.runtime.devices.host_buffers import empty, is_own
 from darray.runtime.engine import publish_move
 
 __all__ = ["Combine", "Evaluate", "Fill", "MapBlock", "PartialReduce", "Write"]
@@ -53,7 +54,7 @@ class Pieces(Struct, frozen=True):
             inputs.append(load.of(brought[key]))
         return inputs
 
-    def compute(self, values: tuple[Any, ...], make: Make = np.empty) -> tuple[NDArray[Any], ...]:
+    def compute(self, values: tuple[Any, ...], make: Make = empty) -> tuple[NDArray[Any], ...]:
         """What the program gives, each of the chunk's shape; perhaps in arrays that `make` made."""
         return evaluate(self.program, self.inputs(values), self.shape, self.ledger, make)
 
@@ -67,7 +68,7 @@ class Evaluate(Struct, frozen=True):
         """The chunk."""
         (result,) = self.pieces.compute(values)
         # A view would keep alive, and hide from the budget, what it looks at.
-        return result if result.base is None else result.copy()
+        return result if is_own(result) else result.copy()
 
 
 class Fill(Struct, frozen=True):
@@ -82,7 +83,7 @@ class Fill(Struct, frozen=True):
         place = self.out[index_of(self.box)]
 
         def make(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-            return place if dtype == place.dtype else np.empty(shape, dtype)
+            return place if dtype == place.dtype else empty(shape, dtype)
 
         (result,) = self.pieces.compute(values, make)
         if result is not place:
@@ -184,4 +185,4 @@ class MapBlock(Struct, frozen=True):
                 f"{self.index}, expected {self.result_shape}; pass map_blocks(chunks=...) with "
                 "the sizes it returns"
             )
-        return result if result.base is None else result.copy()
+        return result if is_own(result) else result.copy()

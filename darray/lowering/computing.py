@@ -29,6 +29,7 @@ from darray.runtime import MemoryLimitError, Task, TasksPlanned, events, limits,
 from darray.runtime.batches import Batch
 from darray.runtime.boxes import index_of
 from darray.runtime.contexts import DEFAULT, current, outside, without_queue
+from darray.runtime.devices.host_buffers import empty
 from darray.runtime.engine import Engine, current_engine
 from darray.runtime.narrowing import narrowed, scope_here
 from darray.runtime.spaces import here
@@ -83,7 +84,7 @@ def compute(
     results = []
     with collector.paused():
         for number, node in enumerate(nodes):
-            out = np.empty(node.shape, node.dtype) if outs is None else outs[number]
+            out = empty(node.shape, node.dtype) if outs is None else outs[number]
             results.append(out)
             if isinstance(node, Memory):
                 out[...] = node.array

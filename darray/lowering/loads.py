@@ -14,6 +14,7 @@ from darray.index_maps import IndexMap
 from darray.io.formats import Chunked
 from darray.runtime import events
 from darray.runtime.boxes import Box, index_of
+from darray.runtime.devices.host_buffers import empty
 from darray.runtime.engine import publish_move
 
 __all__ = ["Gather", "Generate", "Load", "Read", "Ready", "Within"]
@@ -91,7 +92,7 @@ class Gather(Struct, frozen=True):
             chunk = values[position] if position >= 0 else ready[~position]
             whole = chunk[index_of(part)]
         else:
-            whole = np.empty(self.shape, self.dtype)
+            whole = empty(self.shape, self.dtype)
             for position, part, place in self.pieces:
                 chunk = values[position] if position >= 0 else ready[~position]
                 whole[index_of(place)] = chunk[index_of(part)]

@@ -15,6 +15,7 @@ from darray.blocks import Chunks, boundaries, chunk_count, grid_shape
 from darray.expr.positions import Positions, piece_numbers, stable_order
 from darray.lowering.calls import Pieces
 from darray.runtime.boxes import Box, index_of
+from darray.runtime.devices.host_buffers import empty, is_own
 
 __all__ = [
     "Assembly",
@@ -121,7 +122,7 @@ class Fetch(Struct, frozen=True):
             (part,) = pieces.compute(values)
             if result is None:
                 rest = part.shape[first + len(positions) :]
-                result = np.empty((*part.shape[:first], order.size, *rest), part.dtype)
+                result = empty((*part.shape[:first], order.size, *rest), part.dtype)
             places = order[start:end]
             local = moved(tuple([one[places] for one in positions]), box)
             result[behind(first, places)] = taken(part, first, local)
@@ -157,7 +158,7 @@ class Assembly:
         with self._lock:
             found = None if self._buffer is None else self._buffer()
             if found is None:
-                found = np.empty(self.shape, self.dtype)
+                found = empty(self.shape, self.dtype)
                 self._buffer = weakref.ref(found)
             return found
 
@@ -189,7 +190,7 @@ class JoinParts(Struct, frozen=True):
         owner = parts[0].base
         if isinstance(owner, np.ndarray) and all(part.base is owner for part in parts):
             return owner
-        whole = np.empty(self.shape, self.dtype)
+        whole = empty(self.shape, self.dtype)
         for part, box in zip(parts, self.boxes, strict=True):
             whole[index_of(box)] = part
         return whole
@@ -254,7 +255,7 @@ class Receive(Struct, frozen=True):
         order = stable_order(numbers, chunk_count(self.groups))
         sample = sent[0][self.packets[0][0]]
         shape = (*sample.shape[:first], order.size, *sample.shape[first + 1 :])
-        result = np.empty(shape, sample.dtype)
+        result = empty(shape, sample.dtype)
         for value, (item, start, stop) in zip(sent, self.packets, strict=True):
             result[behind(first, order[start:stop])] = value[item]
         return self.picked.shaped(result)
@@ -362,7 +363,7 @@ def _own_axes(broadcast: NDArray[Any], first: int, dimensions: int) -> NDArray[A
 def owned(pieces: Pieces, chunk: NDArray[Any]) -> NDArray[Any]:
     """`chunk`, which `pieces` computed, if it is nobody else's, or a copy that may be written."""
     # What was only loaded may be an array of the user's.
-    if pieces.program.instructions and chunk.base is None and chunk.flags.writeable:
+    if pieces.program.instructions and is_own(chunk) and chunk.flags.writeable:
         return chunk
     return chunk.copy(order="C")
 

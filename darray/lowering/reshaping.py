@@ -18,6 +18,7 @@ from darray.lowering.fusion import fuse
 from darray.lowering.planning import Planner, plans
 from darray.lowering.plans import Draft, Index, Need
 from darray.runtime.boxes import Box, box_shape, index_of
+from darray.runtime.devices.host_buffers import empty, is_own
 
 __all__ = ["Rearrange"]
 
@@ -43,10 +44,10 @@ class Rearrange(Struct, frozen=True):
         """The chunk."""
         if len(self.parts) == 1:
             (only,) = self.parts[0][0].compute(values)
-            if only.base is None and only.flags.writeable and only.flags.c_contiguous:
+            if is_own(only) and only.flags.writeable and only.flags.c_contiguous:
                 return only.reshape(self.shape)
             return np.array(only, order="C").reshape(self.shape)
-        chunk = np.empty(self.shape, self.dtype)
+        chunk = empty(self.shape, self.dtype)
         flat = chunk.reshape(self.lengths)
         for pieces, place in self.parts:
             (found,) = pieces.compute(values)

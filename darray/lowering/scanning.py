@@ -16,6 +16,7 @@ from darray.lowering.calls import Pieces
 from darray.lowering.fusion import fuse
 from darray.lowering.planning import Planner, plans
 from darray.lowering.plans import Draft, Index, Stage
+from darray.runtime.devices.host_buffers import empty, is_own
 
 __all__ = ["Join", "ScanAfter", "ScanAlone", "ScanFirst", "Scanner"]
 
@@ -71,9 +72,9 @@ class Scanner(Struct, frozen=True):
 
         The memory of `alone`, which nothing else reads, is written to.
         """
-        owner: Any = alone if alone.base is None else alone.base
-        is_own = isinstance(owner, np.ndarray) and owner.flags.writeable
-        out = owner if is_own else np.empty(alone.shape, self.dtype)
+        owner: Any = alone if is_own(alone) else alone.base
+        may_write = isinstance(owner, np.ndarray) and owner.flags.writeable
+        out = owner if may_write else empty(alone.shape, self.dtype)
         with _Accumulating(self.errors, ledger, self.origin):
             self.ufunc(self.last(before), alone, out=out)
         if self._may_overflow and not np.isfinite(out).all():
@@ -94,7 +95,7 @@ class Scanner(Struct, frozen=True):
 
     def _accumulated(self, chunk: NDArray[Any]) -> NDArray[Any]:
         # In C order, whatever the order of the chunk.
-        out = np.empty(chunk.shape, self.dtype)
+        out = empty(chunk.shape, self.dtype)
         # NumPy would take the unit of a time for more than the kind of number that is asked for.
         dtype = None if self.dtype.kind in "mM" else self.dtype
         found: NDArray[Any] = self.ufunc.accumulate(chunk, self.axis, dtype, out)

@@ -14,6 +14,7 @@ from darray.blocks import Shape
 from darray.random.streams import Key, Stream
 from darray.random.tiles import ELEMENTS, Tile, tile_shape, tiles_of
 from darray.runtime.boxes import Box, box_shape, index_of
+from darray.runtime.devices.host_buffers import empty
 
 __all__ = ["BlockDraws", "Draws", "Parameter", "Place", "flat_positions"]
 
@@ -92,7 +93,7 @@ class Draws(Struct, frozen=True):
     def __call__(self, box: Box) -> NDArray[Any]:
         """The elements of a box."""
         depth = len(self.size)
-        result = np.empty(box_shape(box), self.dtype)
+        result = empty(box_shape(box), self.dtype)
         stream = Stream(self.key)
         inner = box[depth:]
         for tile in tiles_of(self.size, self.tile, box[:depth]):

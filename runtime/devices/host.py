@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from darray.runtime.accesses import Part
 from darray.runtime.arguments import register_frozen
+from darray.runtime.devices.host_buffers import Lease
 from darray.runtime.footprints import Footprint, register_footprints
 from darray.runtime.spaces import register_host_arrays, register_measure, register_pickling
 
@@ -63,7 +64,7 @@ def capture(array: NDArray[Any]) -> NDArray[Any]:
     owner: Any = array
     while isinstance(owner, np.ndarray) and not owner.flags.writeable:
         owner = owner.base
-    return array if owner is None or isinstance(owner, bytes) else freeze(copy(array))
+    return array if owner is None or isinstance(owner, bytes | Lease) else freeze(copy(array))
 
 
 def pickled(array: NDArray[Any]) -> Any:

@@ -14,7 +14,7 @@ from types import CoroutineType
 from typing import Any, TypeVar
 
 from darray.runtime import contexts, events, kinds, limits
-from darray.runtime.budget import Budget
+from darray.runtime.budget import Budget, make_room
 from darray.runtime.calling import (
     apart,
     attempted,
@@ -220,6 +220,8 @@ class SerialEngine(Stopping):
         options = task._options
         inherited = options.outer if options is not None and options.own else options
         token = contexts.current.set(inherited)
+        if options is not None and options.memory:
+            make_room()
         stack = self._stack().tasks
         stack.append(task)
         began = perf_counter_ns()
