@@ -200,11 +200,11 @@ DISCARDING = {
 }
 
 
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
-@pytest.mark.parametrize("discarding", DISCARDING)
 @pytest.mark.parametrize(
-    "raising", [np.add, np.multiply, np.divide, np.reciprocal, np.sqrt, np.square], ids=str
+    ("discarding", "dtype"),
+    [*[(one, np.dtype("d")) for one in DISCARDING], ("where", np.dtype("f"))],
 )
+@pytest.mark.parametrize("raising", [np.add, np.multiply, np.divide, np.sqrt], ids=str)
 def test_errors_of_what_is_not_chosen_are_found(raising, discarding, dtype):
     """What raises is computed from inputs 0 and 1; then hardly a bit of it is read, or none."""
     boolean = np.dtype(bool)
