@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,12 @@ __all__ = ["CompiledGroup"]
 
 _KINDS = ("divide", "over", "under", "invalid")
 
-# Tiles in a row with errors after which errors are expected in every tile.
+# Pieces in a row with errors after which errors are expected in every one.
 _ENOUGH = 4
+
+# Elements of a piece: so many that setting it up costs nothing against computing it, so few that
+# NumPy's results on the way stay in a cache.
+_PIECE = 2**17
 
 
 class CompiledGroup:
@@ -46,7 +50,7 @@ class CompiledGroup:
             else "ignore"
             for i, kind in enumerate(_KINDS)
         }
-        # Guards `_in_a_row`, the last tiles that had errors; taken last, for one update.
+        # Guards `_in_a_row`, how many of the last pieces had errors; taken last, for one update.
         self._lock = threading.Lock()
         self._in_a_row = 0
 
@@ -62,25 +66,28 @@ class CompiledGroup:
         """Compute into `out`, which shares no memory with `inputs`; note errors as NumPy would.
 
         Where the machine found an error, the instructions are run one by one, which tells of
-        which it is. The interpreter's error state is set here; the caller need not.
+        which it is. The thread's error state is set here; the caller need not. `out` may be a
+        whole chunk: the loop goes through memory once, whatever its size, and what is run one by
+        one is a piece of it.
 
         Raises
         ------
         FloatingPointError
             Where an instruction's errors are to be raised.
         """
-        if self._in_a_row < _ENOUGH:
-            found: list[str] = []
-            with np.errstate(call=lambda what, flags: found.append(what), **self._modes):
-                self.ufunc(*inputs, out=out)
-            if not found:
-                if self._in_a_row:
-                    with self._lock:
-                        self._in_a_row = 0
-                return
-            with self._lock:
-                self._in_a_row += 1
-        np.copyto(out, self._by_numpy(inputs, ledger))
+        found: list[str] = []
+        with np.errstate(call=lambda what, flags: found.append(what), **self._modes):
+            for operands, into in _pieces(inputs, out):
+                if self._in_a_row < _ENOUGH:
+                    self.ufunc(*operands, out=into)
+                    in_a_row = self._in_a_row + 1 if found else 0
+                    if in_a_row != self._in_a_row:
+                        with self._lock:
+                            self._in_a_row = in_a_row
+                    if not found:
+                        continue
+                    found.clear()
+                np.copyto(into, self._by_numpy(operands, ledger))
 
     def _by_numpy(self, inputs: Sequence[Any], ledger: Ledger) -> Any:
         program = self.instructions
@@ -98,3 +105,20 @@ class CompiledGroup:
                 operands = [value(one) for one in instruction.operands]
                 made.append(function(*operands, **dict(instruction.parameters)))
         return value(program.results[0])
+
+
+def _pieces(
+    inputs: Sequence[Any], out: NDArray[Any]
+) -> Iterator[tuple[Sequence[Any], NDArray[Any]]]:
+    """Parts of the arrays, cut along the first axis."""
+    if out.size <= _PIECE or out.ndim == 0:
+        yield inputs, out
+        return
+    rows = len(out)
+    step = max(1, _PIECE * rows // out.size)
+    # Arrays with fewer axes, or one row for all, are part of every piece.
+    long = [one.ndim == out.ndim and len(one) == rows > 1 for one in inputs]
+    for start in range(0, rows, step):
+        rest = slice(start, start + step)
+        cut = [one[rest] if is_long else one for one, is_long in zip(inputs, long, strict=True)]
+        yield cut, out[rest]

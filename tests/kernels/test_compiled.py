@@ -179,6 +179,16 @@ def test_tiles_full_of_errors_are_numpys_and_later_ones_are_right():
     same(program, [np.ones(3), np.full(3, 2.0)], other)
 
 
+@pytest.mark.parametrize("shape", [(2**19,), (700, 900), (1, 2**18 + 1), (2, 3, 2**17), (2**18, 2)])
+def test_large_chunks_are_done_piece_by_piece(shape):
+    x = np.random.default_rng(1).random(shape)
+    x.flat[[5, -3]] = 0.0
+    for other in (x, x[..., :1], x[:1], x[0], np.float64(0.0)):
+        w = Writing(x, other)
+        program = w.program(w(np.add, w(np.divide, 0, 1), 1))
+        assert same(program, w.inputs) == (2, 1)
+
+
 def test_the_group_is_called_like_a_ufunc():
     w = Writing(np.ones(3), np.full(3, 2.0))
     other = compiled(w.program(w(np.add, w(np.divide, 0, 1), 1)), w.dtypes())
