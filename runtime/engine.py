@@ -163,6 +163,11 @@ def configure(**changes: Any) -> None:
     watchdog : float
         After how many seconds in which no task began or ended, while a thread waits for
         tasks, the log ``darray`` is told what it waits for: 60, and 0 for never.
+    jit : bool
+        Whether programs are compiled where that pays; where llvmlite is not installed, none are.
+    cache_folder : str
+        Where what was compiled is kept, ``"none"`` for nowhere; by default ``darray`` in
+        ``$XDG_CACHE_HOME`` or ``~/.cache``.
 
     Raises
     ------

@@ -55,7 +55,8 @@ def parse_bytes(text: int | str) -> int:
 class Settings(Struct, frozen=True):
     """One configuration; `None` means that the default is worked out from the machine.
 
-    ``watchdog`` is in seconds; None for none.
+    ``watchdog`` is in seconds; None for none. ``jit`` lets programs be compiled; ``cache_folder``
+    is where what was compiled is kept, ``"none"`` for nowhere.
     """
 
     engine: str = "threads"
@@ -64,6 +65,8 @@ class Settings(Struct, frozen=True):
     memory_limit: int | None = None
     spill_folder: str | None = None
     watchdog: float | None = 60.0
+    jit: bool = True
+    cache_folder: str | None = None
 
 
 def checked(changes: dict[str, Any]) -> dict[str, Any]:
@@ -83,9 +86,28 @@ def checked(changes: dict[str, Any]) -> dict[str, Any]:
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, not {result[name]!r}")
             result[name] = count
+    if "jit" in result:
+        result["jit"] = _choice("jit", result["jit"])
+    if result.get("cache_folder") is not None:
+        result["cache_folder"] = os.fspath(result["cache_folder"])
     if "watchdog" in result:
         result["watchdog"] = _seconds(result["watchdog"])
     return result
+
+
+_CHOICES = {
+    True: (True, "1", "true", "yes", "on"),
+    False: (False, "0", "false", "no", "off"),
+}
+
+
+def _choice(name: str, value: Any) -> bool:
+    """The yes or no that `value` stands for."""
+    found = value.lower() if isinstance(value, str) else value
+    for answer, meanings in _CHOICES.items():
+        if found in meanings:
+            return answer
+    raise ValueError(f"{name} is True or False, or text such as 'yes' or 'off', not {value!r}")
 
 
 def _seconds(value: Any) -> float | None:

@@ -25,6 +25,9 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
+# Nothing is left in the user's folders, nor found there.
+os.environ.setdefault("DARRAY_CACHE_FOLDER", "none")
+
 # ------------------------------------------------------------------ tests that run alone
 # `pytest -n 2` runs tests in two processes.  Every test holds the room, byte 1 of a file, locked
 # while it runs: a test marked `alone` for itself, others together.  Who wants the room passes the

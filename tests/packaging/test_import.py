@@ -14,6 +14,7 @@ OPTIONAL = {
     "hypothesis",
     "joblib",
     "matplotlib",
+    "llvmlite",
     "numba",
     "numcodecs",
     "pandas",

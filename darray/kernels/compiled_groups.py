@@ -1,0 +1,124 @@
+"""Groups of instructions that are one compiled loop, with NumPy's answers to errors."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darray.kernels.programs import Operand, Program
+from darray.kernels.table import kernel_for
+from darray.kernels.warnings_ledger import Ledger, recording
+
+__all__ = ["CompiledGroup"]
+
+_KINDS = ("divide", "over", "under", "invalid")
+
+# Pieces in a row with errors after which errors are expected in every one.
+_ENOUGH = 4
+
+# Elements of a piece: so many that setting it up costs nothing against computing it, so few that
+# NumPy's results on the way stay in a cache.
+_PIECE = 2**17
+
+
+class CompiledGroup:
+    """Several instructions of elements as one ufunc.
+
+    Attributes
+    ----------
+    ufunc : numpy.ufunc
+        The compiled loop: of the arrays that the group reads, then its constants, as arrays
+        without axes of the loop's dtypes.
+    instructions : Program
+        The same by NumPy, over the arrays alone.
+    """
+
+    __slots__ = ("_in_a_row", "_lock", "_modes", "instructions", "ufunc")
+
+    def __init__(self, ufunc: np.ufunc, instructions: Program) -> None:
+        self.ufunc = ufunc
+        self.instructions = instructions
+        states = {one.errors for one in instructions.instructions}
+        # `recording` tells callbacks of ignored errors too, if there are others.
+        self._modes: dict[str, Any] = {
+            kind: "call"
+            if any(state[i] != "ignore" or "call" in state[:4] for state in states)
+            else "ignore"
+            for i, kind in enumerate(_KINDS)
+        }
+        # Guards `_in_a_row`, how many of the last pieces had errors; taken last, for one update.
+        self._lock = threading.Lock()
+        self._in_a_row = 0
+
+    def __repr__(self) -> str:
+        names = [getattr(one.function, "__name__", "?") for one in self.instructions.instructions]
+        return f"CompiledGroup({', '.join(names)})"
+
+    def __call__(self, *inputs: Any, out: NDArray[Any] | None = None) -> Any:
+        """Run the loop; errors are NumPy's to answer, as those of a ufunc ``fused``."""
+        return self.ufunc(*inputs) if out is None else self.ufunc(*inputs, out=out)
+
+    def run(self, inputs: Sequence[Any], out: NDArray[Any], ledger: Ledger) -> None:
+        """Compute into `out`, which shares no memory with `inputs`; note errors as NumPy would.
+
+        Where the machine found an error, the instructions are run one by one, which tells of
+        which it is. The thread's error state is set here; the caller need not. `out` may be a
+        whole chunk: the loop goes through memory once, whatever its size, and what is run one by
+        one is a piece of it.
+
+        Raises
+        ------
+        FloatingPointError
+            Where an instruction's errors are to be raised.
+        """
+        found: list[str] = []
+        with np.errstate(call=lambda what, flags: found.append(what), **self._modes):
+            for operands, into in _pieces(inputs, out):
+                if self._in_a_row < _ENOUGH:
+                    self.ufunc(*operands, out=into)
+                    in_a_row = self._in_a_row + 1 if found else 0
+                    if in_a_row != self._in_a_row:
+                        with self._lock:
+                            self._in_a_row = in_a_row
+                    if not found:
+                        continue
+                    found.clear()
+                np.copyto(into, self._by_numpy(operands, ledger))
+
+    def _by_numpy(self, inputs: Sequence[Any], ledger: Ledger) -> Any:
+        program = self.instructions
+        made: list[Any] = []
+
+        def value(operand: Operand) -> Any:
+            register, constant = operand
+            if register is None:
+                return constant
+            return inputs[register] if register >= 0 else made[~register]
+
+        for instruction in program.instructions:
+            function = kernel_for(instruction.function, "cpu")
+            with recording(instruction.errors, ledger, instruction.origin):
+                operands = [value(one) for one in instruction.operands]
+                made.append(function(*operands, **dict(instruction.parameters)))
+        return value(program.results[0])
+
+
+def _pieces(
+    inputs: Sequence[Any], out: NDArray[Any]
+) -> Iterator[tuple[Sequence[Any], NDArray[Any]]]:
+    """Parts of the arrays, cut along the first axis."""
+    if out.size <= _PIECE or out.ndim == 0:
+        yield inputs, out
+        return
+    rows = len(out)
+    step = max(1, _PIECE * rows // out.size)
+    # Arrays with fewer axes, or one row for all, are part of every piece.
+    long = [one.ndim == out.ndim and len(one) == rows > 1 for one in inputs]
+    for start in range(0, rows, step):
+        rest = slice(start, start + step)
+        cut = [one[rest] if is_long else one for one, is_long in zip(inputs, long, strict=True)]
+        yield cut, out[rest]

@@ -1,0 +1,302 @@
+"""Source of compiled loops: several operations of elements as one loop, in LLVM's language."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from msgspec import Struct
+
+from darray.kernels.loop_operations import (
+    FLAGGING,
+    KEEPS_BITS,
+    OPERATIONS,
+    Lines,
+    converted,
+    machine_type,
+    select,
+)
+
+__all__ = ["BLOCK", "MASKS", "Loop", "Step", "source"]
+
+# Elements that are computed at a time: what lies strided in memory is first laid in line, and
+# results are written where they belong when all operands were read, so that a result may lie on
+# an operand. Measured: 256 is as fast as any, and a page of each array is what the stack holds.
+BLOCK = 256
+
+# What a loop's last argument points to: for 32 and 64 bits the sign bit, and all but it.
+MASKS = (
+    np.array([1 << 31, (1 << 31) - 1], np.uint32).tobytes()
+    + np.array([1 << 63, (1 << 63) - 1], np.uint64).tobytes()
+)
+
+DType: TypeAlias = np.dtype[Any]
+
+
+class Step(Struct, frozen=True):
+    """One operation of a loop.
+
+    Attributes
+    ----------
+    function : ufunc or other function
+        A ufunc of `OPERATIONS`, `np.where`, or `darray.kernels.cpu.cast`.
+    operands : tuple of int
+        Input k of the loop as k, the result of step k as ~k.
+    loop_dtypes : tuple of numpy.dtype
+        What the operands are brought to first.
+    dtype : numpy.dtype
+        That of the result.
+    """
+
+    function: Callable[..., Any]
+    operands: tuple[int, ...]
+    loop_dtypes: tuple[DType, ...]
+    dtype: DType
+
+
+class Loop(Struct, frozen=True):
+    """Operations on elements of some inputs; the last one's results are what the loop gives.
+
+    Attributes
+    ----------
+    dtypes : tuple of numpy.dtype
+        Those of the inputs.
+    constants : frozenset of int
+        Inputs of which there is one value only.
+    """
+
+    dtypes: tuple[DType, ...]
+    constants: frozenset[int]
+    steps: tuple[Step, ...]
+
+
+def source(loop: Loop) -> str:
+    """The module of `loop` in LLVM's language, with one function ``fused``: a loop of a ufunc.
+
+    Examples
+    --------
+    >>> double = np.dtype(float)
+    >>> text = source(Loop((double,), frozenset(), (Step(np.sqrt, (0,), (double,), double),)))
+    >>> "call double @llvm.sqrt.f64(double %v" in text
+    True
+    """
+    entry, fetched, body, names = _reading(loop)
+    found = _computing(loop, body, names)
+    witnesses = _witnesses(loop, body, found)
+    result = loop.steps[-1].dtype
+    last = found[-1]
+    if result.kind == "b":
+        last = body.add(f"zext i1 {last} to i8")
+    kind = _memory_type(result)
+    size = result.itemsize
+    count = len(loop.dtypes)
+    begun = "".join([f"  {w}.sum = phi {t} [ 0, %block ], [ {w}, %body ]\n" for w, t in witnesses])
+    # Nothing else can see this memory, but LLVM must not know.
+    noted = "".join([f"  store volatile {t} {w}, ptr %sink\n" for w, t in witnesses])
+    return f"""
+define void @fused(ptr noalias %args, ptr noalias %dims, ptr noalias %steps, ptr noalias %masks) {{
+entry:
+  %n = load i64, ptr %dims
+  %sink = alloca i64
+  %out.buffer = alloca [{BLOCK} x {kind}], align 64
+  %out.args = getelementptr ptr, ptr %args, i64 {count}
+  %out = load ptr, ptr %out.args
+  %out.steps = getelementptr i64, ptr %steps, i64 {count}
+  %out.step = load i64, ptr %out.steps
+{_MASK_LINES}{entry}
+  %some = icmp sgt i64 %n, 0
+  br i1 %some, label %block, label %end
+block:
+  %start = phi i64 [ 0, %entry ], [ %next, %computed ]
+  %left = sub i64 %n, %start
+  %is.last = icmp slt i64 %left, {BLOCK}
+  %m = select i1 %is.last, i64 %left, i64 {BLOCK}
+{fetched}
+  br label %body
+body:
+  %i = phi i64 [ 0, %block ], [ %i.next, %body ]
+{begun}{chr(10).join(body.text)}
+  %place = getelementptr {kind}, ptr %out.buffer, i64 %i
+  store {kind} {last}, ptr %place
+  %i.next = add nuw nsw i64 %i, 1
+  %more = icmp ult i64 %i.next, %m
+  br i1 %more, label %body, label %computed
+computed:
+{noted}  call void @scatter{size}(ptr %out, i64 %out.step, i64 %start, i64 %m, ptr %out.buffer)
+  %next = add i64 %start, {BLOCK}
+  %again = icmp slt i64 %next, %n
+  br i1 %again, label %block, label %end
+end:
+  ret void
+}}
+{_gathering({one.itemsize for one in loop.dtypes})}{_scattering(size)}{_DECLARED}"""
+
+
+def _memory_type(dtype: DType) -> str:
+    return "i8" if dtype.kind == "b" else machine_type(dtype)
+
+
+def _reading(loop: Loop) -> tuple[str, str, Lines, list[str]]:
+    """Lines before the loop, before each block, and in it, that read inputs; the values."""
+    entry, fetched, body = [], [], Lines()
+    names = []
+    for k, dtype in enumerate(loop.dtypes):
+        kind = _memory_type(dtype)
+        entry.append(f"  %in{k}.args = getelementptr ptr, ptr %args, i64 {k}")
+        entry.append(f"  %in{k} = load ptr, ptr %in{k}.args")
+        if k in loop.constants:
+            entry.append(f"  %in{k}.value = load {kind}, ptr %in{k}")
+            value = f"%in{k}.value"
+        else:
+            entry.append(f"  %in{k}.steps = getelementptr i64, ptr %steps, i64 {k}")
+            entry.append(f"  %in{k}.step = load i64, ptr %in{k}.steps")
+            entry.append(f"  %in{k}.buffer = alloca [{BLOCK} x {kind}], align 64")
+            fetched.append(
+                f"  %in{k}.line = call ptr @gather{dtype.itemsize}"
+                f"(ptr %in{k}, i64 %in{k}.step, i64 %start, i64 %m, ptr %in{k}.buffer)"
+            )
+            place = body.add(f"getelementptr {kind}, ptr %in{k}.line, i64 %i")
+            value = body.add(f"load {kind}, ptr {place}")
+        names.append(body.add(f"icmp ne i8 {value}, 0") if dtype.kind == "b" else value)
+    return "\n".join(entry), "\n".join(fetched), body, names
+
+
+def _computing(loop: Loop, body: Lines, names: list[str]) -> list[str]:
+    """Add the operations; the names of their results."""
+    found: list[str] = []
+    brought: dict[tuple[int, DType], str] = {}
+    for step in loop.steps:
+        values = []
+        for operand, wanted in zip(step.operands, step.loop_dtypes, strict=True):
+            given = loop.dtypes[operand] if operand >= 0 else loop.steps[~operand].dtype
+            if (operand, wanted) not in brought:
+                value = names[operand] if operand >= 0 else found[~operand]
+                brought[operand, wanted] = converted(body, given, wanted, value)
+            values.append(brought[operand, wanted])
+        if step.function is np.where:
+            found.append(select(body, step.dtype, *values))
+        elif isinstance(step.function, np.ufunc):
+            found.append(OPERATIONS[step.function](body, step.loop_dtypes[0], *values))
+        else:
+            (value,) = values
+            found.append(value)
+    return found
+
+
+def _witnesses(loop: Loop, body: Lines, found: list[str]) -> list[tuple[str, str]]:
+    """Add what reads every bit of results that may raise errors and be chosen away then."""
+    chosen_away: set[int] = set()
+    for step in loop.steps:
+        if step.function not in KEEPS_BITS:
+            chosen_away.update(step.operands)
+    sums: dict[int, str] = {}
+    for place, step in enumerate(loop.steps):
+        if ~place not in chosen_away or step.dtype.kind != "f" or not _raises(loop, step):
+            continue
+        size = 8 * step.dtype.itemsize
+        bits = body.add(f"bitcast {machine_type(step.dtype)} {found[place]} to i{size}")
+        sums[size] = body.add(f"or i{size} {sums.get(size, f'%witness{size}.sum')}, {bits}")
+    for size, total in sums.items():
+        body.text.append(f"  %witness{size} = or i{size} {total}, {total}")
+    return [(f"%witness{size}", f"i{size}") for size in sums]
+
+
+def _raises(loop: Loop, step: Step) -> bool:
+    """Whether `step` may raise floating-point errors, other than in casts of its operands."""
+    if step.function in FLAGGING:
+        return True
+    return not isinstance(step.function, np.ufunc) and step.function is not np.where
+
+
+_MASK_LINES = "".join(
+    [
+        f"""  %{name}{bits}.place = getelementptr i8, ptr %masks, i64 {offset}
+  %{name}{bits} = load i{bits}, ptr %{name}{bits}.place
+"""
+        for name, bits, offset in (
+            ("sign", 32, 0),
+            ("magnitude", 32, 4),
+            ("sign", 64, 8),
+            ("magnitude", 64, 16),
+        )
+    ]
+)
+
+_DECLARED = "".join(
+    [
+        f"declare {kind} @llvm.{name}.{suffix}({kind})\n"
+        for name in ("sqrt", "floor", "ceil", "trunc", "rint")
+        for kind, suffix in (("float", "f32"), ("double", "f64"))
+    ]
+) + (
+    """declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+!0 = distinct !{!0, !1, !2}
+!1 = !{!"llvm.loop.vectorize.enable", i1 false}
+!2 = !{!"llvm.loop.unroll.disable"}
+"""
+)
+
+
+def _gathering(sizes: set[int]) -> str:
+    """Functions that lay a block of elements in line, or find that it lies so."""
+    return "".join(
+        [
+            f"""
+define internal ptr @gather{size}(ptr %from, i64 %step, i64 %start, i64 %m, ptr %to) noinline {{
+entry:
+  %offset = mul i64 %start, %step
+  %at = getelementptr i8, ptr %from, i64 %offset
+  switch i64 %step, label %loop [ i64 {size}, label %in.line
+                                  i64 0, label %same ]
+in.line:
+  ret ptr %at
+same:
+  %filled = icmp ne i64 %start, 0
+  br i1 %filled, label %end, label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ 0, %same ], [ %i.next, %loop ]
+  %there = mul i64 %i, %step
+  %read = getelementptr i8, ptr %at, i64 %there
+  %value = load i{8 * size}, ptr %read
+  %written = getelementptr i{8 * size}, ptr %to, i64 %i
+  store i{8 * size} %value, ptr %written
+  %i.next = add nuw nsw i64 %i, 1
+  %more = icmp ult i64 %i.next, %m
+  br i1 %more, label %loop, label %end, !llvm.loop !0
+end:
+  ret ptr %to
+}}
+"""
+            for size in sorted(sizes)
+        ]
+    )
+
+
+def _scattering(size: int) -> str:
+    """A function that brings a block of results to where it belongs."""
+    return f"""
+define internal void @scatter{size}(ptr %into, i64 %step, i64 %start, i64 %m, ptr %from) noinline {{
+entry:
+  %offset = mul i64 %start, %step
+  %at = getelementptr i8, ptr %into, i64 %offset
+  %is.line = icmp eq i64 %step, {size}
+  br i1 %is.line, label %in.line, label %loop
+in.line:
+  %nbytes = mul i64 %m, {size}
+  call void @llvm.memcpy.p0.p0.i64(ptr %at, ptr %from, i64 %nbytes, i1 false)
+  ret void
+loop:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %loop ]
+  %there = mul i64 %i, %step
+  %written = getelementptr i8, ptr %at, i64 %there
+  %read = getelementptr i{8 * size}, ptr %from, i64 %i
+  %value = load i{8 * size}, ptr %read
+  store i{8 * size} %value, ptr %written
+  %i.next = add nuw nsw i64 %i, 1
+  %more = icmp ult i64 %i.next, %m
+  br i1 %more, label %loop, label %end, !llvm.loop !0
+end:
+  ret void
+}}
+"""

@@ -1,0 +1,322 @@
+"""Which kernel runs a program: NumPy's ufuncs from the start, a compiled loop when it pays.
+
+Compiling never delays what asks for a program: one thread does it aside, of its own, which is
+there only while there is something to compile. A structure, which is a program without its
+constants, is compiled when what that would have saved so far is what it costs, so that at most
+twice the best is paid; or when the computation at hand has twice as much left to save. What is
+computed a second time will mostly be computed many times, and is compiled sooner. So is what costs
+less, because its machine code lies in the cache folder.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from darray.kernels.compiled import GroupPlan, assembled, plan
+from darray.kernels.cpu import cast
+from darray.kernels.loop_compiler import is_cached, ufunc_of
+from darray.kernels.programs import Instruction, Program
+from darray.runtime import settings
+
+__all__ = ["Selection", "wait"]
+
+DType: TypeAlias = np.dtype[Any]
+
+# Elements of a chunk below which choosing costs more than a loop saves: some 30 µs.
+SMALL = 2**15
+
+# Seconds that a loop saves per call but one and 8 bytes of result, against NumPy in tiles.
+# Measured between 0.25 and 0.9 ns. As costs are weighed against it by their doubles, machines
+# that differ by half lose little, and measuring it on each would cost what it gains.
+SAVED = 0.3e-9
+
+# Seconds to compile a loop, to fetch one from the cache folder, to import llvmlite.
+COMPILING, FETCHING, IMPORTING = 0.1, 0.01, 0.06
+
+# How many times more work than was seen is to come, where a structure came up before.
+COMING = 8
+
+# Structures that are remembered.
+_MOST = 4096
+
+
+class _Structure:
+    """What is known of programs that differ in their constants only; changed under `_lock`.
+
+    ``stage`` goes from "new" to "cheap" when machine code is looked for in the cache folder, from
+    there back to "unfound", from either to "asked", and ends as "ready" or "refused". Only when
+    "ready" are there ``ufuncs``, one for each plan; only when "refused" a ``reason``. ``seen``
+    counts elements that NumPy computed, ``uses`` selections that were made of it.
+    """
+
+    def __init__(self, plans: tuple[GroupPlan, ...], saved: float) -> None:
+        self.plans = plans
+        self.saved = saved
+        self.seen = 0
+        self.uses = 0
+        self.stage = "new"
+        self.ufuncs: tuple[np.ufunc, ...] | None = None
+        self.reason: str | None = None
+
+    def check(self) -> None:
+        """Check what the type's description says."""
+        assert self.stage in ("new", "cheap", "unfound", "asked", "ready", "refused")
+        assert (self.stage == "ready") == (self.ufuncs is not None)
+        assert (self.stage == "refused") == (self.reason is not None)
+        assert self.ufuncs is None or len(self.ufuncs) == len(self.plans)
+
+
+# Guards all of the following and every structure; taken last, and nothing is done under it that
+# could take long or call anybody.
+_lock = threading.Lock()
+_structures: dict[Any, _Structure] = {}
+_asked: deque[_Structure] = deque()
+_thread: threading.Thread | None = None
+_is_ending = False
+
+
+class Selection:
+    """The choice of a kernel for one program, made anew for each chunk until it is final.
+
+    Parameters
+    ----------
+    program : Program
+        What is to be run.
+    input_dtypes : sequence of numpy.dtype
+        Those of its inputs.
+    expected : int
+        Elements for which it will be run in all.
+
+    Examples
+    --------
+    >>> selection = Selection(Program.assemble([], [(0, None)]), [np.dtype(float)])
+    >>> selection.program_for(10).results
+    ((0, None),)
+    >>> selection.explanation()
+    'NumPy: there are no two calls that one loop could do'
+    """
+
+    __slots__ = ("_chosen", "_structure", "expected", "input_dtypes", "program")
+
+    def __init__(self, program: Program, input_dtypes: Sequence[DType], expected: int = 0) -> None:
+        self.program = program
+        self.input_dtypes = tuple(input_dtypes)
+        self.expected = expected
+        self._structure: _Structure | None = None
+        # Set once, to what does not depend on who sets it.
+        self._chosen: Program | None = program if len(program.instructions) < 2 else None
+
+    def __reduce__(self) -> tuple[type[Selection], tuple[Program, tuple[DType, ...], int]]:
+        return (Selection, (self.program, self.input_dtypes, self.expected))
+
+    def program_for(self, elements: int) -> Program:
+        """The program to run now, on a chunk of `elements`; with compiled groups if they are there.
+
+        Never waits for a compiler and never raises.
+        """
+        if self._chosen is not None:
+            return self._chosen
+        if elements < SMALL or not settings.current().jit:
+            return self.program
+        structure = self._find()
+        if not structure.plans:
+            self._chosen = self.program
+        elif structure.stage == "ready":
+            assert structure.ufuncs is not None
+            made = assembled(self.program, structure.plans, structure.ufuncs)
+            self._chosen = made or self.program
+        else:
+            self._weigh(structure, elements)
+        return self._chosen or self.program
+
+    def _find(self) -> _Structure:
+        if self._structure is None:
+            structure = _structure_of(self.program, self.input_dtypes)
+            with _lock:
+                if self._structure is None:
+                    self._structure = structure
+                    structure.uses += 1
+        return self._structure
+
+    def _weigh(self, structure: _Structure, elements: int) -> None:
+        """Count work that NumPy does, and ask for a loop if that is more than it should."""
+        begin = False
+        with _lock:
+            structure.seen += elements
+            self.expected -= elements
+            if structure.stage in ("new", "unfound") and not _is_ending:
+                foreseen = structure.seen * (COMING if structure.uses > 1 else 1)
+                worth = structure.saved * max(foreseen, self.expected / 2)
+                cost = 0.0 if "llvmlite" in sys.modules else IMPORTING
+                loops = len(structure.plans)
+                if worth >= cost + COMPILING * loops:
+                    structure.stage = "asked"
+                elif structure.stage == "new" and worth >= cost + FETCHING * loops:
+                    structure.stage = "cheap"
+                if structure.stage in ("asked", "cheap"):
+                    _asked.append(structure)
+                    begin = True
+        if begin:
+            _begin()
+
+    def explanation(self) -> str:
+        """Which kernel runs the program and why, in one line."""
+        if not settings.current().jit:
+            return "NumPy: compiling is switched off (jit=False)"
+        structure = self._find()
+        with _lock:
+            stage, reason, seen = structure.stage, structure.reason, structure.seen
+        calls = sum([len(one.members) for one in structure.plans])
+        loops = len(structure.plans)
+        if not loops:
+            return "NumPy: there are no two calls that one loop could do"
+        what = f"{calls} of {len(self.program.instructions)} calls"
+        if stage == "ready":
+            return f"compiled: {what} in {loops} loop{'s' * (loops > 1)}"
+        if stage == "refused":
+            return f"NumPy: {what} cannot be compiled: {reason}"
+        if stage in ("asked", "cheap"):
+            return f"NumPy: {what} are being compiled"
+        enough = COMPILING * loops / structure.saved
+        return (
+            f"NumPy: {what} could be compiled, which pays from {enough:.0e} elements on, of which "
+            f"{seen:.0e} were computed"
+        )
+
+
+def _structure_of(program: Program, input_dtypes: tuple[DType, ...]) -> _Structure:
+    key = (input_dtypes, tuple(map(_signature, program.instructions)), program.results)
+    try:
+        with _lock:
+            found = _structures.get(key)
+    except TypeError:
+        # Something in the key cannot be looked up, so nothing is known of it.
+        return _Structure((), 0.0)
+    if found is not None:
+        return found
+    plans = plan(program, input_dtypes)
+    saved = 0.0
+    for one in plans:
+        sizes = [program.instructions[i].dtype.itemsize for i in one.members[1:]]
+        saved += SAVED * sum(sizes) / 8
+    made = _Structure(plans, saved)
+    with _lock:
+        while len(_structures) >= _MOST:
+            del _structures[next(iter(_structures))]
+        return _structures.setdefault(key, made)
+
+
+def _signature(instruction: Instruction) -> Any:
+    """What counts of an instruction: all but its constants, errors and number."""
+    function = instruction.function
+    operands = tuple(
+        [
+            register if register is not None else _kind_of(constant)
+            for register, constant in instruction.operands
+        ]
+    )
+    parameters = instruction.parameters if function is cast else bool(instruction.parameters)
+    where = None if instruction.where is None else instruction.where[0]
+    return (function, operands, parameters, where, instruction.output, instruction.dtype)
+
+
+def _kind_of(constant: Any) -> Any:
+    """What counts of a constant: its type, and of Python's integers which dtypes can hold them."""
+    if constant.__class__ is int:
+        return (int, constant < 0, (~constant if constant < 0 else constant).bit_length())
+    return getattr(constant, "dtype", type(constant))
+
+
+def _begin() -> None:
+    """See to it that a thread compiles what is asked for."""
+    global _thread
+    with _lock:
+        if _thread is not None or not _asked or _is_ending:
+            return
+        _thread = threading.Thread(target=_compile_all, name="darray-jit", daemon=True)
+        try:
+            # Under the lock, so that nobody finds a thread that cannot be waited for yet.
+            _thread.start()
+        except RuntimeError:
+            # No more threads, or the interpreter ends.
+            _thread = None
+            while _asked:
+                _refuse(_asked.popleft(), "no thread could be started to compile it")
+
+
+def _refuse(structure: _Structure, reason: str) -> None:
+    structure.stage, structure.reason = "refused", reason
+
+
+def _compile_all() -> None:
+    """Compile what is asked for until there is nothing more."""
+    global _thread
+    while True:
+        with _lock:
+            if not _asked or _is_ending:
+                _thread = None
+                return
+            structure = _asked.popleft()
+            fetches_only = structure.stage == "cheap"
+        ufuncs, reason = None, ""
+        try:
+            loops = [one.loop for one in structure.plans]
+            if not fetches_only or all([is_cached(loop) for loop in loops]):
+                ufuncs = tuple([ufunc_of(loop) for loop in loops])
+        except ModuleNotFoundError as error:
+            reason = f"{error}; pip install 'darray[jit]' brings it"
+        except Exception as error:
+            # Whatever it is, NumPy can do without; the explanation tells.
+            reason = f"{type(error).__name__}: {error}"
+        with _lock:
+            if ufuncs is not None:
+                structure.stage, structure.ufuncs = "ready", ufuncs
+            elif reason:
+                _refuse(structure, reason)
+            else:
+                structure.stage = "unfound"
+
+
+def wait() -> None:
+    """Wait until all that was asked for is compiled or refused.
+
+    Examples
+    --------
+    >>> wait()
+    """
+    thread = _thread
+    if thread is not None:
+        thread.join()
+
+
+def _end() -> None:
+    """Let the thread finish what it compiles, and nothing more: LLVM cannot be left half way."""
+    global _is_ending
+    with _lock:
+        _is_ending = True
+        _asked.clear()
+    wait()
+
+
+def _after_fork() -> None:
+    """Begin anew in the child of a fork, which has no thread that compiles."""
+    global _lock, _thread
+    _lock = threading.Lock()
+    _thread = None
+    _asked.clear()
+    for structure in list(_structures.values()):
+        if structure.stage in ("asked", "cheap"):
+            structure.stage = "new"
+
+
+atexit.register(_end)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
