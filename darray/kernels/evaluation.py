@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from darray.kernels import cpu
 from darray.kernels.buffers import ALIGNMENT, borrowed
+from darray.kernels.compiled_groups import CompiledGroup
 from darray.kernels.programs import Program
 from darray.kernels.reduction_tiles import strips, tile_lengths
 from darray.kernels.tiling import Step, Tiling, tiling_of
@@ -80,6 +83,8 @@ class Evaluation:
                 if span is not None and all(span):
                     span = None
                 spans[step.place] = span
+                if isinstance(step.function, CompiledGroup):
+                    step = replace(step, function=partial(_run, step.function, ledger))
                 if not changes.isdisjoint(step.operands):
                     changes.add(step.place)
                     kept.append((step, span))
@@ -130,6 +135,11 @@ class Evaluation:
         return views
 
 
+def _run(group: CompiledGroup, ledger: Ledger, *operands: Any) -> None:
+    """Run a group as other functions of steps are called: the last operand takes the result."""
+    group.run(operands[:-1], operands[-1], ledger)
+
+
 def _along(span: tuple[bool, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple([length if along else 1 for along, length in zip(span, shape, strict=True)])
 
@@ -176,9 +186,17 @@ def evaluate(
         return tuple(
             [one if one.shape == shape else np.broadcast_to(one, shape) for one in results]
         )
+    first = program.instructions[0].function
+    if isinstance(first, CompiledGroup) and len(program.instructions) == 1:
+        # One loop goes through memory once, whatever the size.
+        (out,) = outs = (make(shape, program.instructions[0].dtype),)
+        given = (*tiling.constants, None, *inputs)
+        (step,) = tiling.groups[0][1]
+        first.run([given[place] for place in step.operands], out, ledger)
+        return outs
     dtypes = {step.place: step.dtype for _, steps in tiling.groups for step in steps}
     made = {place: make(shape, dtypes[place]) for place in tiling.results if place in dtypes}
-    given = dict(enumerate(inputs, tiling.first_input))
+    read = dict(enumerate(inputs, tiling.first_input))
     filled = made
     lengths = shape
     if all(one.flags.c_contiguous for one in made.values()) and all(
@@ -194,7 +212,7 @@ def evaluate(
             for place, value in zip(tiling.results, tiles.at(box, parts), strict=True):
                 if place in parts and value is not parts[place]:
                     parts[place][...] = value
-    values = given | made
+    values = read | made
     results = tuple([values[place] for place in tiling.results])
     return tuple([one if one.shape == shape else np.broadcast_to(one, shape) for one in results])
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 from numpy.typing import NDArray
 
+from darray.kernels.compiled_groups import CompiledGroup
 from darray.kernels.cpu import cast
 from darray.kernels.programs import ErrorState, Instruction, Program
 
@@ -137,7 +138,7 @@ def _writing(instruction: Instruction) -> Callable[..., Any] | None:
     function = instruction.function
     if function in _WRITING:
         return _WRITING[function]
-    is_plain = isinstance(function, np.ufunc) and not instruction.parameters
+    is_plain = isinstance(function, np.ufunc | CompiledGroup) and not instruction.parameters
     return function if is_plain else None
 
 

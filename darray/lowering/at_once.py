@@ -139,7 +139,7 @@ def _value(step: _Step, values: dict[int, Array], ledger: Ledger) -> Array:
             source = index_map.source_box(box)
             array = index_map.arrange(array[index_of(source)], source)
         inputs.append(array)
-    program = step.group.program
+    program = step.group.program_for(math.prod(shape))
     if not isinstance(node, Reduce):
         return evaluate(program, inputs, shape, ledger, empty)[0]
     reducer = Reducer(node.reduction, node.axes, node.errors, node.serial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any, TypeAlias
@@ -15,6 +16,7 @@ from darray.kernels.evaluation import evaluate
 from darray.kernels.programs import Program
 from darray.kernels.reducing import Reducer, partial_results
 from darray.kernels.warnings_ledger import Ledger
+from darray.lowering.fusion import Group
 from darray.lowering.loads import Load, Within
 from darray.runtime import events
 from darray.runtime.boxes import Box, index_of
@@ -34,10 +36,15 @@ class Pieces(Struct, frozen=True):
     ``shape`` is the chunk's; results that broadcasting has not filled are brought to it.
     """
 
-    program: Program
+    group: Group
     loads: tuple[Load, ...]
     shape: tuple[int, ...]
     ledger: Ledger
+
+    @property
+    def program(self) -> Program:
+        """What is to be run now, by the kernel that is chosen."""
+        return self.group.program_for(math.prod(self.shape))
 
     def inputs(self, values: tuple[Any, ...]) -> list[NDArray[Any]]:
         """What the program reads."""

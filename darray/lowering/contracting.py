@@ -314,7 +314,7 @@ def _seen_through(node: Expression) -> tuple[Expression, IndexMap]:
 
 def _is_in_memory(group: Group) -> bool:
     """Whether the panels of an operand are read where they lie, so that they may be long."""
-    return group.program == _AS_IT_IS and isinstance(group.leaves[0].expression, Memory)
+    return not group.program.instructions and isinstance(group.leaves[0].expression, Memory)
 
 
 def _is_computed(base: Expression) -> bool:

@@ -258,7 +258,7 @@ def _summary(stage: Stage) -> StageSummary:
     ]
     functions: dict[tuple[str, ...], None] = {}
     for pieces in programs:
-        names = [_name(one.function) for one in pieces.program.instructions]
+        names = [_name(one.function) for one in pieces.group.program.instructions]
         functions[tuple(names)] = None
     return StageSummary(
         stage.name,
@@ -283,7 +283,7 @@ def _libraries(plan: Plan) -> tuple[str, ...]:
     found = {"NumPy": None}
     for draft in plan.drafts():
         for pieces in _pieces(draft):
-            for instruction in pieces.program.instructions:
+            for instruction in pieces.group.program.instructions:
                 code = kernel_for(instruction.function, "cpu")
                 package = str(getattr(code, "__module__", None) or "numpy").partition(".")[0]
                 found[_LIBRARIES.get(package, package)] = None

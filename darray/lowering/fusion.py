@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import TypeAlias
@@ -11,7 +12,10 @@ from msgspec.structs import force_setattr
 
 from darray.expr.nodes import Computed, Elementwise, Expression, Memory, Recut, View
 from darray.index_maps import IndexMap
+from darray.kernels.evaluation import TILE
 from darray.kernels.programs import Instruction, Operand, Program
+from darray.kernels.selection import Selection
+from darray.kernels.tiling import tiling_of
 
 __all__ = ["Group", "Leaf", "as_it_is", "fuse", "has_usable_chunks"]
 
@@ -27,10 +31,21 @@ class Leaf(Struct, frozen=True):
 
 
 class Group(Struct, frozen=True):
-    """A program over the pieces of ``leaves``, input by input."""
+    """A program over the pieces of ``leaves``, input by input.
+
+    ``selection`` knows which kernel runs it, where there is a choice.
+    """
 
     program: Program
     leaves: tuple[Leaf, ...]
+    selection: Selection | None = None
+
+    def program_for(self, elements: int) -> Program:
+        """The program to run now on a chunk of `elements`, perhaps with compiled parts."""
+        if self.selection is None or elements <= TILE:
+            return self.program
+        chosen = self.selection.program_for(elements)
+        return chosen if tiling_of(chosen) is not None else self.program
 
 
 def is_fused(expression: Expression) -> bool:
@@ -201,4 +216,12 @@ def fuse(
         if output.shape != shape:
             at = fusing.interned(IndexMap.broadcast(output.shape, shape))
         results.append(fusing.visit(output, at))
-    return Group(Program.assemble(fusing.instructions, results), tuple(fusing.leaves))
+    return _group(Program.assemble(fusing.instructions, results), fusing.leaves, shape)
+
+
+def _group(program: Program, leaves: list[Leaf], shape: tuple[int, ...]) -> Group:
+    size = math.prod(shape)
+    if size <= TILE or len(program.instructions) < 2:
+        return Group(program, tuple(leaves))
+    dtypes = [leaf.expression.dtype for leaf in leaves]
+    return Group(program, tuple(leaves), Selection(program, dtypes, size))

@@ -363,7 +363,7 @@ def _own_axes(broadcast: NDArray[Any], first: int, dimensions: int) -> NDArray[A
 def owned(pieces: Pieces, chunk: NDArray[Any]) -> NDArray[Any]:
     """`chunk`, which `pieces` computed, if it is nobody else's, or a copy that may be written."""
     # What was only loaded may be an array of the user's.
-    if pieces.program.instructions and is_own(chunk) and chunk.flags.writeable:
+    if pieces.group.program.instructions and is_own(chunk) and chunk.flags.writeable:
         return chunk
     return chunk.copy(order="C")
 

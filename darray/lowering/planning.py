@@ -409,7 +409,7 @@ class Planner:
                 )
             part, source = margin.parts[place], margin.boxes[place]
             loads.append(Within(wholes[id(margin)], part, leaf.index_map, source))
-        return Pieces(group.program, tuple(loads), box_shape(box), self.plan.ledger), needs
+        return Pieces(group, tuple(loads), box_shape(box), self.plan.ledger), needs
 
     def is_gathered(self, node: Expression) -> bool:
         """Whether boxes of `node` are put together from chunks."""
