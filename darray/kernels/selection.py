@@ -66,7 +66,7 @@ class _Structure:
         self.ufuncs: tuple[np.ufunc, ...] | None = None
         self.reason: str | None = None
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Check what the type's description says."""
         assert self.stage in ("new", "cheap", "unfound", "asked", "ready", "refused")
         assert (self.stage == "ready") == (self.ufuncs is not None)
@@ -129,11 +129,12 @@ class Selection:
         if elements < SMALL or not settings.current().jit:
             return self.program
         structure = self._find()
+        with _lock:
+            ufuncs = structure.ufuncs
         if not structure.plans:
             self._chosen = self.program
-        elif structure.stage == "ready":
-            assert structure.ufuncs is not None
-            made = assembled(self.program, structure.plans, structure.ufuncs)
+        elif ufuncs is not None:
+            made = assembled(self.program, structure.plans, ufuncs)
             self._chosen = made or self.program
         else:
             self._weigh(structure, elements)

@@ -31,7 +31,7 @@ def anew(monkeypatch, tmp_path):
     yield
     selection.wait()
     for structure in selection._structures.values():
-        structure.check()
+        structure._check()
     settings._current = before
 
 
@@ -433,4 +433,4 @@ def test_many_threads_choose_at_once():
     assert is_compiled(found[-1])
     same(program, inputs, found[-1])
     (structure,) = selection._structures.values()
-    structure.check()
+    structure._check()
