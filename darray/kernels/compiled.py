@@ -19,7 +19,7 @@ from darray.kernels.loop_source import Loop, Step
 from darray.kernels.programs import Instruction, Operand, Program
 from darray.kernels.table import kernel_for
 
-__all__ = ["GroupPlan", "assembled", "compiled", "plan"]
+__all__ = ["GroupPlan", "assembled", "compiled", "is_squaring", "plan"]
 
 DType: TypeAlias = np.dtype[Any]
 
@@ -110,8 +110,9 @@ def _typed(instruction: Instruction, given: list[Any]) -> tuple[DType, ...] | No
     else:
         if not isinstance(function, np.ufunc) or kernel_for(function, "cpu") is not function:
             return None
-        found = _loop_dtypes(function, tuple(given)) if function in KINDS else None
-        if found is None or found[-1] != dtype or found[0].kind not in KINDS[function]:
+        kinds = "f" if is_squaring(instruction) else KINDS.get(function, "")
+        found = _loop_dtypes(function, tuple(given)) if kinds else None
+        if found is None or found[-1] != dtype or found[0].kind not in kinds:
             return None
         wanted = found[:-1]
         if any(one != wanted[0] for one in wanted):
@@ -124,6 +125,14 @@ def _typed(instruction: Instruction, given: list[Any]) -> tuple[DType, ...] | No
         if not is_known(other):
             return None
     return wanted
+
+
+def is_squaring(instruction: Instruction) -> bool:
+    """Whether `instruction` is a power whose exponent is the constant 2."""
+    if instruction.function is not np.power:
+        return False
+    (base, _), (register, exponent) = instruction.operands
+    return base is not None and register is None and bool(exponent == 2)
 
 
 def plan(program: Program, input_dtypes: Sequence[DType]) -> tuple[GroupPlan, ...]:

@@ -38,8 +38,9 @@ def disagreement(loop: Loop, ufunc: np.ufunc) -> str | None:
     """
     random = np.random.Generator(np.random.PCG64(1))
     inputs = []
+    exponents = {step.operands[1] for step in loop.steps if step.function is np.power}
     for k, dtype in enumerate(loop.dtypes):
-        values = _special_values(dtype)
+        values = np.array([2], dtype) if k in exponents else _special_values(dtype)
         inputs.append(
             random.choice(values) if k in loop.constants else random.choice(values, _SAMPLE)
         )

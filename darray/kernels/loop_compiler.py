@@ -89,8 +89,9 @@ def has_compiler() -> bool:
 def is_cached(loop: Loop) -> bool:
     """Whether the machine code of `loop` lies in the cache folder, or the loop is compiled."""
     text = source(loop)
-    if text in _addresses:
-        return True
+    with _lock:
+        if text in _addresses:
+            return True
     folder = cache_folder()
     return folder is not None and (folder / _key(text)).exists()
 

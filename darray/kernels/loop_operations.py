@@ -302,6 +302,7 @@ FLAGGING = frozenset(
         np.multiply,
         np.true_divide,
         np.square,
+        np.power,
         np.reciprocal,
         np.sqrt,
         np.floor,

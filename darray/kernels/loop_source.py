@@ -40,7 +40,8 @@ class Step(Struct, frozen=True):
     Attributes
     ----------
     function : ufunc or other function
-        A ufunc of `OPERATIONS`, `np.where`, or `darray.kernels.cpu.cast`.
+        A ufunc of `OPERATIONS`, `np.where`, or `darray.kernels.cpu.cast`; or `np.power`, whose
+        exponent is a constant and 2: then NumPy multiplies.
     operands : tuple of int
         Input k of the loop as k, the result of step k as ~k.
     loop_dtypes : tuple of numpy.dtype
@@ -176,6 +177,8 @@ def _computing(loop: Loop, body: Lines, names: list[str]) -> list[str]:
             values.append(brought[operand, wanted])
         if step.function is np.where:
             found.append(select(body, step.dtype, *values))
+        elif step.function is np.power:
+            found.append(OPERATIONS[np.square](body, step.dtype, values[0]))
         elif isinstance(step.function, np.ufunc):
             found.append(OPERATIONS[step.function](body, step.loop_dtypes[0], *values))
         else:

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from darray.kernels.compiled import GroupPlan, assembled, plan
+from darray.kernels.compiled import GroupPlan, assembled, is_squaring, plan
 from darray.kernels.cpu import cast
 from darray.kernels.loop_compiler import is_cached, ufunc_of
 from darray.kernels.programs import Instruction, Program
@@ -54,7 +54,7 @@ class _Structure:
     ``stage`` goes from "new" to "cheap" when machine code is looked for in the cache folder, from
     there back to "unfound", from either to "asked", and ends as "ready" or "refused". Only when
     "ready" are there ``ufuncs``, one for each plan; only when "refused" a ``reason``. ``seen``
-    counts elements that NumPy computed, ``uses`` selections that were made of it.
+    counts elements that NumPy computed, ``uses`` selections that had it computed.
     """
 
     def __init__(self, plans: tuple[GroupPlan, ...], saved: float) -> None:
@@ -66,7 +66,7 @@ class _Structure:
         self.ufuncs: tuple[np.ufunc, ...] | None = None
         self.reason: str | None = None
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Check what the type's description says."""
         assert self.stage in ("new", "cheap", "unfound", "asked", "ready", "refused")
         assert (self.stage == "ready") == (self.ufuncs is not None)
@@ -104,13 +104,15 @@ class Selection:
     'NumPy: there are no two calls that one loop could do'
     """
 
-    __slots__ = ("_chosen", "_structure", "expected", "input_dtypes", "program")
+    __slots__ = ("_chosen", "_is_counted", "_structure", "expected", "input_dtypes", "program")
 
     def __init__(self, program: Program, input_dtypes: Sequence[DType], expected: int = 0) -> None:
         self.program = program
         self.input_dtypes = tuple(input_dtypes)
         self.expected = expected
         self._structure: _Structure | None = None
+        # Whether the structure knows of this selection; changed under `_lock`, as `expected` is.
+        self._is_counted = False
         # Set once, to what does not depend on who sets it.
         self._chosen: Program | None = program if len(program.instructions) < 2 else None
 
@@ -127,11 +129,12 @@ class Selection:
         if elements < SMALL or not settings.current().jit:
             return self.program
         structure = self._find()
+        with _lock:
+            ufuncs = structure.ufuncs
         if not structure.plans:
             self._chosen = self.program
-        elif structure.stage == "ready":
-            assert structure.ufuncs is not None
-            made = assembled(self.program, structure.plans, structure.ufuncs)
+        elif ufuncs is not None:
+            made = assembled(self.program, structure.plans, ufuncs)
             self._chosen = made or self.program
         else:
             self._weigh(structure, elements)
@@ -139,11 +142,7 @@ class Selection:
 
     def _find(self) -> _Structure:
         if self._structure is None:
-            structure = _structure_of(self.program, self.input_dtypes)
-            with _lock:
-                if self._structure is None:
-                    self._structure = structure
-                    structure.uses += 1
+            self._structure = _structure_of(self.program, self.input_dtypes)
         return self._structure
 
     def _weigh(self, structure: _Structure, elements: int) -> None:
@@ -151,6 +150,8 @@ class Selection:
         begin = False
         with _lock:
             structure.seen += elements
+            structure.uses += not self._is_counted
+            self._is_counted = True
             self.expected -= elements
             if structure.stage in ("new", "unfound") and not _is_ending:
                 foreseen = structure.seen * (COMING if structure.uses > 1 else 1)
@@ -225,6 +226,8 @@ def _signature(instruction: Instruction) -> Any:
     )
     parameters = instruction.parameters if function is cast else bool(instruction.parameters)
     where = None if instruction.where is None else instruction.where[0]
+    if is_squaring(instruction):
+        operands = (operands[0], (operands[1], np.square))
     return (function, operands, parameters, where, instruction.output, instruction.dtype)
 
 

@@ -42,6 +42,26 @@ def test_where_is_part_of_it_and_constants_are_of_numpys_type():
     assert same(w.program(root), w.inputs) == (5, 1)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_squares_written_as_powers_are_part_of_it_and_other_powers_are_not(dtype):
+    values = special_values(np.dtype(dtype))
+    for two in (2, 2.0, np.float32(2), np.int8(2)):
+        w = Writing(values)
+        root = w(np.add, w(np.power, 0, [two]), 0)
+        assert same(w.program(root), w.inputs) == (2, 1)
+        w = Writing(values)
+        w(np.power, 0, [two])
+        assert same(w.program(w(np.isnan, -1)), w.inputs) == (2, 1)
+    for exponent in (3, 0.5, True, -1):
+        w = Writing(values)
+        program = w.program(w(np.add, w(np.power, 0, [exponent]), 0))
+        assert compiled(program, w.dtypes()) is None
+    w = Writing(values, np.full_like(values, 2))
+    assert compiled(w.program(w(np.add, w(np.power, 0, 1), 0)), w.dtypes()) is None
+    w = Writing(np.arange(9))
+    assert compiled(w.program(w(np.add, w(np.power, 0, [2]), 0)), w.dtypes()) is None
+
+
 def test_another_constant_is_the_same_loop():
     made = []
     for constant in (2.0, 3.0):
@@ -215,7 +235,7 @@ def written(draw):
         values = special_values(draw(st.sampled_from(DTYPES)))
         inputs.append(some.choice(values, 333))
     w = Writing(*inputs)
-    ufuncs = [u for u in NAMES if u not in TELLING] + [np.exp, np.cbrt, np.arctan2]
+    ufuncs = [u for u in NAMES if u not in TELLING] + [np.exp, np.cbrt, np.arctan2, np.power]
     for _ in range(draw(st.integers(2, 9))):
         registers = st.sampled_from([*range(len(inputs)), *range(-1, -len(w.calls) - 1, -1)])
         constants = st.sampled_from(

@@ -31,7 +31,7 @@ def anew(monkeypatch, tmp_path):
     yield
     selection.wait()
     for structure in selection._structures.values():
-        structure.check()
+        structure._check()
     settings._current = before
 
 
@@ -126,6 +126,16 @@ def test_constants_for_which_the_loop_is_not_made_are_numpys():
     selection.wait()
     assert is_compiled(first.program_for(SMALL))
     assert Selection(large, [np.dtype("f4")]).program_for(SMALL) is large
+
+
+def test_the_exponent_counts():
+    def power(exponent):
+        w = Writing(np.ones(3))
+        return w.program(w(np.add, w(np.multiply, w(np.power, 0, [exponent]), 0), 0))
+
+    for exponent, calls in ((3, "2 of 3"), (2, "3 of 3"), (4, "2 of 3")):
+        chosen = Selection(power(exponent), [DOUBLE])
+        assert chosen.explanation().startswith(f"NumPy: {calls} calls could be compiled")
 
 
 def test_a_failure_is_told_of_and_nothing_else(monkeypatch):
@@ -423,4 +433,4 @@ def test_many_threads_choose_at_once():
     assert is_compiled(found[-1])
     same(program, inputs, found[-1])
     (structure,) = selection._structures.values()
-    structure.check()
+    structure._check()

@@ -95,7 +95,7 @@ class Choosing(RuleBasedStateMachine):
     def states_are_as_promised(self):
         with selection._lock:
             for key, structure in selection._structures.items():
-                structure.check()
+                structure._check()
                 if key in self.final:
                     assert structure.stage == self.final[key]
                 if structure.stage in ("ready", "refused"):
