@@ -15,7 +15,7 @@ from darray.kernels.compiled_groups import CompiledGroup
 from darray.kernels.cpu import cast
 from darray.kernels.programs import ErrorState, Instruction, Program
 
-__all__ = ["Step", "Tiling", "select", "tiling_of"]
+__all__ = ["Step", "Tiling", "can_write", "select", "tiling_of"]
 
 # Kinds of dtype whose elements lie in buffers as bytes.
 _KINDS = frozenset("biufcmM")
@@ -140,6 +140,19 @@ def _writing(instruction: Instruction) -> Callable[..., Any] | None:
         return _WRITING[function]
     is_plain = isinstance(function, np.ufunc | CompiledGroup) and not instruction.parameters
     return function if is_plain else None
+
+
+def can_write(instruction: Instruction) -> bool:
+    """Whether the result of `instruction` can be written to a buffer as it is computed.
+
+    Examples
+    --------
+    >>> warn = ("warn", "warn", "ignore", "warn", None)
+    >>> call = Instruction(np.sqrt, ((0, None),), (), None, None, warn, 0, np.dtype(float))
+    >>> can_write(call)
+    True
+    """
+    return _writing(instruction) is not None
 
 
 class _Slots:

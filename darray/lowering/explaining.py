@@ -11,9 +11,12 @@ from msgspec import Struct
 
 from darray.blocks import chunk_count, largest
 from darray.expr.nodes import Expression, Memory
+from darray.kernels.evaluation import TILE
 from darray.kernels.table import kernel_for
+from darray.kernels.tiling import can_write
 from darray.lowering import at_once, collector, computing
 from darray.lowering.calls import Combine, Pieces
+from darray.lowering.fusion import Group
 from darray.lowering.planning import Planner
 from darray.lowering.plans import Draft, Plan, Stage
 from darray.lowering.rehearsal import Rehearsal
@@ -39,6 +42,8 @@ class StageSummary(Struct, frozen=True):
         Bytes that a task holds at its peak.
     functions : tuple of str
         What is computed of each element, in order.
+    kernel : str
+        What runs that, and why; empty where there is nothing to choose.
     """
 
     name: str
@@ -46,6 +51,7 @@ class StageSummary(Struct, frozen=True):
     chunk_shape: tuple[int, ...] | None
     memory: int
     functions: tuple[str, ...]
+    kernel: str = ""
 
 
 class Explanation(Struct, frozen=True):
@@ -145,6 +151,9 @@ class Explanation(Struct, frozen=True):
             "",
             "(tasks that run, results that wait for tasks or are kept, but not the result itself)",
         )
+        kernels = {f"{stage.name}: {stage.kernel}": None for stage in self.stages if stage.kernel}
+        for place, text in enumerate(kernels):
+            yield "" if place else "kernels", text
         yield "computed by", ", ".join(self.libraries)
 
 
@@ -257,16 +266,32 @@ def _summary(stage: Stage) -> StageSummary:
         if isinstance(draft.key[0], Expression) and not isinstance(draft.call, Combine)
     ]
     functions: dict[tuple[str, ...], None] = {}
-    for pieces in programs:
-        names = [_name(one.function) for one in pieces.group.program.instructions]
+    kernels: dict[str, None] = {}
+    groups = {id(pieces.group): pieces.group for pieces in programs}
+    for group in groups.values():
+        names = [_name(one.function) for one in group.program.instructions]
         functions[tuple(names)] = None
+        if names:
+            kernels[_kernel(group, stage.elements)] = None
     return StageSummary(
         stage.name,
         len(stage.drafts),
         max(shapes, key=math.prod, default=None),
         stage.memory,
         max(functions, key=len, default=()),
+        "; ".join(kernels),
     )
+
+
+def _kernel(group: Group, elements: int) -> str:
+    """What runs the program of `group` on chunks of so many elements, and why."""
+    if elements <= TILE:
+        return "NumPy, call by call: a chunk fits into the cache"
+    for one in group.program.instructions:
+        if not can_write(one):
+            return f"NumPy, call by call: {_name(one.function)} cannot write where it is told to"
+    found = "NumPy: there is one call" if group.selection is None else group.selection.explanation()
+    return f"{found}; in tiles of {TILE:,} elements"
 
 
 def _pieces(draft: Draft) -> list[Pieces]:

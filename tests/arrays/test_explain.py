@@ -249,3 +249,27 @@ def test_results_are_let_go_without_a_collection_of_cycles():
         assert kept() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.usefixtures("threads")
+def test_which_kernel_and_why_is_told():
+    large = noted((4_000, 1_000), (500, 1_000))
+
+    def kernels(array):
+        return [stage.kernel for stage in array.explain().stages if stage.kernel]
+
+    (text,) = kernels(np.sqrt(large * large + 1))
+    assert text.endswith("in tiles of 32,768 elements")
+    assert "3 of 3 calls" in text
+    assert "NumPy: 3 of 3 calls could be compiled, which pays from" in text
+    da.configure(jit=False)
+    try:
+        (text,) = kernels(np.sqrt(large * large + 1))
+    finally:
+        da.configure(jit=True)
+    assert "switched off" in text
+    (text,) = kernels(np.divmod(large, 2)[0])
+    assert text == "NumPy, call by call: divmod cannot write where it is told to"
+    (text,) = kernels(noted((40, 40), 10) + 1)
+    assert text == "NumPy, call by call: a chunk fits into the cache"
+    assert "kernels         collect: NumPy" in str((large + 1).explain())
