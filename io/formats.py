@@ -17,6 +17,8 @@ __all__ = [
     "ArrayWriter",
     "Chunked",
     "Format",
+    "Parts",
+    "PartsTarget",
     "Target",
     "ValueWriter",
     "find_format",
@@ -91,6 +93,47 @@ class Target(Protocol):
 
     def abort(self) -> None:
         """Leave nothing behind, and what was there as it was; raises nothing."""
+        ...
+
+
+class Parts(Protocol):
+    """The chunks of a target that are written part by part, by pieces that hold none whole."""
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        """The cut of the store."""
+        ...
+
+    @property
+    def needs_end(self) -> bool:
+        """Whether `end` is to be called for each chunk once all its parts are written."""
+        ...
+
+    @property
+    def end_nbytes(self) -> int:
+        """Bytes that `end` holds."""
+        ...
+
+    def write(self, box: Box, array: NDArray[Any]) -> None:
+        """Write `array` as the elements of `box`, a piece; from many threads at once."""
+        ...
+
+    def end(self, box: Box) -> None:
+        """Make a chunk, which covers `box`, of its parts."""
+        ...
+
+
+@runtime_checkable
+class PartsTarget(Target, Protocol):
+    """A target that can be written in pieces which share chunks of the store."""
+
+    @property
+    def store_chunk(self) -> tuple[int, ...] | None:
+        """The shape of the store's chunks; None where their parts cannot be written."""
+        ...
+
+    def parts(self, cut: tuple[tuple[int, ...], ...]) -> Parts:
+        """Begin to write the pieces of `cut`, instead of those of ``chunks``."""
         ...
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from darray.io.contiguous import Order, read_contiguous
 from darray.runtime.boxes import Box, whole
 
-__all__ = ["ChunkFiles", "chunk_files"]
+__all__ = ["ChunkFiles", "chunk_files", "chunks_of_axis"]
 
 # Codecs that need no configuration to decode.
 _CODECS = ("blosc", "gzip", "lz4", "zlib", "zstd")
@@ -65,7 +65,7 @@ class ChunkFiles(Struct, frozen=True):
         ValueError
             Where a file cannot be decoded, or does not hold exactly one chunk.
         """
-        per_axis = map(_chunks_of_axis, box, self.chunk_shape)
+        per_axis = map(chunks_of_axis, box, self.chunk_shape)
         for chunk in product(*per_axis):
             index = tuple(number for number, _, _ in chunk)
             inside = tuple(source for _, source, _ in chunk)
@@ -191,7 +191,7 @@ def _named(part: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return part["name"], part.get("configuration") or {}
 
 
-def _chunks_of_axis(cut: slice, size: int) -> list[tuple[int, slice, slice]]:
+def chunks_of_axis(cut: slice, size: int) -> list[tuple[int, slice, slice]]:
     """List the chunks along an axis that have elements of `cut`.
 
     Each comes as its number, the slice of the chunk, and the slice of the output.

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from darray.io.formats import Target
+from darray.io.formats import Parts, Target
 from darray.kernels import cpu
 from darray.kernels.programs import ErrorState, Program
 from darray.kernels.reductions import Partial, Reduction
@@ -86,7 +86,7 @@ class Write(Struct, frozen=True):
     """Compute a chunk into its place in a store."""
 
     pieces: Pieces
-    target: Target
+    target: Target | Parts
     box: Box
 
     def __call__(self, *values: Any) -> None:

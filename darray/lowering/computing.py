@@ -27,6 +27,7 @@ from darray.lowering import (
 from darray.lowering.fusion import fuse, has_usable_chunks
 from darray.lowering.planning import Planner
 from darray.lowering.plans import Index, Kept, Key, Plan
+from darray.lowering.writing import plan_writing
 from darray.runtime import MemoryLimitError, Task, TasksPlanned, events, limits, settings
 from darray.runtime.batches import Batch
 from darray.runtime.boxes import index_of, whole
@@ -98,7 +99,7 @@ def compute(
 
 
 def write(node: Expression, target: Target) -> None:
-    """Compute an expression into a target, chunk by chunk in the cut of the expression.
+    """Compute an expression into a target, chunk by chunk.
 
     Raises
     ------
@@ -109,7 +110,7 @@ def write(node: Expression, target: Target) -> None:
     """
     planner = Planner()
     with collector.paused():
-        planner.fill(node, target)
+        plan_writing(planner, node, target)
         plan = planner.run()
     _run(planner, plan)
 
