@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
@@ -18,6 +18,7 @@ __all__ = [
     "Chunked",
     "Format",
     "Parts",
+    "PartsReader",
     "PartsTarget",
     "Target",
     "ValueWriter",
@@ -69,6 +70,22 @@ class Chunked(Protocol):
 
     def read_into(self, box: Box, out: NDArray[Any]) -> None:
         """Write the elements of `box` into `out`, which has their shape and ``self.dtype``."""
+        ...
+
+
+@runtime_checkable
+class PartsReader(Protocol):
+    """A `Chunked` of which a box can be read part by part for what reading it at once costs."""
+
+    def reads_parts(self, box: Box) -> bool:
+        """Whether that is so for `box`."""
+        ...
+
+    def read_parts(self, box: Box, axis: int, outs: Iterable[NDArray[Any]]) -> Iterator[Any]:
+        """Write `box` into arrays that follow each other along `axis`, and give each then.
+
+        The next one is written only when it is asked for, so they may share memory.
+        """
         ...
 
 

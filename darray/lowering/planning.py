@@ -48,6 +48,7 @@ from darray.lowering.calls import (
 from darray.lowering.fusion import Group, Leaf, as_it_is, fuse, has_usable_chunks
 from darray.lowering.loads import Gather, Load, Read, Ready, Within, generate
 from darray.lowering.plans import Draft, Index, Kept, Need, Plan, Stage
+from darray.lowering.reducing import by_parts
 from darray.runtime import Task, limits, settings
 from darray.runtime.boxes import Box, box_shape, index_of, shift, whole
 
@@ -266,7 +267,7 @@ class Planner:
             pieces, needs = self.pieces(group, box)
             call = PartialReduce(pieces, reducers, box, operand.shape, is_whole)
             key = (first, _line_index(first, index)) if is_whole else (bundle, index)
-            stage.drafts.append(Draft(key, call, needs))
+            stage.drafts.append(Draft(key, by_parts(call), needs))
         if is_whole:
             return
         for number, (node, wanted) in enumerate(bundle.members):
