@@ -79,8 +79,9 @@ class ZarrParts:
         self._staging = staging
         self._writing = writing
         self.chunks = tuple(map(pieces, shape, files.chunk_shape))
-        # Where pieces begin and end along each axis.
-        self._edges = [[*accumulate(sizes, initial=0)] for sizes in cut]
+        # Where pieces begin and end along each axis. The last ones reach to the end of a chunk,
+        # since chunks at the end of an axis are stored in full.
+        self._edges = list(map(_edges, cut, files.chunk_shape))
         run = _run_of_parts(files.chunk_shape, self._edges) * files.dtype.itemsize
         self._are_placed = run >= _RUN or _are_runs(files.chunk_shape, self._edges)
         # Whether `end` is to be called for each chunk once its parts are written.
@@ -94,18 +95,26 @@ class ZarrParts:
     @property
     def end_nbytes(self) -> int:
         """Bytes that `end` holds: a chunk, and its code or a part."""
-        return 2 * self._nbytes
+        return 2 * math.prod(self._files.chunk_shape) * self._files.dtype.itemsize
 
     def write(self, box: Box, array: NDArray[Any]) -> None:
         """Write a piece of the cut; from many threads at once."""
         files = self._files
         values = array.astype(files.dtype, copy=False)
+        full = [
+            slice(cut.start, next(edge for edge in edges if edge >= cut.stop), 1)
+            for cut, edges in zip(box, self._edges, strict=True)
+        ]
         with self._writing():
-            for chunk in product(*map(chunks_of_axis, box, files.chunk_shape)):
+            for chunk in product(*map(chunks_of_axis, full, files.chunk_shape)):
                 index = tuple([number for number, _, _ in chunk])
                 inside = tuple([place for _, place, _ in chunk])
                 # Without axes there is nothing to select, and NumPy would make a scalar of it.
                 part = values[tuple([of for _, _, of in chunk])] if chunk else values
+                if part.shape != box_shape(inside):
+                    filled = np.zeros(box_shape(inside), files.dtype)
+                    filled[tuple(map(slice, part.shape))] = part
+                    part = filled
                 self._write_part(index, inside, part)
 
     def end(self, box: Box) -> None:
@@ -115,7 +124,7 @@ class ZarrParts:
         files = self._files
         index = tuple([at.start // size for at, size in zip(box, files.chunk_shape, strict=True)])
         with self._writing():
-            chunk = self._assembled(self._staged(index), box)
+            chunk = self._assembled(index)
             write_file(files.path(index), chunk if self._encode is None else self._encode(chunk))
             os.unlink(self._staged(index))
 
@@ -135,9 +144,6 @@ class ZarrParts:
         files = self._files
         descriptor = _opened(self._staged(index) if self.needs_end else files.path(index))
         try:
-            if os.fstat(descriptor).st_size < self._nbytes:
-                # Chunks at the end of an axis are stored in full.
-                os.ftruncate(descriptor, self._nbytes)
             if self._are_placed:
                 write_contiguous(descriptor, 0, files.chunk_shape, inside, part, False)
                 return
@@ -147,25 +153,19 @@ class ZarrParts:
         finally:
             os.close(descriptor)
 
-    def _assembled(self, path: str, box: Box) -> NDArray[Any]:
-        """Return the chunk that covers `box` from the file of its parts."""
-        shape, dtype = self._files.chunk_shape, self._files.dtype
-        with open(path, "rb", buffering=0) as file:
+    def _assembled(self, index: tuple[int, ...]) -> NDArray[Any]:
+        """Return a chunk from the file of its parts."""
+        shape = self._files.chunk_shape
+        chunk = np.empty(shape, self._files.dtype)
+        with open(self._staged(index), "rb", buffering=0) as file:
             if self._are_placed:
-                chunk = np.empty(shape, dtype)
                 _read_part(file, 0, chunk)
                 return chunk
-            # Chunks at the end of an axis are stored in full.
-            chunk = np.zeros(shape, dtype)
-            for inside in product(*map(_inside, box, self._edges)):
-                part = np.empty(box_shape(inside), dtype)
+            for inside in product(*map(_inside, index, shape, self._edges)):
+                part = np.empty(box_shape(inside), chunk.dtype)
                 _read_part(file, _offset(inside, shape), part)
                 chunk[inside] = part
             return chunk
-
-    @property
-    def _nbytes(self) -> int:
-        return math.prod(self._files.chunk_shape) * self._files.dtype.itemsize
 
     def _staged(self, index: tuple[int, ...]) -> str:
         return os.path.join(self._staging, ".".join(map(str, index)) or "0")
@@ -221,34 +221,41 @@ def _offset(inside: Box, chunk_shape: tuple[int, ...]) -> int:
     return before
 
 
-def _inside(at: slice, edges: list[int]) -> list[slice]:
-    """The parts, along an axis, of the chunk at `at`, counted from where it begins.
+def _edges(sizes: tuple[int, ...], size: int) -> list[int]:
+    """Where pieces of an axis begin and end, the axis made longer to hold whole chunks.
 
     Examples
     --------
-    >>> _inside(slice(4, 8, 1), [0, 3, 6, 9])
+    >>> _edges((3, 4), 5)
+    [0, 3, 10]
+    """
+    edges = [*accumulate(sizes, initial=0)]
+    return [*edges[:-1], -(-edges[-1] // size) * size]
+
+
+def _inside(number: int, size: int, edges: list[int]) -> list[slice]:
+    """The parts of a chunk along an axis, counted from where it begins.
+
+    Examples
+    --------
+    >>> _inside(1, 4, [0, 3, 6, 8])
     [slice(0, 2, 1), slice(2, 4, 1)]
     """
-    inner = [edge for edge in edges if at.start < edge < at.stop]
-    bounds = [edge - at.start for edge in (at.start, *inner, at.stop)]
-    return [slice(a, b, 1) for a, b in pairwise(bounds) if a < b]
+    inner = [edge - number * size for edge in edges]
+    bounds = sorted({0, size, *[edge for edge in inner if 0 < edge < size]})
+    return [slice(a, b, 1) for a, b in pairwise(bounds)]
 
 
 def _shortest(edges: list[int], size: int) -> int:
-    """Elements of the shortest part along an axis, but for the last one of the axis.
+    """Elements of the shortest part along an axis.
 
     Examples
     --------
-    >>> _shortest([0, 3, 6, 7], 4), _shortest([0, 2], 4)
+    >>> _shortest([0, 3, 6, 8], 4), _shortest([0, 4], 4)
     (1, 4)
     """
-    length = edges[-1]
-    bounds = sorted({*edges, *range(0, length, size)})
-    lengths = [b - a for a, b in pairwise(bounds)]
-    if length % size and lengths and lengths[-1] == length % size:
-        # The end of the axis cuts it short, which makes one short run of many.
-        lengths[-1] = size
-    return min(lengths, default=size)
+    bounds = sorted({*edges, *range(0, edges[-1], size)})
+    return min([b - a for a, b in pairwise(bounds)], default=size)
 
 
 def _run_of_parts(chunk_shape: tuple[int, ...], edges: list[list[int]]) -> int:
