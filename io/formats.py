@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
@@ -17,6 +17,9 @@ __all__ = [
     "ArrayWriter",
     "Chunked",
     "Format",
+    "Parts",
+    "PartsReader",
+    "PartsTarget",
     "Target",
     "ValueWriter",
     "find_format",
@@ -70,6 +73,22 @@ class Chunked(Protocol):
         ...
 
 
+@runtime_checkable
+class PartsReader(Protocol):
+    """A `Chunked` of which a box can be read part by part for what reading it at once costs."""
+
+    def reads_parts(self, box: Box) -> bool:
+        """Whether that is so for `box`."""
+        ...
+
+    def read_parts(self, box: Box, axis: int, outs: Iterable[NDArray[Any]]) -> Iterator[Any]:
+        """Write `box` into arrays that follow each other along `axis`, and give each then.
+
+        The next one is written only when it is asked for, so they may share memory.
+        """
+        ...
+
+
 class Target(Protocol):
     """An array being written, of which nothing shows at its place before `commit`."""
 
@@ -91,6 +110,47 @@ class Target(Protocol):
 
     def abort(self) -> None:
         """Leave nothing behind, and what was there as it was; raises nothing."""
+        ...
+
+
+class Parts(Protocol):
+    """The chunks of a target that are written part by part, by pieces that hold none whole."""
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        """The cut of the store."""
+        ...
+
+    @property
+    def needs_end(self) -> bool:
+        """Whether `end` is to be called for each chunk once all its parts are written."""
+        ...
+
+    @property
+    def end_nbytes(self) -> int:
+        """Bytes that `end` holds."""
+        ...
+
+    def write(self, box: Box, array: NDArray[Any]) -> None:
+        """Write `array` as the elements of `box`, a piece; from many threads at once."""
+        ...
+
+    def end(self, box: Box) -> None:
+        """Make a chunk, which covers `box`, of its parts."""
+        ...
+
+
+@runtime_checkable
+class PartsTarget(Target, Protocol):
+    """A target that can be written in pieces which share chunks of the store."""
+
+    @property
+    def store_chunk(self) -> tuple[int, ...] | None:
+        """The shape of the store's chunks; None where their parts cannot be written."""
+        ...
+
+    def parts(self, cut: tuple[tuple[int, ...], ...]) -> Parts:
+        """Begin to write the pieces of `cut`, instead of those of ``chunks``."""
         ...
 
 

@@ -109,7 +109,10 @@ class Replacement:
                 self._state.notify_all()
 
     def commit(self, overwrite: bool = True) -> None:
-        """Put what was written in its place, and see to it that it is on the disk.
+        """Put what was written in its place.
+
+        Before it replaces anything, all of it is on the disk: a failure of the power then leaves
+        the one or the other. Where nothing was, the system writes it to the disk in its own time.
 
         Raises
         ------
@@ -118,13 +121,12 @@ class Replacement:
         """
         self._end()
         if self._is_folder:
-            _flush_tree(self.temporary)
             self._place_folder(overwrite)
         else:
-            os.fsync(self.descriptor)
+            if os.path.exists(self.path):
+                os.fsync(self.descriptor)
             _keep_mode(self.path, self.descriptor)
             os.replace(self.temporary, self.path)
-        _flush(os.path.dirname(self.path))
         self._close()
 
     def abort(self) -> None:
@@ -174,6 +176,7 @@ class Replacement:
                     # temporary name, for one that was left, and use its place.
                     _lock(old, wait=True)
                     if _is_same(old, self.path):
+                        _flush_tree(self.temporary)
                         _exchange_folders(self.temporary, self.path, self._old)
                         return
             finally:
@@ -222,6 +225,8 @@ def require_local(path: str) -> None:
 def _exchange_folders(new: str, path: str, old: str) -> None:
     """Put the folder `new` at `path`, and remove what was there, at `old` for a while."""
     if _exchange(new, path):
+        # The old one goes only once the names are on the disk too.
+        _flush(os.path.dirname(path))
         shutil.rmtree(new, ignore_errors=True)
         return
     # Where the system cannot exchange names there is a moment without either; a process that
@@ -229,6 +234,7 @@ def _exchange_folders(new: str, path: str, old: str) -> None:
     _remove(old)
     os.rename(path, old)
     os.rename(new, path)
+    _flush(os.path.dirname(path))
     shutil.rmtree(old, ignore_errors=True)
 
 

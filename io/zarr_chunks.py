@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import zlib
+from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import product
 from typing import Any
@@ -19,10 +20,10 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.io.contiguous import Order, read_contiguous
-from darray.runtime.boxes import Box, whole
+from darray.runtime.boxes import Box, shift, whole
 from darray.runtime.devices.host_buffers import empty
 
-__all__ = ["ChunkFiles", "chunk_files"]
+__all__ = ["ChunkFiles", "chunk_files", "chunks_of_axis"]
 
 # Codecs that need no configuration to decode.
 _CODECS = ("blosc", "gzip", "lz4", "zlib", "zstd")
@@ -66,13 +67,43 @@ class ChunkFiles(Struct, frozen=True):
         ValueError
             Where a file cannot be decoded, or does not hold exactly one chunk.
         """
-        per_axis = map(_chunks_of_axis, box, self.chunk_shape)
+        per_axis = map(chunks_of_axis, box, self.chunk_shape)
         for chunk in product(*per_axis):
             index = tuple(number for number, _, _ in chunk)
             inside = tuple(source for _, source, _ in chunk)
             filled = tuple(destination for _, _, destination in chunk)
             # Without axes there is nothing to select, and NumPy would make a scalar of it.
             self._read_chunk(self.path(index), inside, out[filled] if filled else out)
+
+    def read_parts(self, box: Box, axis: int, outs: Iterable[NDArray[Any]]) -> Iterator[Any]:
+        """Write `box` of plain chunks into arrays that follow each other along `axis`.
+
+        Each is given when it is filled. The file of a box within one chunk is opened once.
+        """
+        firsts = [cut.start // size for cut, size in zip(box, self.chunk_shape, strict=True)]
+        start = box[axis].start
+        if not all(map(_is_within, box, self.chunk_shape, firsts)):
+            for out in outs:
+                stop = start + out.shape[axis]
+                self.read_into((*box[:axis], slice(start, stop, 1), *box[axis + 1 :]), out)
+                start = stop
+                yield out
+            return
+        inside = list(shift(box, [-i * n for i, n in zip(firsts, self.chunk_shape, strict=True)]))
+        start = inside[axis].start
+        path = self.path(tuple(firsts))
+        if not os.path.exists(path):
+            for out in outs:
+                out[...] = self.fill
+                yield out
+            return
+        with open(path, "rb", buffering=0) as file:
+            self._require_size(path, os.fstat(file.fileno()).st_size)
+            for out in outs:
+                inside[axis] = slice(start, start + out.shape[axis], 1)
+                start += out.shape[axis]
+                read_contiguous(file, 0, self.chunk_shape, self.order, tuple(inside), out)
+                yield out
 
     def path(self, index: tuple[int, ...]) -> str:
         """Return the file of the chunk at `index` of the grid."""
@@ -192,7 +223,7 @@ def _named(part: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return part["name"], part.get("configuration") or {}
 
 
-def _chunks_of_axis(cut: slice, size: int) -> list[tuple[int, slice, slice]]:
+def chunks_of_axis(cut: slice, size: int) -> list[tuple[int, slice, slice]]:
     """List the chunks along an axis that have elements of `cut`.
 
     Each comes as its number, the slice of the chunk, and the slice of the output.
@@ -209,6 +240,11 @@ def _chunks_of_axis(cut: slice, size: int) -> list[tuple[int, slice, slice]]:
         position += count * cut.step
         done += count
     return found
+
+
+def _is_within(cut: slice, size: int, number: int) -> bool:
+    """Whether the slice of an axis lies within the chunk of that number."""
+    return bool(cut.stop <= (number + 1) * size)
 
 
 def _decode_into(codec: str, stored: bytes, out: NDArray[np.uint8]) -> None:

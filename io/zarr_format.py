@@ -6,6 +6,7 @@ import json
 import math
 import os
 import zipfile
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -102,6 +103,20 @@ class ZarrArray:
             return
         self._require_unchanged()
         self._files.read_into(box, out)
+
+    def reads_parts(self, box: Box) -> bool:
+        """Whether `read_parts` can read `box`: where chunks are stored plainly, in C order."""
+        files = self._files
+        if files is None or files.codec is not None or files.order != "C":
+            return False
+        return all(cut.step == 1 for cut in box)
+
+    def read_parts(self, box: Box, axis: int, outs: Iterable[NDArray[Any]]) -> Iterator[Any]:
+        """Write `box` into arrays that follow each other along `axis`; each when it is filled."""
+        require_box(box, self.shape)
+        self._require_unchanged()
+        assert self._files is not None, "asked for only where reads_parts is true"
+        return self._files.read_parts(box, axis, outs)
 
     def _read_by_library(self, box: Box) -> Any:
         self._require_unchanged()

@@ -6,7 +6,6 @@ import itertools
 import json
 import math
 import os
-from io import FileIO
 from itertools import product
 from types import ModuleType
 from typing import Any
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from darray.io.replacing import Replacement
 from darray.io.zarr_chunks import ChunkFiles, chunk_files
+from darray.io.zarr_parts import ZarrParts, write_file
 from darray.runtime.boxes import Box, index_of
 
 __all__ = ["ZarrTarget", "fitted_cut", "fitting_chunk"]
@@ -24,6 +24,8 @@ __all__ = ["ZarrTarget", "fitted_cut", "fitting_chunk"]
 _LARGEST = 64 * 1024 * 1024
 # How many times smaller than that they may come out, for the sake of fitting.
 _TOLERATED = 8
+# The folder in which the parts of chunks are put together.
+_STAGING = "parts"
 # Blosc numbers its filters.
 _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 
@@ -57,7 +59,16 @@ class ZarrTarget:
     array([1, 2, 3, 4, 5], dtype=int32)
     """
 
-    __slots__ = ("_dtype", "_encoder", "_files", "_library", "_overwrite", "_replacement", "chunks")
+    __slots__ = (
+        "_dtype",
+        "_encoder",
+        "_files",
+        "_library",
+        "_overwrite",
+        "_parts",
+        "_replacement",
+        "chunks",
+    )
 
     def __init__(
         self,
@@ -75,6 +86,7 @@ class ZarrTarget:
         # Zarr has no byte orders in its dtypes, and the library loses those of fields.
         self._dtype = dtype.newbyteorder("=")
         self._overwrite = overwrite
+        self._parts: ZarrParts | None = None
         _require_storable(self._dtype)
         self._replacement = Replacement(path, is_folder=True, beside=beside)
         try:
@@ -103,6 +115,21 @@ class ZarrTarget:
             else:
                 self._write_files(self._files, box, values)
 
+    @property
+    def store_chunk(self) -> tuple[int, ...] | None:
+        """The shape of the store's chunks, where they can be written part by part."""
+        return None if self._files is None else self._files.chunk_shape
+
+    def parts(self, cut: tuple[tuple[int, ...], ...]) -> ZarrParts:
+        """Begin to write the pieces of any `cut` instead of those of ``chunks``."""
+        assert self._files is not None, "asked for only where there is a store_chunk"
+        staging = os.path.join(self._replacement.temporary, _STAGING)
+        encode = self._encoder.encode if self._encoder else None
+        shape = self._library.shape
+        writing = self._replacement.writing
+        self._parts = ZarrParts(self._files, encode, staging, shape, cut, writing)
+        return self._parts
+
     def commit(self) -> None:
         """Put the array in its place.
 
@@ -111,6 +138,8 @@ class ZarrTarget:
         FileExistsError
             Where there is something by now, and it was not to be replaced.
         """
+        if self._parts is not None:
+            self._parts.finish()
         self._replacement.commit(self._overwrite)
 
     def abort(self) -> None:
@@ -137,12 +166,9 @@ class ZarrTarget:
                 (cut.start + a) // n
                 for cut, a, n in zip(box, starts, files.chunk_shape, strict=True)
             )
-            path = files.path(index)
-            os.makedirs(os.path.dirname(path), exist_ok=True)
             # The shape of an array without axes would become (1,) here.
             part = np.ascontiguousarray(part).reshape(part.shape)
-            with open(path, "wb", buffering=0) as file:
-                _write_all(file, self._encoder.encode(part) if self._encoder else part)
+            write_file(files.path(index), self._encoder.encode(part) if self._encoder else part)
 
 
 def fitting_chunk(chunks: tuple[tuple[int, ...], ...], itemsize: int) -> tuple[int, ...]:
@@ -259,11 +285,3 @@ def _encoder(codecs: list[dict[str, Any]], dtype: np.dtype[Any]) -> Any:
     import numcodecs
 
     return numcodecs.get_codec({"id": name, **options})
-
-
-def _write_all(file: FileIO, data: bytes | NDArray[Any]) -> None:
-    plain = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else data.reshape(-1)
-    left = plain.view(np.uint8).data
-    while left:
-        # One call writes at most 2 GiB, and less when the disk is full or a signal arrives.
-        left = left[file.write(left) :]

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darray.blocks import BlocksLike, cut
-from darray.expr import building
 from darray.expr.nodes import Expression, Memory
 from darray.handle import DArray
 from darray.io import File
@@ -153,7 +152,7 @@ def _write_array(expression: Expression, path: str, known: Any, **options: Any) 
     """Write an array in a format that is an `ArrayWriter`."""
     target = known.create(path, expression.shape, expression.dtype, expression.chunks, **options)
     try:
-        computing.write(building.recut(expression, target.chunks), target)
+        computing.write(expression, target)
         target.commit()
     except BaseException:
         target.abort()

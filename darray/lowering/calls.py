@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from darray.io.formats import Target
+from darray.io.formats import Parts, Target
 from darray.kernels.evaluation import evaluate
 from darray.kernels.programs import Program
 from darray.kernels.reducing import Reducer, partial_results
@@ -101,7 +101,7 @@ class Write(Struct, frozen=True):
     """Compute a chunk into its place in a store."""
 
     pieces: Pieces
-    target: Target
+    target: Target | Parts
     box: Box
 
     def __call__(self, *values: Any) -> None:

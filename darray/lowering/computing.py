@@ -25,6 +25,7 @@ from darray.lowering import (
 from darray.lowering.fusion import has_usable_chunks
 from darray.lowering.planning import Planner
 from darray.lowering.plans import Index, Kept, Key, Plan
+from darray.lowering.writing import plan_writing
 from darray.runtime import MemoryLimitError, Task, TasksPlanned, events, limits, settings
 from darray.runtime.batches import Batch
 from darray.runtime.boxes import index_of
@@ -96,7 +97,7 @@ def compute(
 
 
 def write(node: Expression, target: Target) -> None:
-    """Compute an expression into a target, chunk by chunk in the cut of the expression.
+    """Compute an expression into a target, chunk by chunk.
 
     Raises
     ------
@@ -107,7 +108,7 @@ def write(node: Expression, target: Target) -> None:
     """
     planner = Planner()
     with collector.paused():
-        planner.fill(node, target)
+        plan_writing(planner, node, target)
         plan = planner.run()
     _run(planner, plan)
 

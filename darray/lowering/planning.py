@@ -35,7 +35,6 @@ from darray.expr.nodes import (
     Stored,
 )
 from darray.index_maps import IndexMap
-from darray.io.formats import Target
 from darray.kernels.evaluation import TILE
 from darray.kernels.reducing import REDUCED, Reducer
 from darray.kernels.tiling import tiling_of
@@ -47,15 +46,15 @@ from darray.lowering.calls import (
     MapBlock,
     PartialReduce,
     Pieces,
-    Write,
 )
 from darray.lowering.fusion import Group, Leaf, as_it_is, fuse, has_usable_chunks
 from darray.lowering.loads import Gather, Load, Read, Ready, Within, generate
 from darray.lowering.plans import Draft, Index, Kept, Need, Plan, Stage
+from darray.lowering.reducing import by_parts
 from darray.runtime import Task, limits, settings
 from darray.runtime.boxes import Box, box_shape, index_of, shift, whole
 
-__all__ = ["Bundle", "Planner", "partial_nbytes", "plans"]
+__all__ = ["READS_TOLERATED", "Bundle", "Planner", "partial_nbytes", "plans", "reads_of"]
 
 # What plans the chunks of each kind of expression that has a way of its own.
 _PLANNED: dict[type[Expression], Callable[[Planner, Any, list[Index]], None]] = {}
@@ -168,31 +167,23 @@ class Planner:
 
     # One kind of expression each
 
-    def fill(self, node: Expression, out: NDArray[Any] | Target, keeps: bool = True) -> None:
+    def fill(self, node: Expression, out: NDArray[Any], keeps: bool = True) -> None:
         """Ask that `out` be filled with `node`, whose chunks may stay with it if `keeps`."""
-        if isinstance(node, Recut) and node.operand.is_coarse and isinstance(out, np.ndarray):
+        if isinstance(node, Recut) and node.operand.is_coarse:
             # Its own chunks are many more, and are copied from these.
             node = node.operand
-        if isinstance(out, np.ndarray) and not keeps and self.goes_straight(node):
+        if not keeps and self.goes_straight(node):
             self.places[node] = out
             self.want(node, node.serial, ())
             return
         group = fuse([node], node.shape, self.keeping)
-        if isinstance(out, np.ndarray):
-            stage = self.stage("collect", math.inf, group, node, in_place=True)
-        else:
-            # A chunk is there twice more while it is put in order and encoded.
-            scratch = 2 * node.dtype.itemsize
-            stage = self.stage("write", math.inf, group, node, scratch)
+        stage = self.stage("collect", math.inf, group, node, in_place=True)
         # Not the stage, which would hold itself, and with it what it reads, until the next
         # collection of cycles.
         name = next(self.arrivals)
         for index, box in iterate_boxes(node.chunks):
             pieces, needs = self.pieces(group, box)
-            call = (
-                Fill(pieces, out, box) if isinstance(out, np.ndarray) else Write(pieces, out, box)
-            )
-            stage.drafts.append(Draft((name, index), call, needs))
+            stage.drafts.append(Draft((name, index), Fill(pieces, out, box), needs))
 
     def goes_straight(self, node: Expression) -> bool:
         """Whether `node` can be computed in its place in an array that is filled with it."""
@@ -278,7 +269,7 @@ class Planner:
             pieces, needs = self.pieces(group, box)
             call = PartialReduce(pieces, reducers, box, operand.shape, is_whole)
             key = (first, _line_index(first, index)) if is_whole else (bundle, index)
-            stage.drafts.append(Draft(key, call, needs))
+            stage.drafts.append(Draft(key, by_parts(call), needs))
         if is_whole:
             return
         for number, (node, wanted) in enumerate(bundle.members):
@@ -372,14 +363,7 @@ class Planner:
         the store's, they are kept in memory instead, provided that they fit in half of it.
         """
         stored = leaf.expression
-        times = float(uses)
-        for place, axis in enumerate(leaf.index_map.axes):
-            if axis.source >= 0:
-                ends = set(itertools.accumulate(stored.chunks[axis.source]))
-                seen = leaf.index_map.cut(stored.chunks)[place]
-                wanted = set(itertools.accumulate(chunks[place]))
-                both = len(wanted | set(itertools.accumulate(seen)))
-                times *= both / max(1, min(len(ends), len(seen)))
+        times = uses * reads_of(leaf, chunks)
         room = limits.task_memory(settings.current())
         nbytes = math.prod(stored.shape) * stored.dtype.itemsize
         if times > READS_TOLERATED and 2 * nbytes < room:
@@ -487,6 +471,20 @@ class Planner:
                 break
             node = node.operand
         return node
+
+
+def reads_of(leaf: Leaf, chunks: Chunks) -> float:
+    """How often a chunk of the store of `leaf` is read, on average, for the pieces `chunks`."""
+    stored_chunks = leaf.expression.chunks
+    times = 1.0
+    for place, axis in enumerate(leaf.index_map.axes):
+        if axis.source >= 0:
+            ends = set(itertools.accumulate(stored_chunks[axis.source]))
+            seen = leaf.index_map.cut(stored_chunks)[place]
+            wanted = set(itertools.accumulate(chunks[place]))
+            both = len(wanted | set(itertools.accumulate(seen)))
+            times *= both / max(1, min(len(ends), len(seen)))
+    return times
 
 
 def _line(node: Reduce, index: Index) -> list[Index]:

@@ -107,9 +107,9 @@ POINTS = [
     + [("zarr", "fsync", 3, OLD), ("zarr", "remove", "", NEW)],
 )
 def test_killed_process_leaves_the_old_or_the_new(name, point, count, content, is_there, tmp_path):
-    if point == "remove" and not is_there:
-        # Nothing is removed where nothing was: the process lives to its end.
-        point = "end"
+    if point in ("remove", "fsync") and not is_there:
+        # Nothing is removed, and nothing waited for, where nothing was: the process lives on.
+        point, content = "end", NEW
     path = tmp_path / f"a.{name}"
     if is_there:
         write(path, OLD)
