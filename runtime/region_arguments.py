@@ -13,12 +13,14 @@ from msgspec import Struct
 
 from darray.runtime.accesses import WRITTEN, Access, Deps, Out
 from darray.runtime.arguments import (
+    INERT,
     Kept,
     Later,
     Pending,
     Unsealed,
     Use,
     Writable,
+    actions,
     has_views,
     is_replaced,
     prepared,
@@ -128,8 +130,11 @@ class RegionArguments:
         """What the task is given for arguments; what is done to them is added to `uses`."""
         known, accesses, given = self._tracker.known, uses.accesses, []
         for argument in arguments:
-            name = WRITTEN.get(argument.__class__)
-            value = argument if name is None else argument.value
+            cls = argument.__class__
+            if cls in WRITTEN:
+                name, value = WRITTEN[cls], argument.value
+            else:
+                name, value = "", argument
             one = known.get(id(value))
             if one is None:
                 given.append(self._given_first(argument, uses))
@@ -158,11 +163,12 @@ class RegionArguments:
         """The same for one argument that was not given to a task in this way before."""
         value, writes = argument, False
         if isinstance(argument, Access):
+            argument.refuse_nested()
             if argument.__class__ is Deps:
                 return self._given_parts(argument, uses)
             value, writes = argument.value, argument.writes
         elif is_constant(value):
-            return self._readable(value, uses)
+            return value if actions.get(value.__class__) == INERT else self._readable(value, uses)
         accesses, tracker = uses.accesses, self._tracker
         if id(value) not in tracker.known:
             if isinstance(value, Ref) and not isinstance(value, Kept):
