@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from darray.runtime.accesses import WRITTEN, Access, Deps, Out
 from darray.runtime.arguments import (
+    FROZEN,
     INERT,
     Kept,
     Later,
@@ -40,6 +41,13 @@ __all__ = ["Entry", "RegionArguments", "Uses"]
 
 # Values among which those are looked for in which the value of another task may lie.
 MOST_FOLLOWED = 1000
+
+# Containers, and those that can be written to. Unions of classes would be made at every look.
+_CONTAINERS = (dict, list, set, tuple, frozenset)
+_MUTABLE = (dict, list, set)
+
+# What is done with values that hold nothing which is to be looked at.
+_SIMPLE = (INERT, FROZEN)
 
 
 class Uses(Struct, eq=False):
@@ -184,7 +192,7 @@ class RegionArguments:
         if known is None or is_replaced(given):
             uses.is_told = False
         elif writes:
-            known.is_writable = not isinstance(value, dict | list | set)
+            known.is_writable = not isinstance(value, _MUTABLE)
         elif given is value:
             known.readable = given
         elif hasattr(value, "shape"):
@@ -230,6 +238,8 @@ class RegionArguments:
         if self._versions.begun:
             value = with_refs_read(value, self._versions.read)
         given = prepared(value, uses.values)
+        if actions.get(given.__class__) in _SIMPLE:
+            return given
         for use in uses_in(given):
             _refuse_shard(use.kept)
             if not use.is_plain:
@@ -238,7 +248,7 @@ class RegionArguments:
                     "arguments only, no item of a list"
                 )
             use.writes = False
-        if value.__class__ in (dict, list, set) and not is_replaced(given):
+        if value.__class__ in _MUTABLE and not is_replaced(given):
             given = Later(value)
         uses.is_lazy = uses.is_lazy or is_replaced(given)
         return given
@@ -253,7 +263,7 @@ class RegionArguments:
             uses.values.extend(value.makers())
             return Use(value, True)
         if not isinstance(value, Task):
-            if isinstance(value, dict | list | set) and is_replaced(prepared(value, [])):
+            if isinstance(value, _MUTABLE) and is_replaced(prepared(value, [])):
                 raise TypeError(
                     f"{argument!r}: a container that tasks write to must not hold tasks or refs; "
                     "fetch them first"
@@ -288,7 +298,7 @@ class RegionArguments:
             value = value.task
         if isinstance(value, Task):
             return self._extents_of_task(value, part)
-        if part is not None or not isinstance(value, dict | list | set | tuple | frozenset):
+        if part is not None or not isinstance(value, _CONTAINERS):
             return self._tracker.extents(value, part)
         if id(value) in path:
             return ()
@@ -367,7 +377,7 @@ class RegionArguments:
         """Where the value of a task lies, given what the task has for it."""
         if value.__class__ is not Unsealed:
             return self._tracker.extents(value, part)
-        if part is None and isinstance(value.value, dict | list | set):
+        if part is None and isinstance(value.value, _MUTABLE):
             # What it holds may change this moment.
             return (self._tracker.extent_of_object(value.value),)
         return self._tracker.extents(value.value, part)
