@@ -21,7 +21,8 @@ class Access:
     value: Any
     writes = False
 
-    def __post_init__(self) -> None:
+    def refuse_nested(self) -> None:
+        """Raise `TypeError` where the value is annotated itself."""
         if isinstance(self.value, Access):
             raise TypeError(
                 f"{type(self).__name__}({self.value!r}): an argument is annotated once; to read "
@@ -37,7 +38,10 @@ class Access:
 
 
 class _Whole(Access, Struct, eq=False):
-    """One of all of a value. A struct, which is made in half the time of another object."""
+    """One of all of a value. A struct, which is made in half the time of another object.
+
+    For the same reason it is not looked at before it is used.
+    """
 
     value: Any
 
@@ -145,7 +149,7 @@ class Deps(Access):
 
     def __init__(self, value: Any, *accesses: Access) -> None:
         self.value = value
-        self.__post_init__()
+        self.refuse_nested()
         for one in accesses:
             if type(one) not in WRITTEN:
                 raise TypeError(f"Deps takes In, Out and InOut of parts of its value, not {one!r}")

@@ -26,6 +26,7 @@ __all__ = [
     "is_replaced",
     "loaded",
     "prepared",
+    "prepared_all",
     "rebuilt",
     "referred",
     "register_argument",
@@ -60,15 +61,16 @@ _Change = Callable[[Any], Any]
 # How values of a class are made read-only, copied, and made writable again.
 _freezers: dict[type, tuple[_Change, _Change, _Change, _Change]] = {}
 
-# Action by exact class: filled when a class is first met and emptied when a class is
-# registered. Two threads may both fill an entry, with the same value.
+# Action by exact class, and for those that are frozen how: filled when a class is first met and
+# emptied when a class is registered. Two threads may both fill an entry, with the same value.
 actions: dict[type, int] = {}
+_freezes: dict[type, _Change] = {}
 
 
 def register_argument(cls: type, load: Callable[[Any], Any]) -> None:
     """Give tasks ``load(argument)``, called where the task runs, for arguments of class `cls`."""
     _loaders[cls] = load
-    actions.clear()
+    _forget_actions()
 
 
 def register_frozen(
@@ -81,7 +83,12 @@ def register_frozen(
     `put` keeps: the value as it is now, which nobody can change; by default a frozen copy.
     """
     _freezers[cls] = (freeze, copy, thaw, capture or (lambda value: freeze(copy(value))))
+    _forget_actions()
+
+
+def _forget_actions() -> None:
     actions.clear()
+    _freezes.clear()
 
 
 class Pending(Holder):
@@ -285,7 +292,9 @@ def action_of(cls: type) -> int:
         action = INERT
     if len(actions) > 10_000:
         # Classes made on the fly must not be kept alive for ever.
-        actions.clear()
+        _forget_actions()
+    if action == FROZEN:
+        _freezes[cls] = _registered(_freezers, cls)[0]
     actions[cls] = action
     return action
 
@@ -351,6 +360,28 @@ def prepared(value: Any, needs: list[Task[Any]], path: tuple[int, ...] = ()) -> 
         return Pending(cls, items)
     same = all(new is old for new, old in zip(items, held, strict=True))
     return value if same else cls(items)
+
+
+def prepared_all(values: tuple[Any, ...], needs: list[Task[Any]]) -> tuple[tuple[Any, ...], bool]:
+    """All of `values` `prepared`; and whether a function can be called with them as they are."""
+    given = []
+    is_settled = True
+    for value in values:
+        cls = value.__class__
+        freeze = _freezes.get(cls)
+        if freeze is not None:
+            given.append(freeze(value))
+        elif cls is Task:
+            needs.append(value)
+            given.append(value)
+            is_settled = False
+        elif actions.get(cls) == INERT:
+            given.append(value)
+        else:
+            value = prepared(value, needs)
+            given.append(value)
+            is_settled = is_settled and _action(value) in SETTLED
+    return tuple(given), is_settled
 
 
 def has_views(value: Any) -> bool:

@@ -10,7 +10,7 @@ from types import CoroutineType
 from typing import Any
 
 from darray.runtime import events
-from darray.runtime.arguments import Kept, loaded, sealed
+from darray.runtime.arguments import INERT, SETTLED, Kept, actions, loaded, sealed
 from darray.runtime.errors import CancelledError, Failure
 from darray.runtime.refs import Ref
 from darray.runtime.spaces import HOST, Origin, Placed, Space, brought, here, moves_for, nbytes_of
@@ -39,8 +39,17 @@ SHALLOW = 240
 
 def called(task: Task[Any]) -> Any:
     """Call the task's function with tasks, refs and loaders replaced by their values."""
-    function = loaded(task._function)
-    args = [value_of(arg) if arg.__class__ is Task else loaded(arg) for arg in task._args]
+    function = task._function
+    if actions.get(function.__class__) != INERT:
+        function = loaded(function)
+    args = [
+        arg
+        if actions.get(arg.__class__) in SETTLED
+        else value_of(arg)
+        if arg.__class__ is Task
+        else loaded(arg)
+        for arg in task._args
+    ]
     if not task._kwargs:
         return function(*args)
     return function(*args, **{key: loaded(arg) for key, arg in task._kwargs.items()})

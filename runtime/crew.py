@@ -255,7 +255,8 @@ class Crew(Awaiting):
         # The arguments go before the lock is taken: dropping them may run the user's code.
         task._function = task._args = task._kwargs = task._needs = None
         others = other = following = None
-        if not self._lock.acquire(blocking=False):
+        # Not to block; naming the argument costs as much as the call.
+        if not self._lock.acquire(False):
             self._acquire_in_turn()
         try:
             if task._state != RUNNING:
@@ -319,7 +320,7 @@ class Crew(Awaiting):
         """
         for _ in range(TURNS):
             sleep(0)
-            if self._lock.acquire(blocking=False):
+            if self._lock.acquire(False):
                 return
         self._lock.acquire()
 

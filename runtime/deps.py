@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from bisect import insort
 from collections.abc import Callable, Iterable
@@ -57,7 +56,7 @@ class Region(RegionArguments):
         # serial engine runs tasks while it is held, so the same thread may take it again.
         self._lock = threading.RLock()
         self._entries: list[Entry] = []
-        self._numbers = itertools.count()
+        self._count = 0
         self._most = FEW
         self._failures: list[tuple[int, Task[Any]]] = []
         # What was half written by those tasks, in words.
@@ -164,8 +163,7 @@ class Region(RegionArguments):
             For an argument that cannot be written to, or whose part is no view.
         """
         function, args, kwargs = call
-        uses = Uses()
-        tracker = self._tracker
+        uses, tracker, engine = Uses(), self._tracker, current_engine()
         if not (callable(function) or isinstance(function, Task | Ref)):
             raise TypeError(f"spawn() calls its first argument, but {function!r} is not callable")
         if self.is_alarmed:
@@ -175,7 +173,7 @@ class Region(RegionArguments):
                 raise RuntimeError("this region has ended; spawn its tasks before its block ends")
             while self._arrived:
                 self._learn(self._arrived.popleft())
-            self.leaves = current_engine().has_spaces and _is_scoped(options)
+            self.leaves = engine.has_spaces and _is_scoped(options)
             if self._versions.new:
                 # The task before was refused.
                 self._versions.undo()
@@ -209,7 +207,8 @@ class Region(RegionArguments):
             if uses.values or after or self._failures:
                 failed = [task for _, task in self._failures[:1]]
                 needs.update(dict.fromkeys([*failed, *uses.values, *after]))
-            task = self._submitted((function, args, kwargs), uses, options, frame, tuple(needs))
+            call = (function, args, kwargs)
+            task = self._submitted(engine, call, uses, options, frame, tuple(needs))
             tracker.record(uses.accesses, task)
             if new:
                 self._versions.settle()
@@ -227,11 +226,13 @@ class Region(RegionArguments):
             uses.accesses = dict.fromkeys(self._tracker.extents(filling.value), True)
             uses.values = [one for one in filling.arguments if isinstance(one, Task)]
             call = (filling.function, (filling.value, *filling.arguments), None)
-            task = self._submitted(call, uses, own, frame, (*failed, *uses.values))
+            needs = (*failed, *uses.values)
+            task = self._submitted(current_engine(), call, uses, own, frame, needs)
             self._tracker.record(uses.accesses, task)
 
     def _submitted(
         self,
+        engine: Engine,
         call: _Call,
         uses: Uses,
         options: Options,
@@ -239,7 +240,6 @@ class Region(RegionArguments):
         needs: tuple[Task[Any], ...],
     ) -> Task[Any]:
         """Make the task and hand it to the engine; neither it nor what it spawns is in a region."""
-        engine = current_engine()
         function, args, kwargs = call
         inside = self._outer if options is self._options else contexts.outside(options)
         held: list[Use] = []
@@ -264,9 +264,9 @@ class Region(RegionArguments):
         task._missing = 0
         if events.consumers:
             events.publish_spawned(task, needs)
-        number = next(self._numbers)
+        self._count += 1
         extents = None if uses.is_told else tuple(uses.accesses)
-        entry = Entry(self, number, task, function, args, uses.written, extents)
+        entry = Entry(self, self._count, task, function, args, uses.written, extents)
         task._watchers = entry
         try:
             self._entries.append(entry)

@@ -72,6 +72,8 @@ _CONSTANT = frozenset(
     [type(None), bool, int, float, complex, str, bytes, range, slice, type, type(len), type(...)]
 )
 
+_CONTAINERS = (dict, frozenset, list, set, tuple)
+
 
 def register_footprints(cls: type, finder: _Finder) -> None:
     """Let ``finder(value, part)`` tell the footprints of values of class `cls`."""
@@ -153,10 +155,10 @@ def is_fixed(value: Any, part: Part | None = None) -> bool:
     Containers may hold other things tomorrow, attributes may be set, and a function that gives
     a part may give another one.
     """
-    cls = value.__class__
-    if _known_class(cls) is not None:
-        return _known_class(cls) in _finders and (part is None or isinstance(part, str))
-    return part is None and not isinstance(value, dict | frozenset | list | set | tuple)
+    known = _known_class(value.__class__)
+    if known is not None:
+        return known in _finders and (part is None or isinstance(part, str))
+    return part is None and not isinstance(value, _CONTAINERS)
 
 
 def _part_of_object(value: Any, part: Part, path: tuple[int, ...]) -> Sequence[Footprint]:

@@ -13,12 +13,15 @@ from msgspec import Struct
 
 from darray.runtime.accesses import WRITTEN, Access, Deps, Out
 from darray.runtime.arguments import (
+    FROZEN,
+    INERT,
     Kept,
     Later,
     Pending,
     Unsealed,
     Use,
     Writable,
+    actions,
     has_views,
     is_replaced,
     prepared,
@@ -38,6 +41,13 @@ __all__ = ["Entry", "RegionArguments", "Uses"]
 
 # Values among which those are looked for in which the value of another task may lie.
 MOST_FOLLOWED = 1000
+
+# Containers, and those that can be written to. Unions of classes would be made at every look.
+_CONTAINERS = (dict, list, set, tuple, frozenset)
+_MUTABLE = (dict, list, set)
+
+# What is done with values that hold nothing which is to be looked at.
+_SIMPLE = (INERT, FROZEN)
 
 
 class Uses(Struct, eq=False):
@@ -128,8 +138,11 @@ class RegionArguments:
         """What the task is given for arguments; what is done to them is added to `uses`."""
         known, accesses, given = self._tracker.known, uses.accesses, []
         for argument in arguments:
-            name = WRITTEN.get(argument.__class__)
-            value = argument if name is None else argument.value
+            cls = argument.__class__
+            if cls in WRITTEN:
+                name, value = WRITTEN[cls], argument.value
+            else:
+                name, value = "", argument
             one = known.get(id(value))
             if one is None:
                 given.append(self._given_first(argument, uses))
@@ -158,11 +171,12 @@ class RegionArguments:
         """The same for one argument that was not given to a task in this way before."""
         value, writes = argument, False
         if isinstance(argument, Access):
+            argument.refuse_nested()
             if argument.__class__ is Deps:
                 return self._given_parts(argument, uses)
             value, writes = argument.value, argument.writes
         elif is_constant(value):
-            return self._readable(value, uses)
+            return value if actions.get(value.__class__) == INERT else self._readable(value, uses)
         accesses, tracker = uses.accesses, self._tracker
         if id(value) not in tracker.known:
             if isinstance(value, Ref) and not isinstance(value, Kept):
@@ -178,7 +192,7 @@ class RegionArguments:
         if known is None or is_replaced(given):
             uses.is_told = False
         elif writes:
-            known.is_writable = not isinstance(value, dict | list | set)
+            known.is_writable = not isinstance(value, _MUTABLE)
         elif given is value:
             known.readable = given
         elif hasattr(value, "shape"):
@@ -224,6 +238,8 @@ class RegionArguments:
         if self._versions.begun:
             value = with_refs_read(value, self._versions.read)
         given = prepared(value, uses.values)
+        if actions.get(given.__class__) in _SIMPLE:
+            return given
         for use in uses_in(given):
             _refuse_shard(use.kept)
             if not use.is_plain:
@@ -232,7 +248,7 @@ class RegionArguments:
                     "arguments only, no item of a list"
                 )
             use.writes = False
-        if value.__class__ in (dict, list, set) and not is_replaced(given):
+        if value.__class__ in _MUTABLE and not is_replaced(given):
             given = Later(value)
         uses.is_lazy = uses.is_lazy or is_replaced(given)
         return given
@@ -247,7 +263,7 @@ class RegionArguments:
             uses.values.extend(value.makers())
             return Use(value, True)
         if not isinstance(value, Task):
-            if isinstance(value, dict | list | set) and is_replaced(prepared(value, [])):
+            if isinstance(value, _MUTABLE) and is_replaced(prepared(value, [])):
                 raise TypeError(
                     f"{argument!r}: a container that tasks write to must not hold tasks or refs; "
                     "fetch them first"
@@ -282,7 +298,7 @@ class RegionArguments:
             value = value.task
         if isinstance(value, Task):
             return self._extents_of_task(value, part)
-        if part is not None or not isinstance(value, dict | list | set | tuple | frozenset):
+        if part is not None or not isinstance(value, _CONTAINERS):
             return self._tracker.extents(value, part)
         if id(value) in path:
             return ()
@@ -361,7 +377,7 @@ class RegionArguments:
         """Where the value of a task lies, given what the task has for it."""
         if value.__class__ is not Unsealed:
             return self._tracker.extents(value, part)
-        if part is None and isinstance(value.value, dict | list | set):
+        if part is None and isinstance(value.value, _MUTABLE):
             # What it holds may change this moment.
             return (self._tracker.extent_of_object(value.value),)
         return self._tracker.extents(value.value, part)

@@ -14,11 +14,11 @@ from darray.runtime import contexts, events, keeping
 from darray.runtime.accesses import In
 from darray.runtime.arguments import (
     INERT,
-    SETTLED,
     actions,
     copied,
     loaded,
     prepared,
+    prepared_all,
     referred,
     uses_in,
 )
@@ -84,8 +84,8 @@ def submit(
                 needs = args
             else:
                 needs = []
-                args = tuple([prepared(item, needs) for item in args])
-                if not needs and SETTLED.issuperset([actions.get(it.__class__) for it in args]):
+                args, is_settled = prepared_all(args, needs)
+                if is_settled:
                     needs = None
             break
     if kwargs:

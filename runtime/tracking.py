@@ -77,17 +77,24 @@ class Extent:
         )
 
     def collect(self, writes: bool, needs: dict[Task[Any], None]) -> None:
-        """Add the tasks that whoever reads, or writes, some of these bytes waits for."""
+        """Add the tasks that whoever reads, or writes, some of these bytes waits for.
+
+        Whoever writes waits for the readers, and they for the last writer.
+        """
+        if writes and self.readers:
+            is_read = False
+            for reader in self.readers:
+                if reader._state != DONE:
+                    needs[reader] = None
+                    is_read = True
+            if is_read:
+                return
         writer = self.writer
         if writer is not None:
             if writer._state == DONE:
                 self.writer = None
             else:
                 needs[writer] = None
-        if writes and self.readers:
-            for reader in self.readers:
-                if reader._state != DONE:
-                    needs[reader] = None
 
 
 class Known:
@@ -190,19 +197,19 @@ class Tracker:
         """The tasks that one with these accesses, each written or not, must wait for."""
         needs: dict[Task[Any], None] = {}
         for extent, writes in accesses.items():
-            # Extent.collect, spelled out for the extent itself.
-            writer = extent.writer
-            if writer is not None:
-                if writer._state == DONE:
-                    extent.writer = None
-                else:
-                    needs[writer] = None
-            if writes:
-                for reader in extent.readers:
-                    if reader._state != DONE:
-                        needs[reader] = None
-            for other in extent.neighbours if extent.active is None else extent.active:
-                other.collect(writes, needs)
+            if writes and extent.readers:
+                extent.collect(True, needs)
+            else:
+                # Extent.collect, spelled out.
+                writer = extent.writer
+                if writer is not None:
+                    if writer._state == DONE:
+                        extent.writer = None
+                    else:
+                        needs[writer] = None
+            if extent.neighbours:
+                for other in extent.neighbours if extent.active is None else extent.active:
+                    other.collect(writes, needs)
         return needs
 
     def record(self, accesses: dict[Extent, bool], task: Task[Any]) -> None:
@@ -220,9 +227,10 @@ class Tracker:
                 count = len(readers)
                 if count >= MANY and count & (count - 1) == 0:
                     extent.readers = [one for one in readers if one._state != DONE]
-            for wide in extent.wide:
-                assert wide.active is not None
-                wide.active[extent] = None
+            if extent.wide:
+                for wide in extent.wide:
+                    assert wide.active is not None
+                    wide.active[extent] = None
 
     def _supersede(self, extent: Extent) -> None:
         """Let go of the tasks of neighbours within `extent`, which its writer waits for."""
