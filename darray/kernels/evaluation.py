@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from math import prod
 from typing import Any, TypeAlias
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from darray.kernels import cpu
 from darray.kernels.buffers import ALIGNMENT, borrowed
 from darray.kernels.compiled_groups import CompiledGroup
-from darray.kernels.programs import Program
+from darray.kernels.programs import ErrorState, Program
 from darray.kernels.reduction_tiles import strips, tile_lengths
 from darray.kernels.tiling import Step, Tiling, tiling_of
 from darray.kernels.warnings_ledger import Ledger, recording
@@ -24,6 +24,9 @@ from darray.runtime.boxes import Box, box_shape
 __all__ = ["TILE", "Evaluation", "evaluate", "evaluation"]
 
 Array: TypeAlias = NDArray[Any]
+
+# A step, and along which axes its result varies; None for along all.
+_Spanning: TypeAlias = tuple[Step, tuple[bool, ...] | None]
 
 # Elements of a tile, 256 KiB as float64: a few of them fit a core's second-level cache, and the
 # interpreter's share of a call on so many elements is a twentieth or less.
@@ -74,9 +77,9 @@ class Evaluation:
             if any(a and c for a, c in zip(along, cut, strict=True)):
                 self.changing.append((place, array, along))
         changes = {place for place, _, _ in self.changing}
-        self._groups: list[tuple[Any, list[tuple[Step, tuple[bool, ...] | None]]]] = []
+        self._groups: list[tuple[ErrorState | None, list[_Spanning]]] = []
         for errors, steps in tiling.groups:
-            kept: list[tuple[Step, tuple[bool, ...] | None]] = []
+            kept: list[_Spanning] = []
             for step in steps:
                 found = [spans[place] for place in step.operands]
                 span = None if None in found else tuple(map(any, zip(*found, strict=True)))
@@ -91,7 +94,7 @@ class Evaluation:
                     continue
                 lengths_of_it = shape if span is None else _along(span, shape)
                 out = np.empty(lengths_of_it, step.dtype)
-                with recording(errors, ledger, step.origin):
+                with nullcontext() if errors is None else recording(errors, ledger, step.origin):
                     step.function(*[values[place] for place in step.operands], out)
                 values[step.place] = out
             if kept:
@@ -113,14 +116,25 @@ class Evaluation:
             buffers = self._buffers[shape] = self._make_buffers(shape)
         at = 0
         for errors, steps in self._groups:
-            with recording(errors, self._ledger) as record:
-                for step, _ in steps:
-                    out = buffers[at] if outs is None else outs.get(step.place, buffers[at])
-                    record.origin = step.origin
-                    step.function(*[values[place] for place in step.operands], out)
-                    values[step.place] = out
-                    at += 1
+            found = buffers[at : at + len(steps)]
+            if outs is not None:
+                pairs = zip(steps, found, strict=True)
+                found = [outs.get(step.place, buffer) for (step, _), buffer in pairs]
+            at += len(steps)
+            if errors is None:
+                self._run(steps, found, None)
+            else:
+                with recording(errors, self._ledger) as record:
+                    self._run(steps, found, record)
         return [values[place] for place in self._tiling.results]
+
+    def _run(self, steps: list[_Spanning], outs: Sequence[Array], record: recording | None) -> None:
+        values = self._values
+        for (step, _), out in zip(steps, outs, strict=True):
+            if record is not None:
+                record.origin = step.origin
+            step.function(*[values[place] for place in step.operands], out)
+            values[step.place] = out
 
     def _make_buffers(self, shape: tuple[int, ...]) -> list[Array]:
         """Views of the buffers for tiles of `shape`, for each step that runs in every tile."""

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from darray.kernels.reductions import Partial, UfuncReduction, Warn, nan_mask
 from darray.runtime.boxes import Box
 
+# Elements that are copied faster than the copy is avoided.
+_COPIED_FAST = 2**12
+
 __all__ = ["ArgExtremum", "NanExtremum"]
 
 Array = NDArray[Any]
@@ -51,6 +54,7 @@ class ArgExtremum(Struct, frozen=True):
         return np.dtype(np.intp)
 
     def _extreme_index(self, lines: Array) -> NDArray[np.intp]:
+        lines = _not_copied(lines)
         index = lines.argmax(axis=-1) if self.largest else lines.argmin(axis=-1)
         return np.asarray(index)
 
@@ -74,6 +78,8 @@ class ArgExtremum(Struct, frozen=True):
         if mask is not None and mask.any():
             values = chunk.copy()
             np.copyto(values, -np.inf if self.largest else np.inf, where=mask)
+        if mask is None and len(axes) == chunk.ndim and chunk.size and chunk.flags.c_contiguous:
+            return self._partial_of_line(chunk, box, shape)
         kept = [1 if axis in axes else length for axis, length in enumerate(chunk.shape)]
         lengths = tuple([chunk.shape[axis] for axis in axes])
         moved = np.moveaxis(values, axes, range(chunk.ndim - len(axes), chunk.ndim))
@@ -92,6 +98,18 @@ class ArgExtremum(Struct, frozen=True):
             return extremes, np.asarray(index).reshape(kept)
         has_value = np.logical_not(np.logical_and.reduce(mask, axis=axes, keepdims=True))
         return extremes, np.asarray(index).reshape(kept), np.asarray(has_value)
+
+    def _partial_of_line(self, chunk: Array, box: Box, shape: tuple[int, ...]) -> Partial:
+        """The extreme of all of a chunk and its index, without arrays on the way."""
+        line = chunk.reshape(-1)
+        local = int(self._extreme_index(line))
+        rest, index, stride = local, 0, 1
+        for length, cut, whole in zip(chunk.shape[::-1], box[::-1], shape[::-1], strict=True):
+            rest, place = divmod(rest, length)
+            index += (cut.start + cut.step * place) * stride
+            stride *= whole
+        sides = (1,) * chunk.ndim
+        return line[local : local + 1].reshape(sides).copy(), np.full(sides, index, np.intp)
 
     def combine(self, partials: Sequence[Partial]) -> Partial:
         """Keep the extreme of the extremes; among equal ones, the smallest index."""
@@ -178,3 +196,22 @@ class NanExtremum(Struct, frozen=True):
         if np.isnan(extremes).any():
             warn("All-NaN slice encountered")
         return extremes
+
+
+class _Interface:
+    """What NumPy makes an array of that lies where another does, which it holds."""
+
+    def __init__(self, array: Array) -> None:
+        address = array.__array_interface__["data"][0]
+        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
+        self.array = array
+
+
+def _not_copied(lines: Array) -> Array:
+    """`lines`, which nobody will write to, as an array of which its argmin makes no copy.
+
+    NumPy copies arrays that are read-only before it looks for their extremes.
+    """
+    if lines.flags.writeable or lines.size < _COPIED_FAST or lines.dtype.kind not in "biufcmM":
+        return lines
+    return np.asarray(_Interface(lines))

@@ -14,7 +14,6 @@ import tempfile
 import threading
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -124,6 +123,8 @@ def _machine_code(text: str) -> bytes:
 
 def _key(text: str) -> str:
     """What the file is called that holds the machine code of `text` for this machine."""
+    from importlib.metadata import version
+
     import llvmlite.binding as llvm
 
     made_by = (

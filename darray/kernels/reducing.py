@@ -23,9 +23,9 @@ __all__ = ["REDUCED", "Reducer", "partial_results"]
 
 Array: TypeAlias = NDArray[Any]
 
-# Elements that are computed and reduced at a time: two tiles, since reducing costs the interpreter
-# more than computing.
-REDUCED = 2 * TILE
+# Elements that are computed and reduced at a time: several tiles, since reducing one costs the
+# interpreter more than computing it. They still lie in a cache when they are reduced.
+REDUCED = 4 * TILE
 
 
 class Reducer(Struct, frozen=True):
@@ -83,28 +83,35 @@ def partial_results(
     tiling = tiling_of(program) if prod(lengths) > TILE else None
     # What is there already and is reduced once is walked by the reduction itself.
     is_walked = tiling is None or (len(reducers) == 1 and not tiling.groups)
-    if tiling is None or is_walked or any(one.axes != axes for one in reducers):
+    alike = all(one.axes == axes and one.errors == reducers[0].errors for one in reducers)
+    if tiling is None or is_walked or not alike:
         chunk, *masks = evaluate(program, inputs, lengths, ledger, empty)
         where = masks[0] if masks else None
         return [one.partial(chunk, where, box, shape, ledger) for one in reducers]
     corner = [part.start for part in box]
     results = _Results(reducers, [1 if a in axes else n for a, n in enumerate(lengths)])
     tile = tile_lengths(lengths, axes, REDUCED)
-    with evaluation(tiling, inputs, lengths, tile, ledger) as tiles:
+    with (
+        evaluation(tiling, inputs, lengths, tile, ledger) as tiles,
+        recording(reducers[0].errors, ledger) as record,
+    ):
         for strip, parts in strips(lengths, axes, REDUCED):
             found: list[list[Partial]] = [[] for _ in reducers]
             for part in parts:
-                chunk, *masks = [
-                    one if one.shape == box_shape(part) else np.broadcast_to(one, box_shape(part))
-                    for one in tiles.at(part)
-                ]
-                where = masks[0] if masks else None
+                chunk, *masks = tiles.at(part)
+                sides = box_shape(part)
+                if chunk.shape != sides:
+                    chunk = np.broadcast_to(chunk, sides)
+                where = np.broadcast_to(masks[0], sides) if masks else None
                 place = shift(part, corner)
                 for one, partials in zip(reducers, found, strict=True):
-                    partials.append(one.partial(chunk, where, place, shape, ledger))
-            results.put(
-                strip, [one.combine(p, ledger) for one, p in zip(reducers, found, strict=True)]
-            )
+                    record.origin = one.origin
+                    partials.append(one.reduction.partial(chunk, axes, where, place, shape))
+            joined = []
+            for one, partials in zip(reducers, found, strict=True):
+                record.origin = one.origin
+                joined.append(one.reduction.combine(partials) if len(partials) > 1 else partials[0])
+            results.put(strip, joined)
     return results.partials
 
 

@@ -125,7 +125,8 @@ def join(ufunc: np.ufunc, a: Array, b: Array) -> Array:
     >>> join(np.add, np.array(1, "i1"), np.array(2, "i1"))
     array(3, dtype=int8)
     """
-    joined = np.empty(np.broadcast_shapes(a.shape, b.shape), a.dtype)
+    shape = a.shape if a.shape == b.shape else np.broadcast_shapes(a.shape, b.shape)
+    joined = np.empty(shape, a.dtype)
     ufunc(a, b, out=joined, casting="unsafe")
     return joined
 

@@ -60,7 +60,8 @@ class Tiling(Struct, frozen=True):
     Attributes
     ----------
     groups : tuple
-        Steps that answer floating-point errors alike, in order, with how they do.
+        Steps that answer floating-point errors alike, in order, with how they do; None for
+        compiled groups, which see to their errors themselves.
     slot_itemsizes : tuple of int
         Bytes of the largest element in each slot.
     results : tuple of int
@@ -70,7 +71,7 @@ class Tiling(Struct, frozen=True):
     """
 
     constants: tuple[Any, ...]
-    groups: tuple[tuple[ErrorState, tuple[Step, ...]], ...]
+    groups: tuple[tuple[ErrorState | None, tuple[Step, ...]], ...]
     slot_itemsizes: tuple[int, ...]
     results: tuple[int, ...]
     first_input: int
@@ -182,6 +183,11 @@ class _Slots:
         return None
 
 
+def _errors_of(pair: tuple[Step, Instruction]) -> ErrorState | None:
+    _, instruction = pair
+    return None if isinstance(instruction.function, CompiledGroup) else instruction.errors
+
+
 def _tiling(program: Program) -> Tiling | None:
     instructions = program.instructions
     writing = [_writing(one) for one in instructions]
@@ -234,8 +240,6 @@ def _tiling(program: Program) -> Tiling | None:
     results = tuple([place_of(register) for register, _ in program.results])  # type: ignore[arg-type]
     groups = [
         (errors, tuple([step for step, _ in found]))
-        for errors, found in groupby(
-            zip(steps, instructions, strict=True), key=lambda pair: pair[1].errors
-        )
+        for errors, found in groupby(zip(steps, instructions, strict=True), key=_errors_of)
     ]
     return Tiling(tuple(constants), tuple(groups), tuple(slots.itemsizes), results, first_input)

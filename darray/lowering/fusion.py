@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from functools import lru_cache
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -14,8 +14,10 @@ from darray.expr.nodes import Computed, Elementwise, Expression, Memory, Recut, 
 from darray.index_maps import IndexMap
 from darray.kernels.evaluation import TILE
 from darray.kernels.programs import Instruction, Operand, Program
-from darray.kernels.selection import Selection
 from darray.kernels.tiling import tiling_of
+
+if TYPE_CHECKING:
+    from darray.kernels.selection import Selection
 
 __all__ = ["Group", "Leaf", "as_it_is", "fuse", "has_usable_chunks"]
 
@@ -223,5 +225,8 @@ def _group(program: Program, leaves: list[Leaf], shape: tuple[int, ...]) -> Grou
     size = math.prod(shape)
     if size <= TILE or len(program.instructions) < 2:
         return Group(program, tuple(leaves))
+    # What compiles takes a tenth of the package's time to import, and is not always needed.
+    from darray.kernels.selection import Selection
+
     dtypes = [leaf.expression.dtype for leaf in leaves]
     return Group(program, tuple(leaves), Selection(program, dtypes, size))
