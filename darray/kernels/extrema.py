@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from math import prod
 from typing import Any
@@ -16,6 +17,13 @@ from darray.runtime.boxes import Box
 __all__ = ["ArgExtremum", "NanExtremum"]
 
 Array = NDArray[Any]
+
+
+@functools.lru_cache(maxsize=1024)
+def _require_order(largest: bool, operand: np.dtype[Any]) -> None:
+    """Raise what NumPy raises where it finds no extreme among values of a dtype."""
+    lines = np.zeros((1, 1), operand)
+    _ = lines.argmax(axis=-1) if largest else lines.argmin(axis=-1)
 
 
 class ArgExtremum(Struct, frozen=True):
@@ -47,7 +55,7 @@ class ArgExtremum(Struct, frozen=True):
 
     def result_dtype(self, operand: np.dtype[Any]) -> np.dtype[Any]:
         """Return the dtype of an index."""
-        self._extreme_index(np.zeros((1, 1), operand))
+        _require_order(self.largest, operand)
         return np.dtype(np.intp)
 
     def _extreme_index(self, lines: Array) -> NDArray[np.intp]:
@@ -74,6 +82,8 @@ class ArgExtremum(Struct, frozen=True):
         if mask is not None and mask.any():
             values = chunk.copy()
             np.copyto(values, -np.inf if self.largest else np.inf, where=mask)
+        if mask is None and chunk.shape == shape and len(axes) == chunk.ndim and chunk.size:
+            return self._whole_partial(chunk)
         kept = [1 if axis in axes else length for axis, length in enumerate(chunk.shape)]
         lengths = tuple([chunk.shape[axis] for axis in axes])
         moved = np.moveaxis(values, axes, range(chunk.ndim - len(axes), chunk.ndim))
@@ -92,6 +102,13 @@ class ArgExtremum(Struct, frozen=True):
             return extremes, np.asarray(index).reshape(kept)
         has_value = np.logical_not(np.logical_and.reduce(mask, axis=axes, keepdims=True))
         return extremes, np.asarray(index).reshape(kept), np.asarray(has_value)
+
+    def _whole_partial(self, chunk: Array) -> Partial:
+        """Return what `partial` does of a chunk that is all there is: the index is the result."""
+        line = chunk.reshape(-1)
+        index = int(line.argmax() if self.largest else line.argmin())
+        one = (1,) * chunk.ndim
+        return line[index : index + 1].copy().reshape(one), np.full(one, index, np.intp)
 
     def combine(self, partials: Sequence[Partial]) -> Partial:
         """Keep the extreme of the extremes; among equal ones, the smallest index."""
