@@ -31,6 +31,17 @@ class Group(Struct, frozen=True):
 
     program: Program
     leaves: tuple[Leaf, ...]
+    # The places of leaves that show one expression, where there are several.
+    repeats: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Look for leaves that show one expression."""
+        alike: dict[int, list[int]] = {}
+        for place, leaf in enumerate(self.leaves):
+            alike.setdefault(id(leaf.expression), []).append(place)
+        if len(alike) < len(self.leaves):
+            repeats = [tuple(places) for places in alike.values() if len(places) > 1]
+            force_setattr(self, "repeats", tuple(repeats))
 
 
 def is_fused(expression: Expression) -> bool:
