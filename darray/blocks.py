@@ -46,8 +46,11 @@ TARGET = 4 * 1024 * 1024
 # The boundaries of the axes asked for last, by the identity of the tuple of sizes, which its entry
 # keeps alive.  A key that hashes the sizes would make a walk along the chunks of a long axis take
 # the square of their number.  Threads may lose an entry to each other, and find it anew.
-_KEPT: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+_KEPT: dict[int, _Axis] = {}
 _KEPT_AXES = 32
+
+# Boxes of one axis whose pieces are remembered: all chunks in one row of the grid share them.
+_KEPT_BOXES = 4096
 
 _ACCEPTED = "give a size of at least 1, -1 for the whole axis, or a tuple of sizes of pieces"
 
@@ -188,14 +191,7 @@ def boundaries(sizes: tuple[int, ...]) -> tuple[int, ...]:
     >>> boundaries((4, 4, 2))
     (0, 4, 8, 10)
     """
-    kept = _KEPT.get(id(sizes))
-    if kept is not None and kept[0] is sizes:
-        return kept[1]
-    edges = tuple(accumulate(sizes, initial=0))
-    if len(_KEPT) >= _KEPT_AXES:
-        _KEPT.clear()
-    _KEPT[id(sizes)] = (sizes, edges)
-    return edges
+    return _axis(sizes).edges
 
 
 def chunk_box(chunks: Chunks, index: tuple[int, ...]) -> Box:
@@ -216,8 +212,7 @@ def chunk_box(chunks: Chunks, index: tuple[int, ...]) -> Box:
         for i, sizes in zip(index, chunks, strict=True):
             if not 0 <= i < len(sizes):
                 break
-            edges = boundaries(sizes)
-            box.append(slice(edges[i], edges[i + 1], 1))
+            box.append(_axis(sizes).slices[i])
         else:
             return tuple(box)
     raise IndexError(
@@ -258,10 +253,26 @@ def overlapping(chunks: Chunks, box: Box) -> list[tuple[tuple[int, ...], Box, Bo
     """
     if len(box) != len(chunks):
         raise IndexError(f"{box!r} has {len(box)} axes, the chunks have {len(chunks)}")
+    index, source, place = [], [], []
+    for sizes, wanted in zip(chunks, box, strict=True):
+        axis = _KEPT.get(id(sizes))
+        if axis is None or axis.sizes is not sizes:
+            axis = _axis(sizes)
+        touched = axis.touched.get((wanted.start, wanted.stop, wanted.step))
+        if touched is None:
+            touched = _remembered(axis, wanted)
+        if len(touched[0]) != 1:
+            break
+        index.append(touched[0][0])
+        source.append(touched[1][0])
+        place.append(touched[2][0])
+    else:
+        # Within one chunk, as most boxes are.
+        return [(tuple(index), tuple(source), tuple(place))]
     found = list(map(_overlapping_pieces, chunks, box))
-    indices = product(*(axis[0] for axis in found))
-    sources = product(*(axis[1] for axis in found))
-    destinations = product(*(axis[2] for axis in found))
+    indices = product(*[axis[0] for axis in found])
+    sources = product(*[axis[1] for axis in found])
+    destinations = product(*[axis[2] for axis in found])
     return list(zip(indices, sources, destinations, strict=True))
 
 
@@ -420,17 +431,61 @@ def _even_size(length: int, most: int) -> int:
     return best
 
 
+# The pieces of one axis that a slice of it touches: index, source and destination of each.
+_Touched: TypeAlias = tuple[list[int], list[slice], list[slice]]
+
+
+class _Axis:
+    """What is known of the pieces of one axis; nothing in it changes but what is remembered."""
+
+    __slots__ = ("_slices", "edges", "sizes", "touched")
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        self.sizes = sizes
+        self.edges = tuple(accumulate(sizes, initial=0))
+        self._slices: tuple[slice, ...] | None = None
+        # By start, stop and step.
+        self.touched: dict[tuple[int, int, int], _Touched] = {}
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """The slice of each piece."""
+        if self._slices is None:
+            self._slices = tuple([slice(a, b, 1) for a, b in pairwise(self.edges)])
+        return self._slices
+
+
+def _axis(sizes: tuple[int, ...]) -> _Axis:
+    kept = _KEPT.get(id(sizes))
+    if kept is not None and kept.sizes is sizes:
+        return kept
+    if len(_KEPT) >= _KEPT_AXES:
+        _KEPT.clear()
+    axis = _KEPT[id(sizes)] = _Axis(sizes)
+    return axis
+
+
 def _slices(sizes: tuple[int, ...]) -> tuple[slice, ...]:
     """Return the slice of each piece of one axis."""
-    edges = boundaries(sizes)
-    return tuple(slice(start, stop, 1) for start, stop in pairwise(edges))
+    return _axis(sizes).slices
 
 
-def _overlapping_pieces(
-    sizes: tuple[int, ...], wanted: slice
-) -> tuple[list[int], list[slice], list[slice]]:
-    """Find the pieces of one axis that `wanted` touches: index, source and destination."""
-    edges = boundaries(sizes)
+def _overlapping_pieces(sizes: tuple[int, ...], wanted: slice) -> _Touched:
+    """Find the pieces of one axis that `wanted` touches."""
+    axis = _axis(sizes)
+    touched = axis.touched.get((wanted.start, wanted.stop, wanted.step))
+    return _remembered(axis, wanted) if touched is None else touched
+
+
+def _remembered(axis: _Axis, wanted: slice) -> _Touched:
+    touched = _find_touched(axis.edges, wanted)
+    if len(axis.touched) >= _KEPT_BOXES:
+        axis.touched.clear()
+    axis.touched[wanted.start, wanted.stop, wanted.step] = touched
+    return touched
+
+
+def _find_touched(edges: tuple[int, ...], wanted: slice) -> _Touched:
     position, stop, step = wanted.start, wanted.stop, wanted.step
     if position < 0 or stop > edges[-1]:
         raise IndexError(f"{wanted!r} reaches out of an axis of length {edges[-1]}")

@@ -22,7 +22,7 @@ from darray.index_maps import NEW, IndexMap, is_basic
 from darray.lowering import computing
 from darray.lowering.explaining import Explanation, explain
 from darray.methods import ArrayMethods
-from darray.operators import Operators
+from darray.operators import Operators, plain_arguments
 from darray.runtime.engine import current_engine
 from darray.view_steps import Selection, Step, extended, read
 from darray.views import Views
@@ -430,6 +430,10 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
     # NumPy's protocols
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if not kwargs and method == "__call__" and ufunc.nout == 1 and ufunc.signature is None:
+            plain = plain_arguments(inputs)
+            if plain is not None:
+                return DArray.result_of(building.elementwise(ufunc, plain)[0])
         out = kwargs.pop("out", None)
         arguments = tuple([argument_of(one, defers=True) for one in inputs])
         for one in arguments:

@@ -82,6 +82,8 @@ class IndexMap(Struct, frozen=True):
     # others in output order, then the index that removes, reverses and adds; None if it is idle.
     _transposition: tuple[int, ...] | None = None
     _indexer: tuple[Any, ...] | None = None
+    _shape: Shape = ()
+    _is_identity: bool = False
 
     def __post_init__(self) -> None:
         """Check that the axes are complete, and find how pieces are arranged."""
@@ -101,6 +103,12 @@ class IndexMap(Struct, frozen=True):
         idle = all(item is _WHOLE for item in indexer)
         if not self.axes:
             indexer.append(...)  # an array of no axes, where NumPy would give a scalar
+        force_setattr(self, "_shape", tuple([axis.size for axis in self.axes]))
+        force_setattr(
+            self,
+            "_is_identity",
+            idle and order == in_place and not self.fixed and self._shape == self.source_shape,
+        )
         force_setattr(self, "_transposition", None if order == in_place else tuple(order))
         force_setattr(self, "_indexer", None if idle else tuple(indexer))
 
@@ -275,16 +283,12 @@ class IndexMap(Struct, frozen=True):
     @property
     def shape(self) -> Shape:
         """The shape of the view."""
-        return tuple(axis.size for axis in self.axes)
+        return self._shape
 
     @property
     def is_identity(self) -> bool:
         """Whether the view is the whole array, as it is."""
-        return (
-            self._transposition is None
-            and self._indexer is None
-            and self.shape == self.source_shape
-        )
+        return self._is_identity
 
     def after(self, inner: IndexMap) -> IndexMap:
         """Return the one view that this view of the view `inner` is.
@@ -328,14 +332,23 @@ fixed=((0, 8),))
         >>> IndexMap.from_index((0, slice(9, None, -3)), (4, 20)).source_box((slice(1, 3, 1),))
         (slice(0, 1, 1), slice(3, 7, 3))
         """
+        if self._is_identity and len(box) == len(self.axes):
+            for wanted in box:
+                if wanted.step != 1 or wanted.start >= wanted.stop:
+                    break
+            else:
+                return box
         found: list[slice] = [_WHOLE] * len(self.source_shape)
         for axis, index in self.fixed:
             found[axis] = slice(index, index + 1, 1)
         for (source, start, step, _), wanted in zip(self.axes, box, strict=True):
             if source == NEW:
                 continue
-            count = len(range(wanted.start, wanted.stop, wanted.step))
-            if count == 0:
+            if wanted.step == 1:
+                count = wanted.stop - wanted.start
+            else:
+                count = len(range(wanted.start, wanted.stop, wanted.step))
+            if count <= 0:
                 found[source] = slice(0, 0, 1)
                 continue
             first = start + step * wanted.start

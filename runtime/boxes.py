@@ -32,7 +32,14 @@ def box_shape(box: Box) -> tuple[int, ...]:
     >>> box_shape((slice(0, 4, 1), slice(1, 8, 3)))
     (4, 3)
     """
-    return tuple([len(range(cut.start, cut.stop, cut.step)) for cut in box])
+    return tuple(
+        [
+            cut.stop - cut.start
+            if cut.step == 1 and cut.start <= cut.stop
+            else len(range(cut.start, cut.stop, cut.step))
+            for cut in box
+        ]
+    )
 
 
 def intersect(a: Box, b: Box) -> Box | None:

@@ -109,11 +109,76 @@ def _sample(dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 @lru_cache(maxsize=1024)
-def _result_dtypes(ufunc: np.ufunc, dtypes: tuple[np.dtype[Any], ...]) -> tuple[Any, ...]:
-    """The dtypes of the results of a ufunc of arrays; raises what NumPy does where it has none."""
+def _result_dtypes(
+    function: Callable[..., Any], kinds: tuple[np.dtype[Any] | type, ...], outputs: int
+) -> tuple[np.dtype[Any], ...]:
+    """The dtypes of the results of a function of arrays, whose dtypes are given, and of numbers.
+
+    Raises what NumPy does where it has none.
+    """
+    samples = [_sample(one) if isinstance(one, np.dtype) else one(1) for one in kinds]
+    return _sampled_dtypes(function, samples, {}, outputs)
+
+
+def _sampled_dtypes(
+    function: Callable[..., Any], samples: list[Any], parameters: dict[str, Any], outputs: int
+) -> tuple[np.dtype[Any], ...]:
     with np.errstate(all="ignore"):
-        sampled = ufunc(*map(_sample, dtypes))
-    return tuple([one.dtype for one in (sampled if ufunc.nout > 1 else (sampled,))])
+        sampled = function(*samples, **parameters)
+    return tuple([one.dtype for one in (sampled if outputs > 1 else (sampled,))])
+
+
+# Python's numbers, which take the dtype of the arrays beside them, whatever their values.
+_NUMBERS = frozenset({bool, float, complex})
+
+# Up to here Python's integers fit every integer dtype; NumPy refuses those that do not.
+_IN_ALL_INTEGERS = 127
+
+
+def _kind(argument: Any) -> np.dtype[Any] | type | None:
+    """What of a scalar the dtypes of a ufunc's results depend on; None for not only that."""
+    kind = type(argument)
+    if kind in _NUMBERS or (kind is int and 0 <= argument <= _IN_ALL_INTEGERS):
+        return kind
+    if isinstance(argument, np.number | np.bool):
+        dtype: np.dtype[Any] = argument.dtype
+        return dtype
+    return None
+
+
+def _plain_call(function: Callable[..., Any], arguments: Sequence[Any]) -> Elementwise | None:
+    """What `elementwise` gives for a call with arrays of one cut and numbers, and nothing else.
+
+    None for others. Small arrays feel how long it takes.
+    """
+    first: Expression | None = None
+    kinds: list[np.dtype[Any] | type] = []
+    for one in arguments:
+        if isinstance(one, Expression):
+            if first is None or not first.chunks:
+                # What has no axes is broadcast to any cut.
+                first = one
+            elif one.chunks is not first.chunks and one.chunks not in ((), first.chunks):
+                return None
+            kinds.append(one.dtype)
+        else:
+            kind = _kind(one)
+            if kind is None:
+                return None
+            kinds.append(kind)
+    assert first is not None
+    (dtype,) = _result_dtypes(function, tuple(kinds), 1)
+    return Elementwise(
+        first.shape,
+        dtype,
+        first.chunks,
+        function,
+        tuple(arguments),
+        (),
+        None,
+        None,
+        captured_errors(),
+    )
 
 
 def elementwise(
@@ -133,16 +198,20 @@ def elementwise(
     TypeError, ValueError, OverflowError
         As NumPy raises them for the same call.
     """
+    if not parameters and outputs == 1 and (where is None or where is True):
+        plain = None
+        if isinstance(function, np.ufunc) or function is np.where:
+            plain = _plain_call(function, arguments)
+        if plain is not None:
+            return (plain,)
     parameters = parameters or {}
     operands = [one for one in arguments if isinstance(one, Expression)]
     errors = captured_errors()
     if len(operands) == len(arguments) and not parameters and isinstance(function, np.ufunc):
-        dtypes = _result_dtypes(function, tuple([one.dtype for one in operands]))
+        dtypes = _result_dtypes(function, tuple([one.dtype for one in operands]), outputs)
     else:
         samples = [_sample(one.dtype) if isinstance(one, Expression) else one for one in arguments]
-        with np.errstate(all="ignore"):
-            sampled = function(*samples, **parameters)
-        dtypes = tuple([one.dtype for one in (sampled if outputs > 1 else (sampled,))])
+        dtypes = _sampled_dtypes(function, samples, parameters, outputs)
     mask = None if where is None or where is True else as_argument(where)
     if mask is not None:
         mask = mask if isinstance(mask, Expression) else captured(np.asarray(mask))
@@ -259,6 +328,8 @@ def normal_axes(axis: Any, dimensions: int) -> tuple[int, ...]:
 
 def _reduced_axes(reduction: Reduction, axis: Any, operand: Expression) -> tuple[int, ...]:
     """The axes that `reduction` of `operand` goes over; an array without axes may be given one."""
+    if axis is None and operand.shape:
+        return tuple(range(len(operand.shape)))
     if axis is not None and (not isinstance(axis, tuple) or isinstance(reduction, ArgExtremum)):
         axis = as_integer(axis)
     skips_nan = reduction.name.startswith("nan") and operand.dtype.kind in "fc"
@@ -266,6 +337,10 @@ def _reduced_axes(reduction: Reduction, axis: Any, operand: Expression) -> tuple
     if operand.shape == () and axis in (0, -1) and not averages:
         return ()
     return normal_axes(axis, len(operand.shape))
+
+
+# The same map object for all reductions of arrays of one shape.
+_dropping = lru_cache(maxsize=256)(IndexMap.drop_axes)
 
 
 def reduce(
@@ -296,7 +371,9 @@ def reduce(
     )
     if keepdims or not axes:
         return node
-    return view(node, IndexMap.drop_axes(axes, shape))
+    dropped = _dropping(axes, shape)
+    chunks = tuple([sizes for axis, sizes in enumerate(chunks) if axis not in axes])
+    return View(dropped.shape, dtype, chunks, node, dropped)
 
 
 def concatenate(

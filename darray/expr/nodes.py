@@ -144,6 +144,19 @@ class Elementwise(Expression, frozen=True, eq=False):
     output: int | None
     errors: ErrorState
 
+    def __post_init__(self) -> None:
+        """Find the depth, as that of any expression, at a third of the cost."""
+        most = -1
+        for one in self.arguments:
+            if isinstance(one, Expression) and one.kept is None and one.depth > most:
+                most = one.depth
+            elif most < 0 and isinstance(one, Expression):
+                most = 0
+        where = self.where
+        if where is not None:
+            most = max(most, 0 if where.kept is not None else where.depth)
+        force_setattr(self, "depth", most + 1)
+
     @property
     def operands(self) -> tuple[Expression, ...]:
         """The expressions among the arguments, and the mask."""

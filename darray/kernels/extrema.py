@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from math import prod
 from typing import Any
@@ -19,6 +20,13 @@ _COPIED_FAST = 2**12
 __all__ = ["ArgExtremum", "NanExtremum"]
 
 Array = NDArray[Any]
+
+
+@functools.lru_cache(maxsize=1024)
+def _require_order(largest: bool, operand: np.dtype[Any]) -> None:
+    """Raise what NumPy raises where it finds no extreme among values of a dtype."""
+    lines = np.zeros((1, 1), operand)
+    _ = lines.argmax(axis=-1) if largest else lines.argmin(axis=-1)
 
 
 class ArgExtremum(Struct, frozen=True):
@@ -50,7 +58,7 @@ class ArgExtremum(Struct, frozen=True):
 
     def result_dtype(self, operand: np.dtype[Any]) -> np.dtype[Any]:
         """Return the dtype of an index."""
-        self._extreme_index(np.zeros((1, 1), operand))
+        _require_order(self.largest, operand)
         return np.dtype(np.intp)
 
     def _extreme_index(self, lines: Array) -> NDArray[np.intp]:

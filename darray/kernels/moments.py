@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from math import isfinite, prod
 from typing import Any, TypeAlias
 
@@ -12,7 +13,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.kernels.buffers import ALIGNMENT, borrowed
-from darray.kernels.quick_moments import quick_moments
+from darray.kernels.quick_moments import FEWEST, quick_moments
 from darray.kernels.reduction_tiles import in_memory_order, strips
 from darray.kernels.reductions import (
     Partial,
@@ -20,6 +21,7 @@ from darray.kernels.reductions import (
     as_array,
     counts_along,
     fold,
+    is_silent,
     join,
     nan_mask,
     without_imaginary,
@@ -40,7 +42,26 @@ Moments: TypeAlias = tuple[Array, Array, Array, Array]
 
 def _witness(chunk: Array) -> Array:
     """Return an array that tells `finish` the dtype of the operand."""
-    return np.zeros((1,) * chunk.ndim, chunk.dtype)
+    return _zero(chunk.ndim, chunk.dtype)
+
+
+@functools.lru_cache(maxsize=256)
+def _zero(dimensions: int, dtype: np.dtype[Any]) -> Array:
+    found = np.zeros((1,) * dimensions, dtype)
+    # Chunks of one dtype share it.
+    found.flags.writeable = False
+    return found
+
+
+def _dtype_of(
+    function: Callable[..., Any], operand: np.dtype[Any], dtype: np.dtype[Any] | None
+) -> np.dtype[Any]:
+    # One element for each of no results: NumPy warns of nothing and computes nothing.
+    found: np.dtype[Any] = function(np.empty((0, 1), operand), axis=1, dtype=dtype).dtype
+    return found
+
+
+_known_dtype = functools.lru_cache(maxsize=1024)(_dtype_of)
 
 
 class Mean(Struct, frozen=True):
@@ -74,11 +95,10 @@ class Mean(Struct, frozen=True):
                 f"{self.name} of an array of {operand!r} in chunks; "
                 "convert it with astype, or collect it and use NumPy"
             )
-        # One element for each of no results: NumPy warns of nothing and computes nothing.
-        empty = np.empty((0, 1), operand)
-        mean = np.nanmean if self.skip_nan else np.mean
-        dtype: np.dtype[Any] = mean(empty, axis=1, dtype=self.dtype).dtype
-        return dtype
+        function = np.nanmean if self.skip_nan else np.mean
+        if is_silent(operand, self.dtype):
+            return _known_dtype(function, operand, self.dtype)
+        return _dtype_of(function, operand, self.dtype)
 
     def partial(
         self,
@@ -116,12 +136,11 @@ class Mean(Struct, frozen=True):
         """Return sum / count, with NumPy's warning where there was nothing to count."""
         total, count, witness = partial
         skipping = self.skip_nan and witness.dtype.kind in "fc"
-        nothing = count == 0
         # As NumPy: of no results nanmean says nothing, and it raises no flags for its 0 / 0.
-        if (np.broadcast_to(nothing, total.shape) if skipping else nothing).any():
+        if not count.all() and not (skipping and total.size == 0):
             warn("Mean of empty slice")
         mean = total.copy()
-        with np.errstate(invalid="ignore", divide="ignore") if skipping else np.errstate():
+        with np.errstate(invalid="ignore", divide="ignore") if skipping else nullcontext():
             np.true_divide(mean, count, out=mean, casting="unsafe")
         return mean.astype(self.result_dtype(witness.dtype), copy=False)
 
@@ -242,9 +261,9 @@ class Variance(Struct, frozen=True):
                     "chunks: NumPy would round the mean to it; leave dtype out and use astype"
                 )
         np.less_equal(np.intp(1), self.ddof)
-        # One element for each of no results: NumPy warns of nothing and computes nothing.
-        dtype: np.dtype[Any] = function(np.empty((0, 1), operand), axis=1, dtype=self.dtype).dtype
-        return dtype
+        if is_silent(operand, self.dtype):
+            return _known_dtype(function, operand, self.dtype)
+        return _dtype_of(function, operand, self.dtype)
 
     def partial(
         self,
@@ -261,7 +280,8 @@ class Variance(Struct, frozen=True):
             valid = ~mask if valid is None else ~mask & valid
         count = counts_along(chunk.shape, axes, valid)
         work = self._work_dtype(chunk.dtype)
-        if valid is None and work == chunk.dtype and len(axes) == chunk.ndim:
+        is_whole = valid is None and len(axes) == chunk.ndim
+        if is_whole and work == chunk.dtype and chunk.size >= FEWEST:
             walk = in_memory_order(chunk, axes)
             found = quick_moments(walk.array) if walk.array.ndim == 1 else None
             if found is not None and np.geterr()["under"] == "ignore":
@@ -272,16 +292,18 @@ class Variance(Struct, frozen=True):
         else:
             total = _valid_sum(chunk, valid, axes, work)
         shift = np.zeros(total.shape, work)
-        np.true_divide(total, count, out=shift, where=count > 0, casting="same_kind")
-        offset, m2 = _deviations(chunk, valid, axes, shift, count)
+        if is_whole and chunk.ndim == 1 and _is_plain(work, chunk):
+            np.true_divide(total, count, out=shift, casting="same_kind")
+            offset, m2 = _deviations_of_line(chunk, shift)
+        else:
+            np.true_divide(total, count, out=shift, where=count > 0, casting="same_kind")
+            offset, m2 = _deviations(chunk, valid, axes, shift, count)
         wide = np.result_type(work, np.float64)
         return count, shift.astype(wide, copy=False), offset, m2, _witness(chunk)
 
     def _work_dtype(self, operand: np.dtype[Any]) -> np.dtype[Any]:
         """Return the dtype of deviations and squares: NumPy's, but for float16, which overflows."""
-        if operand.kind in "biu":
-            return np.result_type(self.dtype or np.float64, np.float64)
-        return np.result_type(operand, self.dtype or operand, np.float32)
+        return _work_dtype(operand, self.dtype)
 
     def combine(self, partials: Sequence[Partial]) -> Partial:
         """Merge the moments, pairwise."""
@@ -293,8 +315,8 @@ class Variance(Struct, frozen=True):
         count, _, _, m2, witness = partial
         dtype = self.result_dtype(witness.dtype)
         degrees = count - self.ddof
-        lacking = np.broadcast_to(degrees <= 0, m2.shape)
         if self.skip_nan and witness.dtype.kind in "fc":
+            lacking = np.broadcast_to(degrees <= 0, m2.shape)
             with np.errstate(invalid="ignore", divide="ignore"):
                 variance = np.true_divide(m2, degrees)
             if lacking.any():
@@ -306,6 +328,36 @@ class Variance(Struct, frozen=True):
             variance = np.true_divide(m2, np.maximum(degrees, 0))
         result = np.asarray(variance).astype(dtype)
         return np.asarray(np.sqrt(result)) if self.root else result
+
+
+@functools.lru_cache(maxsize=1024)
+def _work_dtype(operand: np.dtype[Any], dtype: np.dtype[Any] | None) -> np.dtype[Any]:
+    if operand.kind in "biu":
+        return np.result_type(dtype or np.float64, np.float64)
+    return np.result_type(operand, dtype or operand, np.float32)
+
+
+def _is_plain(work: np.dtype[Any], chunk: Array) -> bool:
+    """Whether sums in `work` are Python's floats, and `chunk` is looked at as a whole."""
+    return work.char in "fd" and 0 < chunk.size <= _TILE
+
+
+def _deviations_of_line(chunk: Array, shift: Array) -> tuple[Array, Array]:
+    """Return what `_deviations` does, bit for bit, of one axis of few real numbers.
+
+    There the interpreter's share would be the greatest.
+    """
+    nbytes = chunk.size * shift.dtype.itemsize
+    with borrowed(nbytes) as memory:
+        deviation = np.subtract(chunk, shift, out=memory[:nbytes].view(shift.dtype))
+        first = 0.0 + float(np.add.reduce(deviation))
+        second = 0.0 + float(np.add.reduce(np.square(deviation, out=deviation)))
+    offset = first / chunk.size
+    correction = offset * first
+    left = second - (correction if isfinite(correction) else 0.0)
+    # NaN stays.
+    m2 = 0.0 if left <= 0 else left
+    return np.array([offset if isfinite(offset) else 0.0]), np.array([m2])
 
 
 def _valid_sum(chunk: Array, valid: Array, axes: tuple[int, ...], work: np.dtype[Any]) -> Array:

@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 
 from darray.kernels.buffers import borrowed
 
-__all__ = ["quick_moments"]
+__all__ = ["FEWEST", "quick_moments"]
 
 # Elements that are looked at together: they stay in the cache while they are summed twice.
 _TILE = 1 << 16
+
+# Elements from which on it pays.
+FEWEST = _TILE
 
 # Elements that BLAS adds one after another; the sums of these are added pairwise. NumPy adds 128
 # so, in eight sums; BLAS has sixteen or more.
@@ -38,7 +41,7 @@ def quick_moments(values: NDArray[Any]) -> tuple[Any, Any, Any] | None:
     (49999.5, 833333333.25)
     >>> quick_moments(np.full(100_000, np.inf))
     """
-    if len(values) < _TILE or values.dtype.char not in "fd" or not values.flags.c_contiguous:
+    if len(values) < FEWEST or values.dtype.char not in "fd" or not values.flags.c_contiguous:
         return None
     with np.errstate(all="ignore"):
         shift = values.dtype.type(0)

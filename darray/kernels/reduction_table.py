@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -106,6 +107,11 @@ REDUCTIONS: Mapping[Callable[..., Any], Callable[..., Reduction]] = MappingProxy
 )
 
 
+@lru_cache(maxsize=64)
+def _without_parameters(function: Callable[..., Any]) -> Reduction:
+    return REDUCTIONS[function]()
+
+
 def reduction_of(function: Callable[..., Any], **parameters: Any) -> Reduction:
     """Return the reduction that does chunk by chunk what a NumPy function or a ufunc's reduce does.
 
@@ -130,6 +136,8 @@ def reduction_of(function: Callable[..., Any], **parameters: Any) -> Reduction:
     """
     if isinstance(function, np.ufunc):
         return _folding(function, function.__name__)(**parameters)
+    if not parameters and function in REDUCTIONS:
+        return _without_parameters(function)
     build = REDUCTIONS.get(function)
     if build is None:
         raise NotImplementedError(

@@ -25,6 +25,7 @@ __all__ = [
     "check_operand",
     "counts_along",
     "fold",
+    "is_silent",
     "join",
     "nan_mask",
     "without_imaginary",
@@ -162,7 +163,15 @@ def counts_along(shape: tuple[int, ...], axes: tuple[int, ...], where: Array | N
     count = 1
     for axis in axes:
         count *= shape[axis]
-    return np.full((1,) * len(shape), count, np.intp)
+    return _one_count(count, len(shape))
+
+
+@functools.lru_cache(maxsize=256)
+def _one_count(count: int, dimensions: int) -> Array:
+    found = np.full((1,) * dimensions, count, np.intp)
+    # Chunks of one shape share it.
+    found.flags.writeable = False
+    return found
 
 
 def check_operand(
@@ -199,6 +208,27 @@ def check_operand(
         with np.errstate(all="ignore"):
             reduction.partial(stand_in, axes, where, whole(small), small)
     return result
+
+
+def is_silent(operand: np.dtype[Any], dtype: np.dtype[Any] | None) -> bool:
+    """Whether NumPy warns of nothing where it reduces `operand` in `dtype`.
+
+    Else it is to be asked each time.
+
+    Examples
+    --------
+    >>> is_silent(np.dtype("c16"), np.dtype("f8")), is_silent(np.dtype("c16"), None)
+    (False, True)
+    """
+    return dtype is None or operand.kind != "c"
+
+
+@functools.lru_cache(maxsize=1024)
+def _reduced_dtype(
+    ufunc: np.ufunc, operand: np.dtype[Any], dtype: np.dtype[Any] | None
+) -> np.dtype[Any]:
+    found: np.dtype[Any] = ufunc.reduce(np.empty((0, 1), operand), axis=1, dtype=dtype).dtype
+    return found
 
 
 @functools.lru_cache(maxsize=256)
@@ -267,6 +297,8 @@ class UfuncReduction(Struct, frozen=True):
 
     def result_dtype(self, operand: np.dtype[Any]) -> np.dtype[Any]:
         """Return the dtype NumPy gives the result."""
+        if self.initial is NO_VALUE and is_silent(operand, self.dtype):
+            return _reduced_dtype(self.ufunc, operand, self.dtype)
         dtype: np.dtype[Any] = self.ufunc.reduce(
             np.empty((0, 1), operand), axis=1, dtype=self.dtype, initial=self.initial
         ).dtype

@@ -6,6 +6,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,27 @@ _TEXT_OF_KIND = {kind: text for text, kind in _KIND_OF_TEXT.items()}
 _PACKAGE = __name__.partition(".")[0]
 
 
+# Where NumPy keeps the error state of each context: an object that is replaced when the state
+# changes. What it has no public name for is only compared; None where this NumPy has no such.
+_STATE: Any = getattr(sys.modules.get("numpy._core.umath"), "_extobj_contextvar", None)
+
+# The object that was seen last, and what it says. Replaced as a whole.
+_SEEN: list[tuple[Any, ErrorState]] = [(None, ("", "", "", "", None))]
+
+
 def captured_errors() -> ErrorState:
     """The calling thread's `numpy.geterr` and `numpy.geterrcall`, as data."""
+    # Asking NumPy takes longer than to build an expression otherwise does.
+    now = None if _STATE is None else _STATE.get()
+    seen, errors = _SEEN[0]
+    if seen is now and now is not None:
+        return errors
     state = np.geterr()
     call = np.geterrcall() if "call" in state.values() or "log" in state.values() else None
-    return (state["divide"], state["over"], state["under"], state["invalid"], call)
+    errors = (state["divide"], state["over"], state["under"], state["invalid"], call)
+    if call is None:
+        _SEEN[0] = (now, errors)
+    return errors
 
 
 class Ledger:
@@ -63,6 +80,8 @@ class Ledger:
     def issue(self) -> None:
         """Answer what was noted, in the order of the expressions, and forget it."""
         with self._lock:
+            if not self._entries:
+                return
             entries, self._entries = self._entries, {}
         # What numpy.seterrcall's function is told: all that happened in the one call.
         flags: dict[tuple[int, str], int] = {}
@@ -100,6 +119,15 @@ def caller_depth() -> int:
     return depth
 
 
+@lru_cache(maxsize=256)
+def _modes(asked: tuple[Any, ...]) -> list[Any]:
+    """The modes in which NumPy notes what is `asked`."""
+    # Only a log is told which function it was: NumPy knows better than its caller.
+    # What is ignored is noted where a callback is told of all that happened.
+    kept = ("raise",) if "call" in asked else ("ignore", "raise")
+    return [mode if mode in kept else "log" for mode in asked]
+
+
 class recording:
     """Obey an `ErrorState` in a block and note in a ledger what is not raised at once.
 
@@ -116,12 +144,9 @@ class recording:
         self._ledger = ledger
         self._name = name
         self.origin = origin
-        # Only a log is told which function it was: NumPy knows better than its caller.
-        # What is ignored is noted where a callback is told of all that happened.
-        kept = ("raise",) if "call" in errors[:4] else ("ignore", "raise")
-        modes: list[Any] = [mode if mode in kept else "log" for mode in errors[:4]]
+        divide, over, under, invalid = _modes(errors[:4])
         self._context: Any = np.errstate(
-            divide=modes[0], over=modes[1], under=modes[2], invalid=modes[3], call=self
+            divide=divide, over=over, under=under, invalid=invalid, call=self
         )
 
     def __enter__(self) -> recording:

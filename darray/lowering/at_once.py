@@ -16,6 +16,7 @@ from darray.kernels.reducing import Reducer, partial_results
 from darray.kernels.warnings_ledger import Ledger
 from darray.lowering.fusion import Group, fuse
 from darray.lowering.plans import Index, Kept
+from darray.lowering.walking import walk_of
 from darray.runtime import Task
 from darray.runtime.boxes import index_of, whole
 from darray.runtime.devices.host_buffers import empty, is_own
@@ -53,20 +54,35 @@ def values(nodes: Sequence[Expression]) -> list[Array] | None:
     Such a computation has nothing to schedule: its programs run in the calling thread. What
     reductions give stays with them.
     """
+    if any([isinstance(node, Memory) or node.kept is not None for node in nodes]):
+        return None
+    ledger = Ledger()
+    walk = walk_of(nodes, _kept_chunk, _MOST_GROUPS - len(nodes))
+    if walk is not None:
+        walk.run(ledger)
+        for reduction in walk.steps:
+            if isinstance(reduction, Reduce):
+                _keep(reduction, walk.values[id(reduction)], ledger)
+        ledger.issue()
+        return _all_fresh([walk.filled(node) for node in nodes])
     steps = _steps(nodes)
     if steps is None:
         return None
-    ledger = Ledger()
     values: dict[int, Array] = {}
     for step in steps:
         values[id(step.node)] = _value(step, values, ledger)
     for step in steps:
         if isinstance(step.node, Reduce):
-            value = values[id(step.node)]
-            chunks: dict[Index, Task[Any] | Array] = {(0,) * value.ndim: value}
-            force_setattr(step.node, "kept", Kept(chunks, (ledger,)))
+            _keep(step.node, values[id(step.node)], ledger)
     ledger.issue()
-    return [_fresh(values[id(node)], node) for node in nodes]
+    return _all_fresh([values[id(node)] for node in nodes])
+
+
+def _keep(node: Expression, value: Array, ledger: Ledger) -> None:
+    # What only hands it on gives a copy then.
+    value.flags.writeable = False
+    chunks: dict[Index, Task[Any] | Array] = {(0,) * value.ndim: value}
+    force_setattr(node, "kept", Kept(chunks, (ledger,)))
 
 
 def _steps(nodes: Sequence[Expression]) -> list[_Step] | None:
@@ -147,8 +163,13 @@ def _value(step: _Step, values: dict[int, Array], ledger: Ledger) -> Array:
     return reducer.finish(partial, ledger)
 
 
-def _fresh(value: Array, node: Expression) -> Array:
-    """`value` as an array of its own, which may be written to."""
-    flags = value.flags
-    is_fresh = is_own(value) and flags.c_contiguous and flags.writeable
-    return value if is_fresh and node.kept is None else value.copy(order="C")
+def _all_fresh(values: list[Array]) -> list[Array]:
+    """`values` as arrays of their own, which may be written to."""
+    fresh: list[Array] = []
+    for value in values:
+        flags = value.flags
+        is_fresh = is_own(value) and flags.c_contiguous and flags.writeable
+        if not is_fresh or any([value is one for one in fresh]):
+            value = value.copy(order="C")
+        fresh.append(value)
+    return fresh

@@ -41,6 +41,17 @@ class Group(Struct, frozen=True):
     program: Program
     leaves: tuple[Leaf, ...]
     selection: Selection | None = None
+    # The places of leaves that show one expression, where there are several.
+    repeats: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Look for leaves that show one expression."""
+        alike: dict[int, list[int]] = {}
+        for place, leaf in enumerate(self.leaves):
+            alike.setdefault(id(leaf.expression), []).append(place)
+        if len(alike) < len(self.leaves):
+            repeats = [tuple(places) for places in alike.values() if len(places) > 1]
+            force_setattr(self, "repeats", tuple(repeats))
 
     def program_for(self, elements: int) -> Program:
         """The program to run now on a chunk of `elements`, perhaps with compiled parts."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from math import prod
 
 from msgspec import Struct
 
 from darray.blocks import Chunks, overlapping
-from darray.lowering.fusion import Leaf
+from darray.lowering.fusion import Group
 from darray.lowering.plans import Index
 from darray.runtime.boxes import Box, box_shape
 
@@ -46,42 +45,51 @@ class Margin(Struct, eq=False):
         ]
 
 
-def together(leaves: Sequence[Leaf], box: Box) -> dict[int, Margin]:
+def together(group: Group, box: Box) -> dict[int, Margin]:
     """What leaves to load as one for `box`, by their places.
 
     Stencils read an array many times, a little to this side and to that.
     """
-    alike: dict[int, list[int]] = {}
-    for place, leaf in enumerate(leaves):
-        alike.setdefault(id(leaf.expression), []).append(place)
+    leaves = group.leaves
     found: dict[int, Margin] = {}
-    for places in alike.values():
-        if len(places) == 1:
+    for places in group.repeats:
+        boxes = [leaves[place].index_map.source_box(box) for place in places]
+        hull = _hull(boxes)
+        if hull is None or prod(box_shape(hull)) > MOST * max([prod(box_shape(b)) for b in boxes]):
             continue
-        boxes = {place: leaves[place].index_map.source_box(box) for place in places}
-        if any(one.step != 1 for own in boxes.values() for one in own):
-            continue
-        hull = tuple(
-            [
-                slice(min([one.start for one in axis]), max([one.stop for one in axis]), 1)
-                for axis in zip(*boxes.values(), strict=True)
-            ]
-        )
-        most = max([math.prod(box_shape(own)) for own in boxes.values()])
-        if math.prod(box_shape(hull)) > MOST * most:
-            continue
-        parts = {
-            place: tuple(
+        starts = [outer.start for outer in hull]
+        parts = [
+            tuple(
                 [
-                    slice(one.start - outer.start, one.stop - outer.start, 1)
-                    for one, outer in zip(own, hull, strict=True)
+                    slice(one.start - start, one.stop - start, 1)
+                    for one, start in zip(own, starts, strict=True)
                 ]
             )
-            for place, own in boxes.items()
-        }
-        margin = Margin(hull, boxes, parts)
-        found.update(dict.fromkeys(places, margin))
+            for own in boxes
+        ]
+        margin = Margin(
+            hull, dict(zip(places, boxes, strict=True)), dict(zip(places, parts, strict=True))
+        )
+        for place in places:
+            found[place] = margin
     return found
+
+
+def _hull(boxes: list[Box]) -> Box | None:
+    """The smallest box that has all of `boxes` in it; None for steps other than 1."""
+    hull: list[slice] = []
+    for axis in zip(*boxes, strict=True):
+        first = axis[0]
+        start, stop = first.start, first.stop
+        for one in axis:
+            if one.step != 1:
+                return None
+            if one.start < start:
+                start = one.start
+            if one.stop > stop:
+                stop = one.stop
+        hull.append(slice(start, stop, 1))
+    return tuple(hull)
 
 
 def _meet(a: Box, b: Box) -> bool:

@@ -378,7 +378,10 @@ class Planner:
         """
         needs = [] if needs is None else needs
         leaves = group.leaves
-        together = margins.together(leaves, box) if len(leaves) > 1 else {}
+        if not group.repeats:
+            alone = tuple([self.load(leaf, box, needs) for leaf in leaves])
+            return Pieces(group, alone, box_shape(box), self.plan.ledger), needs
+        together = margins.together(group, box)
         wholes: dict[int, Gather] = {}
         loads: list[Load] = []
         for place, leaf in enumerate(leaves):
@@ -407,6 +410,12 @@ class Planner:
         """How to come by what `leaf` shows in `box`; adds to `needs`."""
         node, index_map = leaf.expression, leaf.index_map
         source = index_map.source_box(box)
+        if type(node) is Memory and node.kept is None and index_map.is_identity:
+            # Nine of ten loads of arrays in memory.
+            self.reads_shared |= node.is_shared
+            return Ready(node.array[index_of(source)])
+        if node.kept is not None:
+            return self.gather(node, source, overlapping(node.chunks, source), index_map, needs)
         if not self.is_gathered(node):
             if isinstance(node, Memory):
                 self.reads_shared |= node.is_shared

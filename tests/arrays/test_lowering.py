@@ -127,9 +127,10 @@ def test_chains_of_a_thousand(blocks):
 
 
 @pytest.mark.alone
+@pytest.mark.parametrize("blocks", [10, 5])
 @pytest.mark.usefixtures("serial")
-def test_the_cost_of_chains_grows_with_their_length():
-    x = da.zeros(10, blocks=5)
+def test_the_cost_of_chains_grows_with_their_length(blocks):
+    x = da.zeros(10, blocks=blocks)
 
     def cost(length):
         best = math.inf
@@ -141,6 +142,38 @@ def test_the_cost_of_chains_grows_with_their_length():
 
     # Quadratic cost would make 64 times of it; linear cost makes 8, of which timers are unsure.
     assert cost(1600) < 30 * cost(200)
+
+
+@pytest.mark.alone
+@pytest.mark.usefixtures("serial")
+def test_the_cost_of_plans_grows_with_their_chunks():
+    def cost(chunks):
+        x = da.distribute(np.zeros(chunks), da.Blocks(1))
+        y = np.sqrt(x * x + x[::-1])
+        best = math.inf
+        for _ in range(3):
+            began = time.process_time()
+            planner = Planner()
+            planner.want_all(y.expression)
+            assert planner.run().count() == chunks
+            best = min(best, time.process_time() - began)
+        return best
+
+    # Quadratic cost would make 64 times of it; linear cost makes 8, of which timers are unsure.
+    assert cost(6400) < 30 * cost(800)
+
+
+@pytest.mark.usefixtures("threads")
+def test_one_element_of_many_chunks_is_the_work_of_one():
+    array = np.arange(1600.0).reshape(40, 40)
+    recorded = Recorded(array, ((1,) * 40, (1,) * 40))
+    x = recorded.lazy()
+    one = np.sqrt(x * x + 1)[5, 7]
+    planner = Planner()
+    planner.want_all(one.expression)
+    assert planner.run().count() == 1
+    assert float(one) == math.sqrt(array[5, 7] ** 2 + 1)
+    assert recorded.boxes == [(slice(5, 6, 1), slice(7, 8, 1))]
 
 
 @pytest.mark.usefixtures("threads")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DataObject, SearchStrategy
 from numpy.typing import NDArray
 
+from darray.kernels.moments import _deviations, _deviations_of_line
 from darray.kernels.reduction_table import reduction_of
 from darray.kernels.reduction_tiles import in_memory_order, strips
 from darray.kernels.reductions import NO_VALUE
@@ -220,3 +221,20 @@ def test_nothing_warns_as_in_numpy(function: Any, shape: tuple[int, ...]) -> Non
             ours, theirs = compare(case, function, lambda: reduction_of(function))
             assert np.array_equal(ours.result, theirs.result, equal_nan=True)  # type: ignore[arg-type]
             assert ours.flags == theirs.flags
+
+
+@given(
+    st.lists(st.floats(width=32) | st.sampled_from([1e-40, 3e38, 0.0]), min_size=1, max_size=40),
+    st.sampled_from(["f4", "f8", "i8", "?"]),
+    st.floats(-10, 10),
+)
+def test_deviations_of_a_line_are_those_of_any_chunk_bit_for_bit(numbers, dtype, shift):
+    with np.errstate(all="ignore"):
+        chunk = np.array(numbers).astype(dtype)
+        about = np.array([shift], np.float32 if dtype == "f4" else np.float64)
+        count = np.array([len(numbers)])
+        expected = _deviations(chunk, None, (0,), about, count)
+        found = _deviations_of_line(chunk, about)
+    for one, other in zip(found, expected, strict=True):
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
+        np.testing.assert_array_equal(one, other)
