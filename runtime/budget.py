@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections import deque
 from collections.abc import Callable
+from typing import Any
+
+from darray.runtime.tasks import Task
 
 __all__ = ["Budget", "Hold"]
 
@@ -12,21 +16,30 @@ __all__ = ["Budget", "Hold"]
 class Hold:
     """Bytes of a finished task's result, given back when the task's handle is dropped."""
 
-    __slots__ = ("_number", "_released", "_tell")
+    __slots__ = ("_own", "_released", "_tell", "number")
 
     def __init__(
         self, number: int, released: deque[int], tell: Callable[[], object] | None
     ) -> None:
-        self._number = number
+        self.number = number
+        # Empty once the bytes were given back.
+        self._own = [number]
         self._released = released
         self._tell = tell
 
-    def __del__(self) -> None:
+    def release(self) -> None:
+        """Give the bytes back now; calling again does nothing."""
         # May run on any thread at any moment, also while that thread holds the engine's
         # lock, so it only leaves word; the budget reads it at the next admission.
-        self._released.append(self._number)
+        try:
+            self._released.append(self._own.pop())
+        except IndexError:
+            return
         if self._tell is not None:
             self._tell()
+
+    def __del__(self) -> None:
+        self.release()
 
 
 class Budget:
@@ -40,6 +53,7 @@ class Budget:
     * ``held`` is the sum of ``holders``: what finished tasks' results hold, those named in
       ``released`` included.
     * ``running + held <= limit`` after every admission.
+    * ``candidates`` are some of the living holds, each with the task of the result.
     """
 
     def __init__(self, limit: int, tell: Callable[[], object] | None = None) -> None:
@@ -48,6 +62,10 @@ class Budget:
         self.held = 0
         # Name and bytes of each living hold.
         self.holders: dict[int, tuple[str, int]] = {}
+        # Those of results that may be written to disk instead.
+        self.candidates: dict[int, weakref.ref[Task[Any]]] = {}
+        # Whether results have been.
+        self.has_spilled = False
         self.released: deque[int] = deque()
         self._numbers = itertools.count()
         # Called without arguments when a hold was dropped, by a finaliser.
@@ -56,7 +74,9 @@ class Budget:
     def room(self) -> int:
         """Bytes that could be admitted now."""
         while self.released:
-            self.held -= self.holders.pop(self.released.popleft())[1]
+            number = self.released.popleft()
+            self.held -= self.holders.pop(number)[1]
+            self.candidates.pop(number, None)
         return self.limit - self.running - self.held
 
     def admit(self, nbytes: int) -> bool:
@@ -66,10 +86,9 @@ class Budget:
         self.running += nbytes
         return True
 
-    def finish(self, nbytes: int, name: str, result_nbytes: int) -> Hold | None:
-        """Give a reservation of `nbytes` back, but for the result of task `name`."""
+    def give_back(self, nbytes: int) -> None:
+        """Give a reservation of `nbytes` back."""
         self.running -= nbytes
-        return self.hold(name, result_nbytes) if result_nbytes else None
 
     def hold(self, name: str, nbytes: int) -> Hold:
         """Count `nbytes` for task `name`, which is finished, until the `Hold` is dropped."""
@@ -100,3 +119,4 @@ class Budget:
         assert self.running >= 0, "more was given back than was reserved"
         assert self.held == sum(nbytes for _, nbytes in self.holders.values())
         assert all(number in self.holders for number in self.released)
+        assert set(self.candidates) <= set(self.holders)

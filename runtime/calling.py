@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from types import CoroutineType
 from typing import Any
@@ -13,7 +12,17 @@ from darray.runtime import events
 from darray.runtime.arguments import Kept, loaded, sealed
 from darray.runtime.errors import CancelledError, Failure
 from darray.runtime.refs import Ref
-from darray.runtime.spaces import HOST, Origin, Placed, Space, brought, here, moves_for, nbytes_of
+from darray.runtime.spaces import (
+    HOST,
+    Origin,
+    Placed,
+    Space,
+    brought,
+    here,
+    moves_for,
+    nbytes_of,
+    placing,
+)
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, Task, value_of
 
 __all__ = [
@@ -29,9 +38,6 @@ __all__ = [
     "overtime",
     "state_after",
 ]
-
-# Guards the values of tasks that become placed after they ended; no other lock is taken meanwhile.
-_placing = threading.Lock()
 
 # Python frames below which a thread runs a task inside the wait, or the spawn, of another.
 SHALLOW = 240
@@ -76,7 +82,7 @@ def attempted_in(task: Task[Any], space: Space) -> Any:
         for need in task._needs or ():
             if need._state == DONE and need._value.__class__ is not Placed:
                 # Given by a task that did not know of other spaces.
-                with _placing:
+                with placing:
                     if need._value.__class__ is not Placed:
                         need._value = Placed(need._value, HOST)
         origin = getattr(task, "_origin", None)

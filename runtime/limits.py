@@ -22,6 +22,7 @@ __all__ = [
     "memory_limit",
     "processor_count",
     "task_memory",
+    "trim",
 ]
 
 # The share of the memory it may use that a process takes unless told otherwise.
@@ -71,6 +72,19 @@ def task_memory(settings: Settings) -> int:
     """
     own = min(int(_process(os.getpid()).memory_info().rss), 128 * 2**20)
     return max(1, memory_limit(settings) - own)
+
+
+def trim() -> None:
+    """Give memory that was freed back to the system, where the C library keeps it."""
+    function = _trimming()
+    if function is not None:
+        function(0)
+
+
+@cache
+def _trimming() -> Any:
+    """The C library's function for that; None where it has none."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
 
 
 @cache

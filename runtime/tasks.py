@@ -86,8 +86,8 @@ class Task(Generic[R]):
 
     Invariants, which the engine's lock guards unless it says otherwise
     -------------------------------------------------------------------
-    * ``_state`` never decreases. ``_value`` is stored before a finished state is, and is
-      not changed after it, so that both may be read without the lock once finished.
+    * ``_state`` never decreases. ``_value`` is stored before a finished state is, and stands for
+      the same value after it, so that both may be read without the lock once finished.
     * ``_function``, ``_args``, ``_kwargs``, ``_needs`` and ``_dependents`` are None once the
       engine is through with a finished task: it keeps nothing alive but its value.
     * ``_kwargs`` is None where ``_function(*_args)`` can be called as it stands, a dict
@@ -99,8 +99,9 @@ class Task(Generic[R]):
       (`Ref` guards it), ``_asked`` (to stop) until cancelling is asked for, ``_keeps`` but
       where it is true: as the option of that name, ``_origin`` but where there are several
       spaces.
-    * ``_value`` of a finished task is what it gave or, where there are several spaces, that
-      as something `Placed`; `value_of` is the value in either case.
+    * ``_value`` of a finished task is what it gave or, where there are several spaces or it was
+      written to disk for want of memory, that as something `Placed`; `value_of` is the value in
+      either case. The one may replace the other at any time, under `spaces.placing`.
     * ``_uses`` and ``_after`` have values only while the task is unfinished and uses values in
       place: the lines it stands in, each with its share, and those of ``_needs`` that it only
       follows, whose failure is not its own. So has ``_pieces``: the shards that it uses, each

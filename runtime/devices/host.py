@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 from array import array as plain_array
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from mmap import mmap
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from msgspec import Struct
@@ -17,7 +18,12 @@ from numpy.typing import NDArray
 from darray.runtime.accesses import Part
 from darray.runtime.arguments import register_frozen
 from darray.runtime.footprints import Footprint, register_footprints
-from darray.runtime.spaces import register_host_arrays, register_measure, register_pickling
+from darray.runtime.spaces import (
+    register_host_arrays,
+    register_measure,
+    register_pickling,
+    register_raw,
+)
 
 __all__ = ["capture", "copy", "footprints", "freeze", "measure", "thaw"]
 
@@ -82,6 +88,69 @@ def measure(array: NDArray[Any]) -> int:
     while isinstance(owner.base, np.ndarray):
         owner = owner.base
     return min(array.nbytes, int(owner.nbytes))
+
+
+# Bytes that are put in order at a time to be written, of an array that does not lie in a row.
+BAND = 2**20
+
+# Shape, dtype, and whether the elements lie by columns.
+_Layout: TypeAlias = tuple[tuple[int, ...], np.dtype[Any], bool]
+
+
+class RawArrays:
+    """How NumPy arrays are kept as bytes: those of their elements, in the order they lie in."""
+
+    def parts(self, array: NDArray[Any]) -> tuple[_Layout, Iterable[memoryview]] | None:
+        """What describes `array`, and its bytes; None where elements refer to objects."""
+        if array.dtype.hasobject:
+            return None
+        flags = array.flags
+        by_columns = bool(flags.f_contiguous and not flags.c_contiguous)
+        layout = (array.shape, array.dtype, by_columns)
+        if flags.forc:
+            return layout, [_bytes(array.T if by_columns else array)]
+        return layout, _bands(array)
+
+    def restored(self, layout: _Layout) -> tuple[NDArray[Any], memoryview]:
+        """An array of that description, and its memory."""
+        shape, dtype, by_columns = layout
+        array = np.empty(shape, dtype, "F" if by_columns else "C")
+        return array, _bytes(array.T if by_columns else array)
+
+    def owner(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The array with whose end the memory of `array` is given back."""
+        while isinstance(array.base, np.ndarray):
+            array = array.base
+        return array
+
+    def is_shared(self, array: NDArray[Any], known: int) -> bool:
+        """Whether more than the `known` references lead to `array`, or others to its memory."""
+        # This function's own, and that of the count, are two more.
+        if sys.getrefcount(array) > known + 2:
+            return True
+        while isinstance(array.base, np.ndarray):
+            array = array.base
+            # Its view's, the variable's and that of the count.
+            if sys.getrefcount(array) > 3:
+                return True
+        return False
+
+
+def _bytes(array: NDArray[Any]) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
+
+
+def _bands(array: NDArray[Any]) -> Iterator[memoryview]:
+    """The bytes of `array` by rows, a band at a time."""
+    if array.nbytes <= BAND or not array.ndim:
+        yield _bytes(np.ascontiguousarray(array))
+        return
+    rows = max(1, BAND * len(array) // array.nbytes)
+    for start in range(0, len(array), rows):
+        if rows == 1:
+            yield from _bands(array[start])
+        else:
+            yield _bytes(np.ascontiguousarray(array[start : start + rows]))
 
 
 class _Memory(Struct, frozen=True, eq=False):
@@ -219,3 +288,4 @@ register_frozen(np.ndarray, freeze, copy, thaw, capture)
 register_host_arrays(np.ndarray)
 register_measure(np.ndarray, measure)
 register_pickling(np.ndarray, pickled)
+register_raw(np.ndarray, RawArrays())

@@ -352,7 +352,7 @@ class ThreadsEngine(Crew):
             return False
         if options is not None and (
             options.occupancy < 1
-            or options.memory > self._schedule.budget.room()
+            or self._schedule.asked(task) > self._schedule.budget.room()
             or not self._schedule.is_open(task, seat)
         ):
             return False

@@ -1,0 +1,195 @@
+"""The spiller of an engine: which values go to disk for the tasks that wait for memory."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from darray.runtime import limits, settings
+from darray.runtime.budget import Hold
+from darray.runtime.graphs import following
+from darray.runtime.spilling import is_clean, send_away, stays, written
+from darray.runtime.state import Schedule
+from darray.runtime.tasks import DONE, Task
+
+if TYPE_CHECKING:
+    from darray.runtime.spill_files import SpillFiles
+
+__all__ = ["Spiller"]
+
+# Besides what a task needs, this share of the limit is freed, so that there is work for others
+# while more is written.
+AHEAD = 16
+
+# A value that was read back stays in memory while more than this share of the limit is free.
+RETURNING = 4
+
+
+class Spiller:
+    """Writes values of finished tasks to disk, and lets go of them, where tasks want memory.
+
+    Which values: those that no unfinished task needs, first those that are on disk already,
+    then the oldest. Only where nothing runs that could free memory also those that tasks need
+    which have not begun, those needed last first.
+
+    Any thread may call `make_room`, without the engine's lock; several may do so at once.
+
+    Invariants
+    ----------
+    * ``schedule.moving`` has the tasks whose values are being written, each by one thread, until
+      that thread is through with it. While it has any, no task fails for want of memory.
+    * A value is let go of only once it was written whole; where that fails it stays.
+    """
+
+    def __init__(self, schedule: Schedule, lock: threading.Lock, is_alone: bool = False) -> None:
+        self._schedule = schedule
+        # The engine's, which guards the schedule.
+        self._lock = lock
+        # Whether the thread that wants room is the only one, so that nobody else frees any.
+        self._is_alone = is_alone
+
+    def make_room(
+        self, running: Callable[[], list[Task[Any]]], freed: Callable[[], object]
+    ) -> None:
+        """Send values away until a task that waits for memory can begin, or none is left.
+
+        ``running()`` gives the tasks that run, with the engine's lock held; ``freed()`` is called
+        whenever there is more room.
+        """
+        while True:
+            chosen = self._chosen(running)
+            has_moved = False
+            try:
+                while chosen:
+                    task = chosen[-1]
+                    if self._move(task, running):
+                        has_moved = True
+                        freed()
+                    self._forget([chosen.pop()])
+            except OSError as error:
+                logging.getLogger("darray").info("no value could be spilled", exc_info=error)
+                with self._lock:
+                    self._schedule.spill_failure = self._described(error)
+                return
+            finally:
+                self._forget(chosen)
+            if not has_moved:
+                return
+            # Otherwise it stays where other threads do not find it.
+            limits.trim()
+
+    def make_room_apart(
+        self, running: Callable[[], list[Task[Any]]], freed: Callable[[], object]
+    ) -> None:
+        """Do what `make_room` does on a thread of its own, and wait for that.
+
+        A signal's exception, which comes to the main thread, must not break it off.
+        """
+        with self._lock:
+            if self._schedule.shortage() <= 0:
+                return
+        call = (running, freed)
+        thread = threading.Thread(target=self.make_room, args=call, name="darray-spiller")
+        thread.start()
+        thread.join()
+
+    def _forget(self, tasks: list[Task[Any]]) -> None:
+        """Note that nobody writes the values of `tasks` any more."""
+        with self._lock:
+            for task in tasks:
+                del self._schedule.moving[task]
+
+    def _chosen(self, running: Callable[[], list[Task[Any]]]) -> list[Task[Any]]:
+        """The tasks whose values are to go, the last first; they are in ``moving`` now."""
+        schedule = self._schedule
+        with self._lock:
+            if schedule.shortage() <= 0:
+                return []
+            found = list(schedule.budget.candidates.values())
+        # Outside the lock, for the last reference to a value may be dropped here.
+        idle = [task for ref in found if (task := ref()) is not None and not stays(task)]
+        clean = {task for task in idle if is_clean(task)}
+        chosen: list[Task[Any]] = []
+        with self._lock:
+            begun = running()
+            used = {need for task in begun for need in task._needs or ()}
+            is_quiet = self._is_alone or schedule.running == schedule.blocked
+            needed = self._needed(begun)
+            free = [
+                task
+                for task in idle
+                if task not in used
+                and task not in schedule.moving
+                and (is_quiet or task not in needed)
+            ]
+            free.sort(key=lambda task: (task in needed, task not in clean, -needed.get(task, 0)))
+            lacking = schedule.shortage()
+            enough = lacking + schedule.budget.limit // AHEAD
+            total = 0
+            for task in free:
+                if lacking <= 0 or total >= enough or (total >= lacking and task in needed):
+                    break
+                nbytes = schedule.held_by(task)
+                schedule.moving[task] = nbytes
+                chosen.append(task)
+                total += nbytes
+            if is_quiet and total < lacking:
+                # It would be in vain.
+                for task in chosen:
+                    del schedule.moving[task]
+                chosen = []
+            if chosen:
+                schedule.budget.has_spilled = True
+        return chosen[::-1]
+
+    def _needed(self, begun: list[Task[Any]]) -> dict[Task[Any], int]:
+        """The finished tasks that unfinished ones need, in the order in which they do."""
+        ready = self._schedule.queued()[::-1]
+        ready.sort(key=lambda task: 0 if task._options is None else task._options.priority)
+        found: dict[Task[Any], int] = {}
+        # The last of those given, and what follows it, come first.
+        for task in following([*ready, *begun]):
+            for need in task._needs or ():
+                if need._state == DONE and need not in found:
+                    found[need] = len(found)
+        return found
+
+    def _move(self, task: Task[Any], running: Callable[[], list[Task[Any]]]) -> bool:
+        """Write the value of a task and let go of it; whether that could be."""
+        spilled = written(task, self._folder(), self)
+        if spilled is None:
+            return False
+        with self._lock:
+            hold = getattr(task, "_hold", None)
+            is_used = any(task in (one._needs or ()) for one in running())
+        return not is_used and isinstance(hold, Hold) and send_away(task, spilled, hold.release)
+
+    def _folder(self) -> SpillFiles:
+        from darray.runtime.spill_files import files_in
+
+        return files_in(settings.current().spill_folder)
+
+    def _described(self, error: OSError) -> str:
+        return (
+            f"Nothing could be spilled to {self._folder().folder!r}: {error.strerror or error}. "
+            "Free space there, or name another folder by da.configure(spill_folder=...)"
+        )
+
+    # Values that come back
+
+    def admit(self, task: Task[Any], nbytes: int) -> Hold | None:
+        """What counts `nbytes` for the value of `task`; None where there is no room for them."""
+        name = task.name
+        with self._lock:
+            budget = self._schedule.budget
+            if self._schedule.starved or budget.room() - nbytes < budget.limit // RETURNING:
+                return None
+            return self._schedule.hold(task, name, nbytes)
+
+    def count(self, task: Task[Any], nbytes: int) -> Hold:
+        """Do what `admit` does, whether or not there is room."""
+        name = task.name
+        with self._lock:
+            return self._schedule.hold(task, name, nbytes)
