@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from darray.runtime.spilling import SMALLEST, is_storable
 from darray.runtime.tasks import Task
 
 __all__ = ["Budget", "Hold"]
@@ -16,30 +17,21 @@ __all__ = ["Budget", "Hold"]
 class Hold:
     """Bytes of a finished task's result, given back when the task's handle is dropped."""
 
-    __slots__ = ("_own", "_released", "_tell", "number")
+    __slots__ = ("_released", "_tell", "number")
 
     def __init__(
         self, number: int, released: deque[int], tell: Callable[[], object] | None
     ) -> None:
         self.number = number
-        # Empty once the bytes were given back.
-        self._own = [number]
         self._released = released
         self._tell = tell
 
-    def release(self) -> None:
-        """Give the bytes back now; calling again does nothing."""
+    def __del__(self) -> None:
         # May run on any thread at any moment, also while that thread holds the engine's
         # lock, so it only leaves word; the budget reads it at the next admission.
-        try:
-            self._released.append(self._own.pop())
-        except IndexError:
-            return
+        self._released.append(self.number)
         if self._tell is not None:
             self._tell()
-
-    def __del__(self) -> None:
-        self.release()
 
 
 class Budget:
@@ -64,8 +56,11 @@ class Budget:
         self.holders: dict[int, tuple[str, int]] = {}
         # Those of results that may be written to disk instead.
         self.candidates: dict[int, weakref.ref[Task[Any]]] = {}
-        # Whether results have been.
+        # The tasks whose results are on their way there, and the bytes of these; whether any
+        # went, and why the last one that could not get there did not.
+        self.moving: dict[Task[Any], int] = {}
         self.has_spilled = False
+        self.spill_failure = ""
         self.released: deque[int] = deque()
         self._numbers = itertools.count()
         # Called without arguments when a hold was dropped, by a finaliser.
@@ -90,11 +85,16 @@ class Budget:
         """Give a reservation of `nbytes` back."""
         self.running -= nbytes
 
-    def hold(self, name: str, nbytes: int) -> Hold:
-        """Count `nbytes` for task `name`, which is finished, until the `Hold` is dropped."""
+    def hold(self, name: str, nbytes: int, task: Task[Any] | None = None) -> Hold:
+        """Count `nbytes` for task `name`, which is finished, until the `Hold` is dropped.
+
+        Where a `task` is given they are those of its value.
+        """
         number = next(self._numbers)
         self.held += nbytes
         self.holders[number] = (name, nbytes)
+        if nbytes >= SMALLEST and task is not None and is_storable(task._value):
+            self.candidates[number] = weakref.ref(task)
         return Hold(number, self.released, self._tell)
 
     def described(self) -> str:
@@ -120,3 +120,4 @@ class Budget:
         assert self.held == sum(nbytes for _, nbytes in self.holders.values())
         assert all(number in self.holders for number in self.released)
         assert set(self.candidates) <= set(self.holders)
+        assert self.has_spilled or not self.moving

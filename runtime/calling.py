@@ -23,7 +23,7 @@ from darray.runtime.spaces import (
     nbytes_of,
     placing,
 )
-from darray.runtime.tasks import CANCELLED, DONE, FAILED, Task, value_of
+from darray.runtime.tasks import CANCELLED, DONE, FAILED, Task, value_of, value_or_parts
 
 __all__ = [
     "apart",
@@ -46,6 +46,8 @@ SHALLOW = 240
 def called(task: Task[Any]) -> Any:
     """Call the task's function with tasks, refs and loaders replaced by their values."""
     function = loaded(task._function)
+    if task._options is not None and task._options.reads_parts:
+        return function(*[value_or_parts(arg) for arg in task._args])
     args = [value_of(arg) if arg.__class__ is Task else loaded(arg) for arg in task._args]
     if not task._kwargs:
         return function(*args)

@@ -14,6 +14,7 @@ from darray.runtime.errors import (
     SchedulingError,
 )
 from darray.runtime.processor import Processor
+from darray.runtime.spilling import asked
 from darray.runtime.tasks import RUNNING, Task
 
 __all__ = [
@@ -84,10 +85,10 @@ def too_big(task: Task[Any], budget: Budget) -> Failure:
     )
 
 
-def no_room(task: Task[Any], asked: int, budget: Budget, spill_failure: str) -> Failure:
-    """Why `task`, which asked for memory, fails for want of it: who holds what."""
+def no_room(task: Task[Any], budget: Budget) -> Failure:
+    """Why `task` fails for want of memory: who holds what."""
     assert task._options is not None
-    read = asked - task._options.memory
+    read = asked(task) - task._options.memory
     needed = f"{task._options.memory:,} bytes"
     if read:
         needed += f" and {read:,} for what it is given, which is on disk"
@@ -95,7 +96,7 @@ def no_room(task: Task[Any], asked: int, budget: Budget, spill_failure: str) -> 
         MemoryLimitError(
             f"{_named(task)}, needs {needed}, and nothing that runs will "
             f"free them: of the {budget.limit:,} that the memory limit leaves for tasks, "
-            f"{budget.described()}. {spill_failure}{'. ' if spill_failure else ''}Let results go "
+            f"{budget.described()}. {budget.spill_failure}Let results go "
             "that are not needed, use smaller Blocks, or raise memory_limit"
         )
     )

@@ -138,14 +138,17 @@ def register_handle(cls: type) -> None:
 class Raw(Protocol):
     """How values of a class, in the host's memory, are kept as bytes and come back."""
 
+    has_parts: bool
+    """Whether parts of a value can be read by themselves."""
+
     def parts(self, value: Any) -> tuple[Any, Iterable[memoryview]] | None:
         """What describes `value`, and its bytes; None where they are not all that it is."""
 
-    def restored(self, layout: Any) -> tuple[Any, memoryview]:
-        """A value of that description, and the memory that its bytes are to be put in."""
+    def restored(self, layout: Any, read: Callable[[memoryview, int], object]) -> Any:
+        """A value of that description; ``read(buffer, offset)`` fills a buffer with its bytes."""
 
-    def owner(self, value: Any) -> Any:
-        """The object, with which the memory of `value` is given back."""
+    def part(self, layout: Any, key: Any, read: Callable[[memoryview, int], object]) -> Any:
+        """What ``value[key]`` is of a value of that description; ``read(buffer, offset)`` reads."""
 
     def is_shared(self, value: Any, known: int) -> bool:
         """Whether more than the `known` references lead to `value` or its memory."""
@@ -236,6 +239,13 @@ class Origin(Struct, frozen=True, gc=False):
 class Away(Protocol):
     """A value that was written to disk."""
 
+    @property
+    def has_parts(self) -> bool:
+        """Whether parts of it can be read by themselves."""
+
+    def __getitem__(self, key: Any) -> Any:
+        """A copy of a part of the value: of an array slices, of a tuple an item."""
+
     def read(self) -> Any:
         """The value, as it was."""
 
@@ -284,6 +294,13 @@ class Placed:
             away = self.away
             if away is not None:
                 return away.read()
+
+    def at_home_or_away(self) -> Any:
+        """The value as it is in its home, or what is there of it on disk."""
+        value, away = self.value, self.away
+        if value is not AWAY:
+            return value
+        return away if away is not None and away.has_parts else self.at_home()
 
     def send_away(self, away: Away) -> None:
         """Let go of the value, which was written; `placing` is held."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from darray.runtime import refusals
-from darray.runtime.budget import Budget, Hold
+from darray.runtime.budget import Budget
 from darray.runtime.errors import Failure
 from darray.runtime.graphs import closure, following
 from darray.runtime.kinds import is_default
@@ -16,8 +15,7 @@ from darray.runtime.processor import Processor
 from darray.runtime.ready import Queue
 from darray.runtime.refusals import cancellation
 from darray.runtime.scopes import Scope
-from darray.runtime.spaces import AWAY, Placed
-from darray.runtime.spilling import SMALLEST, is_storable
+from darray.runtime.spilling import asked
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, HELD, READY, RUNNING, WAITING, Task
 from darray.runtime.turns import leave, line_up, pass_over
 from darray.runtime.waiting import held_back
@@ -62,10 +60,6 @@ class Schedule:
         self.starved: dict[tuple[int, tuple[int, ...]], Queue] = {}
         # Bytes that running tasks read from disk, where they are given such values.
         self.reading: dict[Task[Any], int] = {}
-        # Finished tasks whose results are on their way to disk, and the bytes of these; why
-        # the last one that could not get there did not.
-        self.moving: dict[Task[Any], int] = {}
-        self.spill_failure = ""
         # Ready tasks that use shards, by these and by their seats.
         self.sharded: dict[tuple[tuple[tuple[Pieces, bool], ...], tuple[int, ...]], Queue] = {}
         # Ready tasks for which no processor is left.
@@ -387,7 +381,7 @@ class Schedule:
             self.push(task)
             return False
         if options is not None and options.memory:
-            memory = self.asked(task)
+            memory = asked(task) if self.budget.has_spilled else options.memory
             if not self.budget.admit(memory):
                 key = (memory, self.seats(task))
                 self.special = True
@@ -402,16 +396,6 @@ class Schedule:
             for one, writes in task._pieces.items():
                 one.enter(task, task._processor, writes)
         return True
-
-    def asked(self, task: Task[Any]) -> int:
-        """Bytes that a task with a ``memory=`` option would hold if it began now."""
-        options = task._options
-        assert options is not None
-        if not self.budget.has_spilled or not task._needs:
-            return options.memory
-        values = [need._value for need in dict.fromkeys(task._needs)]
-        away = [one.nbytes for one in values if one.__class__ is Placed and one.value is AWAY]
-        return options.memory + sum(away)
 
     def has_work(self, seat: int) -> bool:
         """Whether `take` may find a task for `seat`."""
@@ -438,7 +422,7 @@ class Schedule:
             if options.memory:
                 self.budget.give_back(options.memory + self.reading.pop(task, 0))
                 if nbytes:
-                    task._hold = self.hold(task, task.name, nbytes)
+                    task._hold = self.budget.hold(task.name, nbytes, task)
             leave(task)
         dependents = task._dependents
         if dependents is None:
@@ -454,30 +438,6 @@ class Schedule:
                 else:
                     self.push(dependent)
         return following
-
-    def hold(self, task: Task[Any], name: str, nbytes: int) -> Hold:
-        """Count `nbytes` for the value of `task`, which is done, until the `Hold` is dropped."""
-        hold = self.budget.hold(name, nbytes)
-        if nbytes >= SMALLEST and is_storable(task._value):
-            self.budget.candidates[hold.number] = weakref.ref(task)
-        return hold
-
-    def held_by(self, task: Task[Any]) -> int:
-        """Bytes that are counted for the value of `task`."""
-        hold = getattr(task, "_hold", None)
-        return self.budget.holders[hold.number][1] if isinstance(hold, Hold) else 0
-
-    def shortage(self) -> int:
-        """Bytes that a task which waits for memory lacks, but for those that are on their way."""
-        self.budget.room()
-        asked = [
-            key[0]
-            for key, queue in self.starved.items()
-            if key[0] <= self.budget.limit and queue.first() is not None
-        ]
-        if not asked:
-            return 0
-        return min(asked) - self.budget.room() - sum(self.moving.values())
 
     def fail(self, task: Task[Any], failure: Failure, state: int) -> list[Task[Any]]:
         """Fail `task` and all that need it, at once; the tasks that this finished."""
@@ -549,7 +509,7 @@ class Schedule:
 
         None while nobody waits: a task that frees memory may still be spawned.
         """
-        if not self.starved or self.running != self.blocked or self.moving:
+        if not self.starved or self.running != self.blocked or self.budget.moving:
             return None
         if not (self.waiters or self.blocked):
             return None
@@ -564,11 +524,7 @@ class Schedule:
         task = self.starving()
         if task is None:
             return _NONE
-        return self.fail(task, self.no_room(task), FAILED)
-
-    def no_room(self, task: Task[Any]) -> Failure:
-        """Why `task` fails for want of memory."""
-        return refusals.no_room(task, self.asked(task), self.budget, self.spill_failure)
+        return self.fail(task, refusals.no_room(task, self.budget), FAILED)
 
     def queued(self) -> list[Task[Any]]:
         """Every READY task."""

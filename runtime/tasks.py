@@ -13,12 +13,12 @@ from darray.runtime.contexts import Options
 from darray.runtime.errors import CancelledError, Failure
 from darray.runtime.places import place_text
 from darray.runtime.processor import Processor
-from darray.runtime.spaces import Origin, Placed, register_handle
+from darray.runtime.spaces import Origin, Placed, here, register_handle
 
 if TYPE_CHECKING:
     from types import CodeType
 
-__all__ = ["Task", "value_of"]
+__all__ = ["Task", "value_of", "value_or_parts"]
 
 R = TypeVar("R", covariant=True)
 
@@ -394,6 +394,16 @@ def value_of(task: Task[Any]) -> Any:
     """The value of a task that is done, in the space of the calling code."""
     value = task._value
     return value.here() if value.__class__ is Placed else value
+
+
+def value_or_parts(task: Task[Any]) -> Any:
+    """The value of a task, waited for, or what gives parts of it where it is on disk."""
+    if task._state != DONE:
+        return task.result()
+    value = task._value
+    if value.__class__ is not Placed:
+        return value
+    return value.at_home_or_away() if value.home == here.get() else value.here()
 
 
 register_handle(Task)

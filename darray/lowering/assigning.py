@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from msgspec import Struct
@@ -42,6 +42,8 @@ class AssignPart(Struct, frozen=True):
         memory is written to.
     """
 
+    reads_parts: ClassVar[bool] = True
+
     before: Load | None
     pieces: Pieces
     part: Box
@@ -66,7 +68,7 @@ class AssignPart(Struct, frozen=True):
         if self.reused is not None:
             # Tasks are handed read-only views; the array that the earlier task made is below.
             value = values[self.reused]
-            owner = value if value.base is None else value.base
+            owner = value if getattr(value, "base", None) is None else value.base
             if isinstance(owner, np.ndarray) and owner.flags.writeable:
                 return owner
         before = self.before(values)

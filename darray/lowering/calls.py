@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from msgspec import Struct
@@ -60,6 +60,8 @@ class Pieces(Struct, frozen=True):
 class Evaluate(Struct, frozen=True):
     """Compute a chunk and keep it."""
 
+    reads_parts: ClassVar[bool] = True
+
     pieces: Pieces
 
     def __call__(self, *values: Any) -> NDArray[Any]:
@@ -71,6 +73,8 @@ class Evaluate(Struct, frozen=True):
 
 class Fill(Struct, frozen=True):
     """Compute a chunk into its place in an array."""
+
+    reads_parts: ClassVar[bool] = True
 
     pieces: Pieces
     out: NDArray[Any]
@@ -84,6 +88,8 @@ class Fill(Struct, frozen=True):
 
 class Write(Struct, frozen=True):
     """Compute a chunk into its place in a store."""
+
+    reads_parts: ClassVar[bool] = True
 
     pieces: Pieces
     target: Target
@@ -117,6 +123,8 @@ class PartialReduce(Struct, frozen=True):
 
     With ``is_whole`` the chunk is all that its one reduction sees, and the result is final.
     """
+
+    reads_parts: ClassVar[bool] = True
 
     pieces: Pieces
     reducers: tuple[Reducer, ...]
@@ -165,6 +173,8 @@ class Combine(Struct, frozen=True):
 
 class MapBlock(Struct, frozen=True):
     """Call a user's function on the blocks at one place of the grid."""
+
+    reads_parts: ClassVar[bool] = True
 
     pieces: Pieces
     function: Any

@@ -31,12 +31,13 @@ from darray.runtime.explaining import Survey
 from darray.runtime.graphs import following
 from darray.runtime.processor import Processor
 from darray.runtime.ready import Queue
-from darray.runtime.refusals import nowhere
+from darray.runtime.refusals import no_room, nowhere
 from darray.runtime.scope_keys import know
 from darray.runtime.settings import Settings
 from darray.runtime.spaces import Origin, Placed, has_spaces, here, measured_nbytes, space_of
 from darray.runtime.spawning import submit
 from darray.runtime.spiller import Spiller
+from darray.runtime.spilling import asked
 from darray.runtime.state import Schedule
 from darray.runtime.stopping import Stopping
 from darray.runtime.tasks import DONE, FAILED, READY, RUNNING, Task, Watcher
@@ -184,8 +185,10 @@ class SerialEngine(Stopping):
 
         Those that need it are added to `following`.
         """
+        if not began and self._spill(task):
+            with self._lock:
+                began = self._take(task)
         if not began:
-            self._spill(task)
             # Results in reference cycles hold memory that nobody can reach.
             gc.collect()
             with self._lock:
@@ -196,7 +199,7 @@ class SerialEngine(Stopping):
                         return []
                     failure = nowhere(task, schedule.present)
                     if schedule.seats(task):
-                        failure = schedule.no_room(task)
+                        failure = no_room(task, schedule.budget)
                     return schedule.fail(task, failure, FAILED)
         if is_shallow():
             return self._run(task, following)
@@ -213,16 +216,17 @@ class SerialEngine(Stopping):
         thread.join()
         return finished
 
-    def _spill(self, task: Task[Any]) -> None:
-        """Write results to disk until there is memory for a READY task, if that can be."""
+    def _spill(self, task: Task[Any]) -> bool:
+        """Write results to disk until there is memory for a READY task; whether that was tried."""
         with self._lock:
             if task._state != READY or not self._schedule.budget.candidates:
-                return
-            self._schedule.starved[self._schedule.asked(task), ()] = queue = Queue()
+                return False
+            self._schedule.starved[asked(task), ()] = queue = Queue()
             queue.push(task)
         self._spiller.make_room_apart(self._begun_or_ready, lambda: None)
         with self._lock:
             self._schedule.starved.clear()
+        return True
 
     def _stack(self) -> Stack:
         stack: Stack | None = getattr(self._local, "stack", None)
