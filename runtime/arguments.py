@@ -9,6 +9,7 @@ from darray.runtime.accesses import Access, Deps
 from darray.runtime.pieces import Pieces
 from darray.runtime.refs import Holder, Ref, RefView
 from darray.runtime.spaces import Placed, register_container, register_seal
+from darray.runtime.spilling import stay
 from darray.runtime.tasks import Task, value_of
 from darray.runtime.turns import Line
 
@@ -144,7 +145,9 @@ class Writable(Pending):
         """The object, or the task's value, which is in this space from now on."""
         if not isinstance(self.value, Task | Ref):
             return loaded(self.value)
-        value = (self.value.task if isinstance(self.value, Ref) else self.value)._value
+        task = self.value.task if isinstance(self.value, Ref) else self.value
+        stay(task)
+        value = task._value
         return value.taken() if value.__class__ is Placed else value
 
     def _view(self, view: RefView, whole: Any) -> Any:

@@ -6,6 +6,10 @@ import itertools
 import weakref
 from collections import deque
 from collections.abc import Callable
+from typing import Any
+
+from darray.runtime.spilling import SMALLEST, is_storable
+from darray.runtime.tasks import Task
 
 __all__ = ["Budget", "Hold", "in_force", "make_room", "makers_of_room"]
 
@@ -34,19 +38,19 @@ def make_room() -> None:
 class Hold:
     """Bytes of a finished task's result, given back when the task's handle is dropped."""
 
-    __slots__ = ("_number", "_released", "_tell")
+    __slots__ = ("_released", "_tell", "number")
 
     def __init__(
         self, number: int, released: deque[int], tell: Callable[[], object] | None
     ) -> None:
-        self._number = number
+        self.number = number
         self._released = released
         self._tell = tell
 
     def __del__(self) -> None:
         # May run on any thread at any moment, also while that thread holds the engine's
         # lock, so it only leaves word; the budget reads it at the next admission.
-        self._released.append(self._number)
+        self._released.append(self.number)
         if self._tell is not None:
             self._tell()
 
@@ -62,6 +66,7 @@ class Budget:
     * ``held`` is the sum of ``holders``: what finished tasks' results hold, those named in
       ``released`` included.
     * ``running + held <= limit`` after every admission.
+    * ``candidates`` are some of the living holds, each with the task of the result.
     """
 
     def __init__(self, limit: int, tell: Callable[[], object] | None = None) -> None:
@@ -70,6 +75,13 @@ class Budget:
         self.held = 0
         # Name and bytes of each living hold.
         self.holders: dict[int, tuple[str, int]] = {}
+        # Those of results that may be written to disk instead.
+        self.candidates: dict[int, weakref.ref[Task[Any]]] = {}
+        # The tasks whose results are on their way there, and the bytes of these; whether any
+        # went, and why the last one that could not get there did not.
+        self.moving: dict[Task[Any], int] = {}
+        self.has_spilled = False
+        self.spill_failure = ""
         self.released: deque[int] = deque()
         self._numbers = itertools.count()
         # Called without arguments when a hold was dropped, by a finaliser.
@@ -80,7 +92,9 @@ class Budget:
     def room(self) -> int:
         """Bytes that could be admitted now."""
         while self.released:
-            self.held -= self.holders.pop(self.released.popleft())[1]
+            number = self.released.popleft()
+            self.held -= self.holders.pop(number)[1]
+            self.candidates.pop(number, None)
         return self.limit - self.running - self.held
 
     def admit(self, nbytes: int) -> bool:
@@ -90,16 +104,20 @@ class Budget:
         self.running += nbytes
         return True
 
-    def finish(self, nbytes: int, name: str, result_nbytes: int) -> Hold | None:
-        """Give a reservation of `nbytes` back, but for the result of task `name`."""
+    def give_back(self, nbytes: int) -> None:
+        """Give a reservation of `nbytes` back."""
         self.running -= nbytes
-        return self.hold(name, result_nbytes) if result_nbytes else None
 
-    def hold(self, name: str, nbytes: int) -> Hold:
-        """Count `nbytes` for task `name`, which is finished, until the `Hold` is dropped."""
+    def hold(self, name: str, nbytes: int, task: Task[Any] | None = None) -> Hold:
+        """Count `nbytes` for task `name`, which is finished, until the `Hold` is dropped.
+
+        Where a `task` is given they are those of its value.
+        """
         number = next(self._numbers)
         self.held += nbytes
         self.holders[number] = (name, nbytes)
+        if nbytes >= SMALLEST and task is not None and is_storable(task._value):
+            self.candidates[number] = weakref.ref(task)
         return Hold(number, self.released, self._tell)
 
     def counted(self) -> tuple[int, int]:
@@ -129,3 +147,5 @@ class Budget:
         assert self.running >= 0, "more was given back than was reserved"
         assert self.held == sum(nbytes for _, nbytes in self.holders.values())
         assert all(number in self.holders for number in self.released)
+        assert set(self.candidates) <= set(self.holders)
+        assert self.has_spilled or not self.moving

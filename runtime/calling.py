@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from types import CoroutineType
 from typing import Any
@@ -13,8 +12,18 @@ from darray.runtime import events
 from darray.runtime.arguments import INERT, SETTLED, Kept, actions, loaded, sealed
 from darray.runtime.errors import CancelledError, Failure
 from darray.runtime.refs import Ref
-from darray.runtime.spaces import HOST, Origin, Placed, Space, brought, here, moves_for, nbytes_of
-from darray.runtime.tasks import CANCELLED, DONE, FAILED, Task, value_of
+from darray.runtime.spaces import (
+    HOST,
+    Origin,
+    Placed,
+    Space,
+    brought,
+    here,
+    moves_for,
+    nbytes_of,
+    placing,
+)
+from darray.runtime.tasks import CANCELLED, DONE, FAILED, Task, value_of, value_or_parts
 
 __all__ = [
     "apart",
@@ -30,9 +39,6 @@ __all__ = [
     "state_after",
 ]
 
-# Guards the values of tasks that become placed after they ended; no other lock is taken meanwhile.
-_placing = threading.Lock()
-
 # Python frames below which a thread runs a task inside the wait, or the spawn, of another.
 SHALLOW = 240
 
@@ -42,6 +48,8 @@ def called(task: Task[Any]) -> Any:
     function = task._function
     if actions.get(function.__class__) != INERT:
         function = loaded(function)
+    if task._options is not None and task._options.reads_parts:
+        return function(*[value_or_parts(arg) for arg in task._args])
     args = [
         arg
         if actions.get(arg.__class__) in SETTLED
@@ -85,7 +93,7 @@ def attempted_in(task: Task[Any], space: Space) -> Any:
         for need in task._needs or ():
             if need._state == DONE and need._value.__class__ is not Placed:
                 # Given by a task that did not know of other spaces.
-                with _placing:
+                with placing:
                     if need._value.__class__ is not Placed:
                         need._value = Placed(need._value, HOST)
         origin = getattr(task, "_origin", None)

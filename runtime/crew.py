@@ -33,6 +33,7 @@ from darray.runtime.processor import Processor
 from darray.runtime.scope_keys import know
 from darray.runtime.seats import Runner, Seats
 from darray.runtime.spaces import has_spaces, space_of
+from darray.runtime.spiller import Spiller
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import DONE, FAILED, READY, RUNNING, WAITING, Task
 from darray.runtime.timers import Timer, Timers
@@ -86,6 +87,7 @@ class Crew(Awaiting):
         know(every)
         self._schedule = schedule(every, Budget(memory, self._memory_freed))
         self._seats = Seats(self._schedule)
+        self._spiller = Spiller(self._schedule, self._lock)
         self.has_spaces = has_spaces(every)
         self._local = threading.local()
         self._numbers = itertools.count()
@@ -141,7 +143,7 @@ class Crew(Awaiting):
                 task = self._complete(runner, task, outcome)
                 outcome = None
             if schedule.starved:
-                self._relieve()
+                self._relieve(runner)
             if schedule.stranded:
                 self._refuse_stranded()
             if runner.ending:
@@ -462,9 +464,34 @@ class Crew(Awaiting):
             finished = self._schedule.refuse_stranded()
         self._tell(finished)
 
-    def _relieve(self) -> None:
+    def _spill(self, runner: Runner | None) -> None:
+        """Write results to disk while tasks wait for memory, if that helps.
+
+        The calling thread, that of a `runner` if there is one, is given no seat meanwhile.
+        """
+        if runner is None:
+            self._spiller.make_room_apart(self._seats.running, self._fill_all)
+            return
+        with self._lock:
+            if runner not in self._seats.parked:
+                # It was given a seat.
+                return
+            self._seats.parked.remove(runner)
+        try:
+            self._spiller.make_room(self._seats.running, self._fill_all)
+        finally:
+            with self._lock:
+                if self._closed:
+                    runner.ending = True
+                    self._seats.runners.discard(runner)
+                elif runner.seat is None and runner not in self._seats.parked:
+                    self._seats.parked.append(runner)
+
+    def _relieve(self, runner: Runner | None = None) -> None:
         """Begin tasks for which there is memory; fail those for which there never will be."""
         self._fill_all()
+        if self._schedule.budget.candidates:
+            self._spill(runner)
         with self._lock:
             if self._schedule.starving() is None:
                 return

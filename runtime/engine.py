@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from time import perf_counter_ns
 from typing import Any, Protocol, TypeVar
 
-from darray.runtime import events, kinds, settings
+from darray.runtime import events, kinds, limits, settings
 from darray.runtime.processor import Processor
 from darray.runtime.refs import in_use
 from darray.runtime.tasks import Task
@@ -121,6 +121,7 @@ def _start() -> Engine:
             if name not in engine_names():
                 raise LookupError(f"there is no engine {name!r}; there are {engine_names()!r}")
             module = importlib.import_module(f"darray.runtime.engines.{name}")
+            limits.fix_task_memory(settings.current())
             engine: Engine = module.start(settings.current())
             _engine = engine
         return _engine
@@ -159,7 +160,8 @@ def configure(**changes: Any) -> None:
     memory_limit : int or str
         Bytes that this process may hold, such as ``"1GB"``.
     spill_folder : str
-        Where chunks go for which there is no memory.
+        Where results go for which there is no memory, in files without a name; by default the
+        system's folder for temporary files.
     watchdog : float
         After how many seconds in which no task began or ended, while a thread waits for
         tasks, the log ``darray`` is told what it waits for: 60, and 0 for never.
@@ -203,6 +205,7 @@ def close(finish: bool = True) -> None:
         with _lock:
             if _engine is engine:
                 _engine = None
+                limits.fix_task_memory(None)
 
 
 def _close_at_exit() -> None:
@@ -218,6 +221,7 @@ def _forget_after_fork() -> None:
     global _engine, _lock
     _lock = threading.RLock()
     engine, _engine = _engine, None
+    limits.fix_task_memory(None)
     if engine is not None:
         engine.abandon()
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from darray.runtime.processor import Processor
 from darray.runtime.queues import NestedQueue
 from darray.runtime.seats import Runner, Seats
-from darray.runtime.spaces import Placed
+from darray.runtime.spaces import AWAY, Placed
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, HELD, READY, RUNNING, WAITING, Task
 
@@ -294,7 +294,10 @@ class _Telling:
         where = "without having run" if place is None else f"on {_place(place)}"
         if task._state == DONE:
             value = task._value.value if task._value.__class__ is Placed else task._value
-            text = f"done: it gave a value of type {type(value).__qualname__} {where}"
+            what = f"value of type {type(value).__qualname__}"
+            if value is AWAY:
+                what = "value, which is on disk now,"
+            text = f"done: it gave a {what} {where}"
         else:
             word = {FAILED: "failed", CANCELLED: "cancelled"}[task._state]
             text = f"{word} {where}: {_message(task._value.exception)}"

@@ -19,9 +19,11 @@ __all__ = [
     "POOLS",
     "ThreadPools",
     "available_memory",
+    "fix_task_memory",
     "memory_limit",
     "processor_count",
     "task_memory",
+    "trim",
 ]
 
 # The share of the memory it may use that a process takes unless told otherwise.
@@ -67,10 +69,37 @@ def task_memory(settings: Settings) -> int:
     """Bytes that tasks may hold: the limit less the interpreter's and libraries' own memory.
 
     That is taken as what is resident now, but never as more than 128 MiB, since arrays
-    that the caller holds are resident as well and do not count.
+    that the caller holds are resident as well and do not count. While an engine runs it is
+    what it was when the engine started: what tasks hold is resident since.
     """
+    if _fixed is not None:
+        return _fixed
     own = min(int(_process(os.getpid()).memory_info().rss), 128 * 2**20)
     return max(1, memory_limit(settings) - own)
+
+
+# What `task_memory` gives while an engine runs.
+_fixed: int | None = None
+
+
+def fix_task_memory(settings: Settings | None) -> None:
+    """Let `task_memory` give what it gives now, until it is called with None."""
+    global _fixed
+    _fixed = None
+    _fixed = None if settings is None else task_memory(settings)
+
+
+def trim() -> None:
+    """Give memory that was freed back to the system, where the C library keeps it."""
+    function = _trimming()
+    if function is not None:
+        function(0)
+
+
+@cache
+def _trimming() -> Any:
+    """The C library's function for that; None where it has none."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
 
 
 @cache

@@ -14,7 +14,8 @@ from darray.runtime.contexts import limiting
 from darray.runtime.errors import Failure, RefReleasedError
 from darray.runtime.places import place_text
 from darray.runtime.scopes import Scope
-from darray.runtime.spaces import Placed, nbytes_of, register_handle
+from darray.runtime.spaces import Placed, nbytes_of, placing, register_handle
+from darray.runtime.spilling import bring_back
 from darray.runtime.tasks import DONE, FAILED, Carrier, Task, value_of
 from darray.runtime.versions import Origin
 
@@ -153,6 +154,7 @@ class Ref(Generic[T]):
         """
         with _pinning:
             self._task._pins = getattr(self._task, "_pins", 0) + 1
+        bring_back(self._task)
 
     def unpin(self) -> None:
         """Undo one `pin`."""
@@ -229,7 +231,11 @@ class Ref(Generic[T]):
                 "release it later"
             )
         )
-        task._value, task._state = failure, FAILED
+        # Dropped outside the lock.
+        value = task._value
+        with placing:
+            task._value, task._state = failure, FAILED
+        del value
         task._hold = None
 
     def __eq__(self, other: object) -> bool:

@@ -14,6 +14,7 @@ from darray.runtime.errors import (
     SchedulingError,
 )
 from darray.runtime.processor import Processor
+from darray.runtime.spilling import asked
 from darray.runtime.tasks import RUNNING, Task
 
 __all__ = [
@@ -87,12 +88,16 @@ def too_big(task: Task[Any], budget: Budget) -> Failure:
 def no_room(task: Task[Any], budget: Budget) -> Failure:
     """Why `task` fails for want of memory: who holds what."""
     assert task._options is not None
+    read = asked(task) - task._options.memory
+    needed = f"{task._options.memory:,} bytes"
+    if read:
+        needed += f" and {read:,} for what it is given, which is on disk"
     return Failure(
         MemoryLimitError(
-            f"{_named(task)}, needs {task._options.memory:,} bytes, and nothing that runs will "
+            f"{_named(task)}, needs {needed}, and nothing that runs will "
             f"free them: of the {budget.limit:,} that the memory limit leaves for tasks, "
-            f"{budget.described()}. Let results go that are not needed, use smaller Blocks, or "
-            "raise memory_limit"
+            f"{budget.described()}. {budget.spill_failure}Let results go "
+            "that are not needed, use smaller Blocks, or raise memory_limit"
         )
     )
 

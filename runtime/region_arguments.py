@@ -31,6 +31,7 @@ from darray.runtime.arguments import (
 from darray.runtime.footprints import is_constant
 from darray.runtime.refs import Ref, RefView
 from darray.runtime.spaces import Placed, here
+from darray.runtime.spilling import stay
 from darray.runtime.tasks import DONE, Task
 from darray.runtime.tracking import Extent, Tracker
 from darray.runtime.versions import Versions
@@ -320,6 +321,8 @@ class RegionArguments:
             # Its function has returned: what it was given is dropped, and its value stored next.
             task._engine.wait([task], None)
         if task._state == DONE:
+            # It is known by its place in memory.
+            stay(task)
             self._learn(task)
             value = task._value
             if value.__class__ is Placed:
@@ -364,6 +367,7 @@ class RegionArguments:
         """Where a view of a task's value lies; all of the value until that is known."""
         task = view.task
         if task._state == DONE:
+            stay(task)
             placed = task._value
             whole = placed.value if placed.__class__ is Placed else placed
             if has_views(whole):
@@ -405,6 +409,7 @@ class RegionArguments:
         """Find out where the value of a task lies that has ended; lock held."""
         extent = self._unknown.pop(task, None)
         if extent is not None and task._state == DONE:
+            stay(task)
             value = task._value
             if value.__class__ is Placed:
                 self._tracker.alias(value, extent)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from functools import cache
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -16,9 +18,12 @@ from darray.runtime import events
 from darray.runtime.processor import Processor
 
 __all__ = [
+    "AWAY",
     "HOST",
+    "Away",
     "Origin",
     "Placed",
+    "Raw",
     "Space",
     "brought",
     "has_memory",
@@ -26,13 +31,17 @@ __all__ = [
     "here",
     "measured_nbytes",
     "nbytes_of",
+    "placing",
+    "raw_of",
     "register_container",
     "register_device_arrays",
     "register_handle",
     "register_host_arrays",
     "register_measure",
     "register_pickling",
+    "register_raw",
     "register_seal",
+    "sealed",
     "space_of",
 ]
 
@@ -45,6 +54,9 @@ _handles: set[type] = set()
 
 # How values of some classes are pickled between workers.
 _reducers: dict[type, Callable[[Any], Any]] = {}
+
+# How values of exactly some classes are kept as bytes.
+_raws: dict[type, Raw] = {}
 
 # What makes, of a container of another class, one with each item changed by a function.
 _containers: dict[type, Callable[[Any, _Change], Any]] = {}
@@ -123,6 +135,35 @@ def register_handle(cls: type) -> None:
     _handles.add(cls)
 
 
+class Raw(Protocol):
+    """How values of a class, in the host's memory, are kept as bytes and come back."""
+
+    has_parts: bool
+    """Whether parts of a value can be read by themselves."""
+
+    def parts(self, value: Any) -> tuple[Any, Iterable[memoryview]] | None:
+        """What describes `value`, and its bytes; None where they are not all that it is."""
+
+    def restored(self, layout: Any, read: Callable[[memoryview, int], object]) -> Any:
+        """A value of that description; ``read(buffer, offset)`` fills a buffer with its bytes."""
+
+    def part(self, layout: Any, key: Any, read: Callable[[memoryview, int], object]) -> Any:
+        """What ``value[key]`` is of a value of that description; ``read(buffer, offset)`` reads."""
+
+    def is_shared(self, value: Any, known: int) -> bool:
+        """Whether more than the `known` references lead to `value` or its memory."""
+
+
+def register_raw(cls: type, raw: Raw) -> None:
+    """Let values of exactly class `cls` be kept as bytes by `raw`."""
+    _raws[cls] = raw
+
+
+def raw_of(value: Any) -> Raw | None:
+    """How `value` is kept as bytes; None for values that are not."""
+    return _raws.get(value.__class__)
+
+
 def register_container(cls: type, rebuild: Callable[[Any, _Change], Any]) -> None:
     """Let ``rebuild(container, change)`` be a container of class `cls` with its items changed."""
     _containers[cls] = rebuild
@@ -147,6 +188,11 @@ def register_seal(seal: _Change) -> None:
     """Let ``seal(value)`` be a value from another space as it is handed out."""
     global _seal
     _seal = seal
+
+
+def sealed(value: Any) -> Any:
+    """A value that was brought back, as it is handed out."""
+    return _seal(value)
 
 
 def register_pickling(cls: type, reduce: Callable[[Any], Any]) -> None:
@@ -190,29 +236,86 @@ class Origin(Struct, frozen=True, gc=False):
     nbytes: int
 
 
+class Away(Protocol):
+    """A value that was written to disk."""
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether parts of it can be read by themselves."""
+
+    def __getitem__(self, key: Any) -> Any:
+        """A copy of a part of the value: of an array slices, of a tuple an item."""
+
+    def read(self) -> Any:
+        """The value, as it was."""
+
+
+# What stands for a value that is on disk.
+AWAY: Any = type("Away", (), {"__repr__": lambda _: "<value on disk>"})()
+
+# Guards the replacement of the values of finished tasks by what is placed, and `Placed.value` and
+# `Placed.away`, where they are changed; no other lock is taken while it is held. Either may be
+# read without it, as `Placed.at_home` does.
+placing = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    # So that nobody holds it in the child.
+    os.register_at_fork(
+        before=placing.acquire, after_in_parent=placing.release, after_in_child=placing.release
+    )
+
+
 class Placed:
-    """The value of a task, where there are several spaces: its home, and copies elsewhere.
+    """The value of a task that may be in several places: its home, copies elsewhere, the disk.
 
     Copies are made when first asked for, by whichever thread asks, and kept; where two threads
     make one at once, one of them is kept. Only what is exclusively used is written to, at its
     home, and has no copies then.
+
+    Where ``value`` is `AWAY`, ``away`` is the value on disk. Otherwise ``away`` is None, or what
+    was written of the same value before.
     """
 
-    __slots__ = ("_copies", "home", "nbytes", "value")
+    __slots__ = ("_copies", "away", "home", "nbytes", "value")
 
     def __init__(self, value: Any, home: Space) -> None:
         self.value = value
+        self.away: Away | None = None
         self.home = home
         self.nbytes = nbytes_of(value)
         self._copies: dict[Space, Any] = {}
+
+    def at_home(self) -> Any:
+        """The value as it is in its home; read from disk if it is there."""
+        while True:
+            value = self.value
+            if value is not AWAY:
+                return value
+            # None where it came back since.
+            away = self.away
+            if away is not None:
+                return away.read()
+
+    def at_home_or_away(self) -> Any:
+        """The value as it is in its home, or what is there of it on disk."""
+        value, away = self.value, self.away
+        if value is not AWAY:
+            return value
+        return away if away is not None and away.has_parts else self.at_home()
+
+    def send_away(self, away: Away) -> None:
+        """Let go of the value, which was written; `placing` is held."""
+        self.away = away
+        self.value = AWAY
+        self._copies = {}
 
     def here(self) -> Any:
         """The value as it is in the space of the calling code."""
         space = here.get()
         if space == self.home:
-            return self.value
+            return self.at_home()
         if space not in self._copies:
-            return self._copies.setdefault(space, brought(self.value, self.home, space))
+            value = brought(self.at_home(), self.home, space)
+            return self._copies.setdefault(space, value)
         return self._copies[space]
 
     def taken(self) -> Any:

@@ -15,6 +15,7 @@ from darray.runtime.processor import Processor
 from darray.runtime.ready import Queue
 from darray.runtime.refusals import cancellation
 from darray.runtime.scopes import Scope
+from darray.runtime.spilling import asked
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, HELD, READY, RUNNING, WAITING, Task
 from darray.runtime.turns import leave, line_up, pass_over
 from darray.runtime.waiting import held_back
@@ -40,7 +41,8 @@ class Schedule:
       ``apart`` takes them. No task begins on a seat whose processor is not ``present``.
     * Unless ``special`` is true, all queues but ``shared.plain`` are empty.
     * ``running`` counts the RUNNING tasks, ``outstanding`` those not finished.
-    * A task with a ``memory=`` option is RUNNING only while the budget holds its bytes.
+    * A task with a ``memory=`` option is RUNNING only while the budget holds its bytes, and those
+      in ``reading``: of what it is given that was on disk when it began.
     * A task that uses values in place is in their lines while it is unfinished; it is READY
       only when all that it follows there are finished, however they ended.
     * A task that uses shards is, while READY, in a queue of ``sharded`` or ``starved``; while
@@ -56,6 +58,8 @@ class Schedule:
         self.pinned = [Queue() for _ in processors]
         # Ready tasks for which there was no memory, by their bytes and their seats.
         self.starved: dict[tuple[int, tuple[int, ...]], Queue] = {}
+        # Bytes that running tasks read from disk, where they are given such values.
+        self.reading: dict[Task[Any], int] = {}
         # Ready tasks that use shards, by these and by their seats.
         self.sharded: dict[tuple[tuple[tuple[Pieces, bool], ...], tuple[int, ...]], Queue] = {}
         # Ready tasks for which no processor is left.
@@ -376,11 +380,15 @@ class Schedule:
         if options is not None and not self.is_open(task, seat):
             self.push(task)
             return False
-        if options is not None and options.memory and not self.budget.admit(options.memory):
-            key = (options.memory, self.seats(task))
-            self.special = True
-            self.starved.setdefault(key, Queue()).push(task)
-            return False
+        if options is not None and options.memory:
+            memory = asked(task) if self.budget.has_spilled else options.memory
+            if not self.budget.admit(memory):
+                key = (memory, self.seats(task))
+                self.special = True
+                self.starved.setdefault(key, Queue()).push(task)
+                return False
+            if memory > options.memory:
+                self.reading[task] = memory - options.memory
         task._processor = self.processors[seat]
         task._state = RUNNING
         self.running += 1
@@ -412,7 +420,9 @@ class Schedule:
         options = task._options
         if options is not None:
             if options.memory:
-                task._hold = self.budget.finish(options.memory, task.name, nbytes)
+                self.budget.give_back(options.memory + self.reading.pop(task, 0))
+                if nbytes:
+                    task._hold = self.budget.hold(task.name, nbytes, task)
             leave(task)
         dependents = task._dependents
         if dependents is None:
@@ -434,7 +444,7 @@ class Schedule:
         if task._state == RUNNING:
             self.running -= 1
             if task._options is not None and task._options.memory:
-                self.budget.finish(task._options.memory, "", 0)
+                self.budget.give_back(task._options.memory + self.reading.pop(task, 0))
         finished: list[Task[Any]] = []
         failing = [task]
         while failing:
@@ -499,7 +509,7 @@ class Schedule:
 
         None while nobody waits: a task that frees memory may still be spawned.
         """
-        if not self.starved or self.running != self.blocked:
+        if not self.starved or self.running != self.blocked or self.budget.moving:
             return None
         if not (self.waiters or self.blocked):
             return None
@@ -562,6 +572,7 @@ class Schedule:
             elif task._state == RUNNING:
                 assert task._processor in self.processors
                 reserved += 0 if task._options is None else task._options.memory
+                reserved += self.reading.get(task, 0)
             else:
                 assert task._dependents is None
             for line in getattr(task, "_uses", ()):

@@ -13,12 +13,12 @@ from darray.runtime.contexts import Options
 from darray.runtime.errors import CancelledError, Failure
 from darray.runtime.places import place_text
 from darray.runtime.processor import Processor
-from darray.runtime.spaces import Origin, Placed, register_handle
+from darray.runtime.spaces import Origin, Placed, here, register_handle
 
 if TYPE_CHECKING:
     from types import CodeType
 
-__all__ = ["Task", "value_of"]
+__all__ = ["Task", "value_of", "value_or_parts"]
 
 R = TypeVar("R", covariant=True)
 
@@ -86,8 +86,8 @@ class Task(Generic[R]):
 
     Invariants, which the engine's lock guards unless it says otherwise
     -------------------------------------------------------------------
-    * ``_state`` never decreases. ``_value`` is stored before a finished state is, and is
-      not changed after it, so that both may be read without the lock once finished.
+    * ``_state`` never decreases. ``_value`` is stored before a finished state is, and stands for
+      the same value after it, so that both may be read without the lock once finished.
     * ``_function``, ``_args``, ``_kwargs``, ``_needs`` and ``_dependents`` are None once the
       engine is through with a finished task: it keeps nothing alive but its value.
     * ``_kwargs`` is None where ``_function(*_args)`` can be called as it stands, a dict
@@ -99,8 +99,9 @@ class Task(Generic[R]):
       (`Ref` guards it), ``_asked`` (to stop) until cancelling is asked for, ``_keeps`` but
       where it is true: as the option of that name, ``_origin`` but where there are several
       spaces.
-    * ``_value`` of a finished task is what it gave or, where there are several spaces, that
-      as something `Placed`; `value_of` is the value in either case.
+    * ``_value`` of a finished task is what it gave or, where there are several spaces or it was
+      written to disk for want of memory, that as something `Placed`; `value_of` is the value in
+      either case. The one may replace the other at any time, under `spaces.placing`.
     * ``_uses`` and ``_after`` have values only while the task is unfinished and uses values in
       place: the lines it stands in, each with its share, and those of ``_needs`` that it only
       follows, whose failure is not its own. So has ``_pieces``: the shards that it uses, each
@@ -393,6 +394,16 @@ def value_of(task: Task[Any]) -> Any:
     """The value of a task that is done, in the space of the calling code."""
     value = task._value
     return value.here() if value.__class__ is Placed else value
+
+
+def value_or_parts(task: Task[Any]) -> Any:
+    """The value of a task, waited for, or what gives parts of it where it is on disk."""
+    if task._state != DONE:
+        return task.result()
+    value = task._value
+    if value.__class__ is not Placed:
+        return value
+    return value.at_home_or_away() if value.home == here.get() else value.here()
 
 
 register_handle(Task)

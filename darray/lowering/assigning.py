@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from msgspec import Struct
@@ -43,6 +43,8 @@ class AssignPart(Struct, frozen=True):
         memory is written to.
     """
 
+    reads_parts: ClassVar[bool] = True
+
     before: Load | None
     pieces: Pieces
     part: Box
@@ -67,7 +69,8 @@ class AssignPart(Struct, frozen=True):
         if self.reused is not None:
             # Tasks are handed read-only views; the array that the earlier task made is below.
             value = values[self.reused]
-            owner = value if is_own(value) else value.base
+            is_view = isinstance(value, np.ndarray) and not is_own(value)
+            owner = value.base if is_view else value
             if isinstance(owner, np.ndarray) and owner.flags.writeable:
                 return owner
         before = self.before(values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from time import perf_counter_ns
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from msgspec import Struct
@@ -69,6 +69,8 @@ class Pieces(Struct, frozen=True):
 class Evaluate(Struct, frozen=True):
     """Compute a chunk and keep it."""
 
+    reads_parts: ClassVar[bool] = True
+
     pieces: Pieces
 
     def __call__(self, *values: Any) -> NDArray[Any]:
@@ -80,6 +82,8 @@ class Evaluate(Struct, frozen=True):
 
 class Fill(Struct, frozen=True):
     """Compute a chunk into its place in an array."""
+
+    reads_parts: ClassVar[bool] = True
 
     pieces: Pieces
     out: NDArray[Any]
@@ -100,6 +104,8 @@ class Fill(Struct, frozen=True):
 class Write(Struct, frozen=True):
     """Compute a chunk into its place in a store."""
 
+    reads_parts: ClassVar[bool] = True
+
     pieces: Pieces
     target: Target | Parts
     box: Box
@@ -118,6 +124,8 @@ class PartialReduce(Struct, frozen=True):
 
     With ``is_whole`` the chunk is all that its one reduction sees, and the result is final.
     """
+
+    reads_parts: ClassVar[bool] = True
 
     pieces: Pieces
     reducers: tuple[Reducer, ...]
@@ -163,6 +171,8 @@ class Combine(Struct, frozen=True):
 
 class MapBlock(Struct, frozen=True):
     """Call a user's function on the blocks at one place of the grid."""
+
+    reads_parts: ClassVar[bool] = True
 
     pieces: Pieces
     function: Any

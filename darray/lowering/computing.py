@@ -34,6 +34,7 @@ from darray.runtime.devices.host_buffers import empty
 from darray.runtime.engine import Engine, current_engine
 from darray.runtime.narrowing import narrowed, scope_here
 from darray.runtime.spaces import here
+from darray.runtime.tasks import value_or_parts
 
 __all__ = [
     "chunk_task",
@@ -348,7 +349,15 @@ def run_here(plan: Plan) -> dict[Key, Any]:
     """Run a plan in the calling thread; the values by key."""
     values: dict[Key, Any] = {}
     for draft in plan.drafts():
-        needed = [need.result() if isinstance(need, Task) else values[need] for need in draft.needs]
+        reads_parts = getattr(draft.call, "reads_parts", False)
+        needed = [
+            values[need]
+            if not isinstance(need, Task)
+            else value_or_parts(need)
+            if reads_parts
+            else need.result()
+            for need in draft.needs
+        ]
         values[draft.key] = draft.call(*needed)
     return values
 
@@ -377,9 +386,12 @@ def spawned(plan: Plan, batch: Batch) -> tuple[dict[Key, Task[Any]], list[Task[A
             own=True,
             outer=outer,
         )
+        in_parts = replace(options, reads_parts=True)
         for draft in stage.drafts:
             needs = [need if isinstance(need, Task) else tasks[need] for need in draft.needs]
-            task = batch.spawn(options, draft.call, tuple(needs), needs)
+            reads_parts = getattr(draft.call, "reads_parts", False)
+            chosen = in_parts if reads_parts else options
+            task = batch.spawn(chosen, draft.call, tuple(needs), needs)
             tasks[draft.key] = task
             if stage.serial == math.inf:
                 last.append(task)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -42,6 +42,8 @@ class AddProducts(Struct, frozen=True):
     others are given it as their first value. The last link of a tile's only chain gives what
     its accumulator gives.
     """
+
+    reads_parts: ClassVar[bool] = True
 
     panels: tuple[tuple[Pieces, Pieces], ...]
     contraction: Contraction
@@ -83,6 +85,8 @@ class JoinSums(Struct, frozen=True):
 
 class Done(Struct, frozen=True):
     """End a computation when a tile is in its place."""
+
+    reads_parts: ClassVar[bool] = True
 
     def __call__(self, *values: Any) -> None:
         """Do nothing."""

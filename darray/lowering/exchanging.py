@@ -9,7 +9,7 @@ together. A source that would have to be held to be computed again is exchanged 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from msgspec import Struct
@@ -32,6 +32,8 @@ GROUP_SHARE = 4
 
 class Done(Struct, frozen=True):
     """What marks the end of a round; it holds nothing of what it comes after."""
+
+    reads_parts: ClassVar[bool] = True
 
     def __call__(self, *values: Any) -> None:
         """Do nothing."""

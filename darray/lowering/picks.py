@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from msgspec import Struct
@@ -101,6 +101,8 @@ class Fetch(Struct, frozen=True):
     lies along the axes of the positions.
     """
 
+    reads_parts: ClassVar[bool] = True
+
     picked: Picked
     cut: Chunks
     parts: tuple[tuple[int, Pieces, Box], ...]
@@ -166,6 +168,8 @@ class Assembly:
 class FillPart(Struct, frozen=True):
     """Compute a chunk into its place in an assembly; the value is that part of it."""
 
+    reads_parts: ClassVar[bool] = True
+
     pieces: Pieces
     assembly: Assembly
     box: Box
@@ -223,6 +227,8 @@ class Send(Struct, frozen=True):
     which of them lie in this group.
     """
 
+    reads_parts: ClassVar[bool] = True
+
     pieces: Pieces
     first: int
     wants: tuple[tuple[int, int, int], ...]
@@ -244,6 +250,8 @@ class Receive(Struct, frozen=True):
     positions it is for.
     """
 
+    reads_parts: ClassVar[bool] = True
+
     picked: Picked
     groups: Chunks
     packets: tuple[tuple[int, int, int], ...]
@@ -263,6 +271,8 @@ class Receive(Struct, frozen=True):
 
 class ExtractChunk(Struct, frozen=True):
     """Compute a chunk and a mask, and pick the elements where the mask is true."""
+
+    reads_parts: ClassVar[bool] = True
 
     pieces: Pieces
     first: int
@@ -285,6 +295,8 @@ class ExtractChunk(Struct, frozen=True):
 
 class DepositChunk(Struct, frozen=True):
     """Compute a chunk and a mask, and put values where the mask is true."""
+
+    reads_parts: ClassVar[bool] = True
 
     pieces: Pieces
     values: Pieces
@@ -314,6 +326,8 @@ class Written(Struct, frozen=True):
 
 class ScatterChunk(Struct, frozen=True):
     """Compute a chunk and put values in it, which have one axis for each of `written`."""
+
+    reads_parts: ClassVar[bool] = True
 
     pieces: Pieces
     values: Pieces

@@ -223,7 +223,8 @@ class Planner:
         first = node.arrays[0]
         group = fuse(node.arrays, first.shape, self.keeping)
         name = getattr(node.function, "__name__", "map_blocks")
-        stage = self.stage(name, node.serial, group, first)
+        given = math.prod(largest(node.chunks)) * max(1, node.dtype.itemsize)
+        stage = self.stage(name, node.serial, group, first, 0, given)
         for index in indices:
             pieces, needs = self.pieces(group, chunk_box(first.chunks, index))
             shape = box_shape(chunk_box(node.chunks, index))

@@ -41,7 +41,11 @@ class Kept(Struct, frozen=True, eq=False, weakref=True):
 
 
 class Draft(Struct, frozen=True):
-    """A task to be: its call takes the values of `needs`."""
+    """A task to be: its call takes the values of `needs`.
+
+    Calls with an attribute ``reads_parts`` that is true take what gives parts of a value instead
+    where the value is on disk.
+    """
 
     key: Key
     call: Any

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from msgspec import Struct
@@ -34,6 +34,8 @@ class Rearrange(Struct, frozen=True):
     lengths : tuple of int
         Number of elements that the chunk has along each group of axes.
     """
+
+    reads_parts: ClassVar[bool] = True
 
     parts: tuple[tuple[Pieces, Box], ...]
     lengths: Shape

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from msgspec import Struct
@@ -112,6 +112,8 @@ class Scanner(Struct, frozen=True):
 class ScanFirst(Struct, frozen=True):
     """Scan the first chunk of a line."""
 
+    reads_parts: ClassVar[bool] = True
+
     pieces: Pieces
     scanner: Scanner
 
@@ -124,6 +126,8 @@ class ScanFirst(Struct, frozen=True):
 class ScanAfter(Struct, frozen=True):
     """Scan a chunk after the one before it, whose scan is the last of the values."""
 
+    reads_parts: ClassVar[bool] = True
+
     pieces: Pieces
     scanner: Scanner
 
@@ -135,6 +139,8 @@ class ScanAfter(Struct, frozen=True):
 
 class ScanAlone(Struct, frozen=True):
     """Scan a chunk by itself, to be joined to the one before it."""
+
+    reads_parts: ClassVar[bool] = True
 
     pieces: Pieces
     scanner: Scanner

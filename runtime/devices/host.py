@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 from array import array as plain_array
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from mmap import mmap
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from msgspec import Struct
@@ -18,7 +19,12 @@ from darray.runtime.accesses import Part
 from darray.runtime.arguments import register_frozen
 from darray.runtime.devices.host_buffers import Lease
 from darray.runtime.footprints import Footprint, register_footprints
-from darray.runtime.spaces import register_host_arrays, register_measure, register_pickling
+from darray.runtime.spaces import (
+    register_host_arrays,
+    register_measure,
+    register_pickling,
+    register_raw,
+)
 
 __all__ = ["capture", "copy", "footprints", "freeze", "measure", "thaw"]
 
@@ -83,6 +89,141 @@ def measure(array: NDArray[Any]) -> int:
     while isinstance(owner.base, np.ndarray):
         owner = owner.base
     return min(array.nbytes, int(owner.nbytes))
+
+
+# Bytes that are put in order at a time, to be written, of an array that does not lie in a row, or
+# are read at a time to pick some of them.
+BAND = 2**20
+
+# Pieces of so many bytes are read one by one; of shorter ones several, and what is between them.
+LONG = 4096
+
+# Fills a buffer with bytes that were kept, from an offset on.
+_Reading: TypeAlias = Callable[[memoryview, int], object]
+
+# Shape, dtype, and whether the elements lie by columns.
+_Layout: TypeAlias = tuple[tuple[int, ...], np.dtype[Any], bool]
+
+
+class RawArrays:
+    """How NumPy arrays are kept as bytes: those of their elements, in the order they lie in."""
+
+    has_parts = True
+
+    def parts(self, array: NDArray[Any]) -> tuple[_Layout, Iterable[memoryview]] | None:
+        """What describes `array`, and its bytes; None where elements refer to objects."""
+        if array.dtype.hasobject:
+            return None
+        flags = array.flags
+        by_columns = bool(flags.f_contiguous and not flags.c_contiguous)
+        layout = (array.shape, array.dtype, by_columns)
+        if flags.forc:
+            return layout, [_bytes(array.T if by_columns else array)]
+        return layout, _bands(array)
+
+    def restored(self, layout: _Layout, read: _Reading) -> NDArray[Any]:
+        """An array of that description; ``read(buffer, offset)`` fills a buffer."""
+        shape, dtype, by_columns = layout
+        array = np.empty(shape, dtype, "F" if by_columns else "C")
+        read(_bytes(array.T if by_columns else array), 0)
+        return array
+
+    def part(self, layout: _Layout, key: tuple[Any, ...], read: _Reading) -> NDArray[Any]:
+        """The elements that the slices `key` show of an array of that description.
+
+        ``read(buffer, offset)`` fills a buffer with its bytes from some place on.
+        """
+        shape, dtype, by_columns = layout
+        parts = [one for one in key if one is not ...]
+        parts += [slice(None)] * (len(shape) - len(parts))
+        wanted = [range(*one.indices(size)) for one, size in zip(parts, shape, strict=True)]
+        if by_columns:
+            result = np.empty([len(one) for one in wanted[::-1]], dtype)
+            _read_box(result, wanted[::-1], shape[::-1], read, 0)
+            return result.T
+        result = np.empty([len(one) for one in wanted], dtype)
+        _read_box(result, wanted, shape, read, 0)
+        return result
+
+    def is_shared(self, array: NDArray[Any], known: int) -> bool:
+        """Whether more than the `known` references lead to `array`, or others to its memory."""
+        # This function's own, and that of the count, are two more.
+        if sys.getrefcount(array) > known + 2:
+            return True
+        while isinstance(array.base, np.ndarray):
+            array = array.base
+            # Its view's, the variable's and that of the count.
+            if sys.getrefcount(array) > 3:
+                return True
+        return False
+
+
+def _bytes(array: NDArray[Any]) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
+
+
+def _bands(array: NDArray[Any]) -> Iterator[memoryview]:
+    """The bytes of `array` by rows, a band at a time."""
+    if array.nbytes <= BAND or not array.ndim:
+        yield _bytes(np.ascontiguousarray(array))
+        return
+    rows = max(1, BAND * len(array) // array.nbytes)
+    for start in range(0, len(array), rows):
+        if rows == 1:
+            yield from _bands(array[start])
+        else:
+            yield _bytes(np.ascontiguousarray(array[start : start + rows]))
+
+
+def _read_box(
+    out: NDArray[Any],
+    wanted: Sequence[range],
+    shape: Sequence[int],
+    read: _Reading,
+    offset: int,
+) -> None:
+    """Fill `out` with the places `wanted` of an array of `shape`, kept by rows from `offset` on."""
+    if not out.size:
+        return
+    rows, inner = wanted[0], wanted[1:]
+    row_nbytes = math.prod(shape[1:]) * out.itemsize
+    is_whole = all(one == range(size) for one, size in zip(inner, shape[1:], strict=True))
+    if is_whole and rows.step == 1:
+        read(_bytes(out), offset + rows.start * row_nbytes)
+        return
+    if row_nbytes > BAND or len(inner[-1:] and inner[-1]) * out.itemsize >= LONG:
+        for place, row in enumerate(rows):
+            _read_row(out[place : place + 1], inner, shape[1:], read, offset + row * row_nbytes)
+        return
+    # Of short rows, or short pieces of them, many are read at once.
+    key = tuple([_slice(one) for one in inner])
+    count = max(1, BAND // row_nbytes // abs(rows.step))
+    for start in range(0, len(rows), count):
+        band = rows[start : start + count]
+        low, high = min(band[0], band[-1]), max(band[0], band[-1])
+        dense = np.empty((high - low + 1, *shape[1:]), out.dtype)
+        read(_bytes(dense), offset + low * row_nbytes)
+        dense = dense[:: rows.step] if rows.step > 0 else dense[::-1][:: -rows.step]
+        out[start : start + count] = dense[(slice(None), *key)]
+
+
+def _read_row(
+    out: NDArray[Any],
+    wanted: Sequence[range],
+    shape: Sequence[int],
+    read: _Reading,
+    offset: int,
+) -> None:
+    """Fill `out`, which has one row, with what is wanted of a row that is kept at `offset`."""
+    if wanted:
+        _read_box(out[0], wanted, shape, read, offset)
+    else:
+        read(_bytes(out), offset)
+
+
+def _slice(places: range) -> slice:
+    """The slice that gives `places`."""
+    return slice(places.start, places.stop if places.stop >= 0 else None, places.step)
 
 
 class _Memory(Struct, frozen=True, eq=False):
@@ -220,3 +361,4 @@ register_frozen(np.ndarray, freeze, copy, thaw, capture)
 register_host_arrays(np.ndarray)
 register_measure(np.ndarray, measure)
 register_pickling(np.ndarray, pickled)
+register_raw(np.ndarray, RawArrays())

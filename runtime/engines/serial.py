@@ -30,11 +30,14 @@ from darray.runtime.errors import Failure
 from darray.runtime.explaining import Survey
 from darray.runtime.graphs import following
 from darray.runtime.processor import Processor
+from darray.runtime.ready import Queue
 from darray.runtime.refusals import no_room, nowhere
 from darray.runtime.scope_keys import know
 from darray.runtime.settings import Settings
 from darray.runtime.spaces import Origin, Placed, has_spaces, here, measured_nbytes, space_of
 from darray.runtime.spawning import submit
+from darray.runtime.spiller import Spiller
+from darray.runtime.spilling import asked
 from darray.runtime.state import Schedule
 from darray.runtime.stopping import Stopping
 from darray.runtime.tasks import DONE, FAILED, READY, RUNNING, Task, Watcher
@@ -85,6 +88,7 @@ class SerialEngine(Stopping):
         # Whoever comes by next runs them, as their own threads have gone on.
         self._released: list[Task[Any]] = []
         self._schedule.released = self._released
+        self._spiller = Spiller(self._schedule, self._lock, is_alone=True)
         self._local = threading.local()
         # Threads with waits inside tasks.
         self._stacks: set[Stack] = set()
@@ -181,6 +185,9 @@ class SerialEngine(Stopping):
 
         Those that need it are added to `following`.
         """
+        if not began and self._spill(task):
+            with self._lock:
+                began = self._take(task)
         if not began:
             # Results in reference cycles hold memory that nobody can reach.
             gc.collect()
@@ -208,6 +215,18 @@ class SerialEngine(Stopping):
         thread.start()
         thread.join()
         return finished
+
+    def _spill(self, task: Task[Any]) -> bool:
+        """Write results to disk until there is memory for a READY task; whether that was tried."""
+        with self._lock:
+            if task._state != READY or not self._schedule.budget.candidates:
+                return False
+            self._schedule.starved[asked(task), ()] = queue = Queue()
+            queue.push(task)
+        self._spiller.make_room_apart(self._begun_or_ready, lambda: None)
+        with self._lock:
+            self._schedule.starved.clear()
+        return True
 
     def _stack(self) -> Stack:
         stack: Stack | None = getattr(self._local, "stack", None)

@@ -20,6 +20,7 @@ from darray.runtime.seats import Runner
 from darray.runtime.settings import Settings
 from darray.runtime.spaces import Origin, here, measured_nbytes
 from darray.runtime.spawning import submit
+from darray.runtime.spilling import asked
 from darray.runtime.tasks import DONE, READY, RUNNING, WAITING, Task, Watcher
 from darray.runtime.waiting import (
     Arrival,
@@ -352,7 +353,7 @@ class ThreadsEngine(Crew):
             return False
         if options is not None and (
             options.occupancy < 1
-            or options.memory > self._schedule.budget.room()
+            or asked(task) > self._schedule.budget.room()
             or not self._schedule.is_open(task, seat)
         ):
             return False

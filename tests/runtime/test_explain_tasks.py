@@ -257,6 +257,8 @@ def test_ready_on_the_serial_engine(others, gate):
 def test_waiting_for_memory(threads, others, gate):
     threads._schedule.budget.limit = 1_000_000
     result = da.spawn.options(name="kept", memory=600_000)(np.zeros, 500_000, np.int8)
+    # Otherwise it would go to disk.
+    da.Ref(result).pin()
     result.wait()
     Held(others, gate, memory=300_000)
     large = da.spawn.options(name="large", memory=700_000)(int)

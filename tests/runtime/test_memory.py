@@ -30,6 +30,14 @@ def block(nbytes):
     return np.zeros(nbytes, np.int8)
 
 
+def made_to_stay(nbytes, name=None):
+    """A task whose value, a block, is there and is pinned: it goes to no disk."""
+    task = da.spawn.options(memory=nbytes, name=name)(block, nbytes)
+    da.Ref(task).pin()
+    task.wait()
+    return task
+
+
 def test_never_more_than_the_limit_at_once(limited):
     lock = threading.Lock()
     now, peak = [0], [0]
@@ -74,8 +82,7 @@ def test_small_task_that_frees_goes_before_a_great_one(limited):
 
 
 def test_nothing_fails_while_nobody_waits(limited):
-    held = da.spawn.options(memory=800_000)(block, 800_000)
-    held.wait()
+    held = made_to_stay(800_000)
     waiting = da.spawn.options(memory=500_000)(block, 500_000)
     assert da.spawn(int, 3).result(timeout=60) == 3
     assert not waiting.done()
@@ -84,8 +91,7 @@ def test_nothing_fails_while_nobody_waits(limited):
 
 
 def test_error_names_who_holds_what(limited):
-    held = [da.spawn.options(memory=300_000, name="load")(block, 300_000) for _ in range(3)]
-    da.wait(held)
+    held = [made_to_stay(300_000, "load") for _ in range(3)]
     starved = da.spawn.options(memory=200_000, name="mill")(block, 200_000)
     dependent = da.spawn(abs, starved)
     with pytest.raises(da.MemoryLimitError) as caught:
@@ -96,12 +102,12 @@ def test_error_names_who_holds_what(limited):
     assert "needs 200,000 bytes" in message
     assert "3 result(s) of 'load' hold 900,000" in message
     assert "memory_limit" in message
+    assert all(task.result().nbytes == 300_000 for task in held)
 
 
 @pytest.mark.parametrize("wait", ["as_completed", "first", "close", "nested"])
 def test_every_kind_of_wait_ends_where_nothing_frees_memory(limited, wait):
-    held = da.spawn.options(memory=900_000)(block, 900_000)
-    held.wait()
+    held = made_to_stay(900_000)
     starved = da.spawn.options(memory=500_000)(block, 500_000)
     if wait == "as_completed":
         assert list(da.as_completed([starved])) == [starved]
@@ -117,8 +123,7 @@ def test_every_kind_of_wait_ends_where_nothing_frees_memory(limited, wait):
 
 
 def test_results_in_cycles_are_collected_first(limited):
-    cycle = [da.spawn.options(memory=900_000)(block, 900_000)]
-    cycle[0].wait()
+    cycle = [made_to_stay(900_000)]
     cycle.append(cycle)
     gc.disable()
     try:
@@ -143,7 +148,7 @@ def test_task_over_the_limit_fails_at_once(limited):
 def test_serial_engine_keeps_the_limit():
     da.configure(engine="serial")
     engines.current_engine()._schedule.budget.limit = LIMIT
-    held = da.spawn.options(memory=900_000)(block, 900_000)
+    held = made_to_stay(900_000)
     with pytest.raises(da.MemoryLimitError, match=r"1 result\(s\) of 'block' hold 900,000"):
         da.spawn.options(memory=200_000)(block, 200_000).result()
     del held

@@ -1,0 +1,316 @@
+"""Spilling: the value of a finished task on disk, the way there and the way back."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable, Iterable
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+
+from darray.runtime import events
+from darray.runtime.spaces import (
+    AWAY,
+    HOST,
+    Placed,
+    Raw,
+    here,
+    moves_for,
+    nbytes_of,
+    placing,
+    raw_of,
+    register_raw,
+    sealed,
+)
+from darray.runtime.tasks import DONE, Task
+
+if TYPE_CHECKING:
+    from darray.runtime.spill_files import Slot, SpillFiles
+
+__all__ = [
+    "SMALLEST",
+    "Counter",
+    "Spilled",
+    "asked",
+    "bring_back",
+    "can_go",
+    "is_clean",
+    "is_shared",
+    "is_storable",
+    "send_away",
+    "stay",
+    "written",
+]
+
+# Tasks whose values must stay in memory from now on: a region knows them by their place there,
+# or they are written to. Guarded by `placing`.
+_staying: weakref.WeakSet[Task[Any]] = weakref.WeakSet()
+
+# Smaller values do not fill a place on disk.
+SMALLEST = 4096
+
+# References to the value of a task that is looked at here: the task's, and a variable's.
+OWN_REFERENCES = 2
+
+
+# Fills a buffer with bytes that were kept, from an offset on.
+_Reading: TypeAlias = Callable[[memoryview, int], object]
+
+
+class RawTuples:
+    """How tuples of arrays are kept as bytes, those of one after another; the rest stays."""
+
+    has_parts = True
+
+    def parts(self, value: tuple[Any, ...]) -> tuple[Any, Iterable[memoryview]] | None:
+        """What describes `value`, and its bytes; None where it is not arrays and numbers."""
+        layouts: list[Any] = []
+        every: list[Iterable[memoryview]] = []
+        offset = 0
+        for item in value:
+            raw = raw_of(item) if item.__class__ is not tuple else None
+            found = None if raw is None else raw.parts(item)
+            if found is not None:
+                layouts.append((raw, found[0], offset))
+                every.append(found[1])
+                offset += item.nbytes
+            elif isinstance(item, bool | int | float | complex | None):
+                layouts.append((None, item, 0))
+            else:
+                return None
+        return (layouts, itertools.chain.from_iterable(every)) if every else None
+
+    def restored(self, layout: Any, read: _Reading) -> Any:
+        """A tuple of that description; ``read(buffer, offset)`` fills a buffer."""
+        return tuple([self.part(layout, place, read) for place in range(len(layout))])
+
+    def part(self, layout: Any, key: Any, read: _Reading) -> Any:
+        """The item with the number `key`."""
+        raw, described, start = layout[key]
+        if raw is None:
+            return described
+        return raw.restored(described, lambda buffer, offset: read(buffer, start + offset))
+
+    def is_shared(self, value: tuple[Any, ...], known: int) -> bool:
+        """Whether others lead to one of the arrays."""
+        return any(
+            raw.is_shared(item, 2)
+            for item in value
+            if item.__class__ is not tuple and (raw := raw_of(item)) is not None
+        )
+
+
+class Counter(Protocol):
+    """What counts values that are in memory again."""
+
+    def admit(self, task: Task[Any], nbytes: int) -> object | None:
+        """What counts `nbytes` for the value of `task`; None where there is no room for them."""
+
+    def count(self, task: Task[Any], nbytes: int) -> object:
+        """Do what `admit` does, whether or not there is room."""
+
+
+class Spilled:
+    """The value of a task on disk; never changed. It is deleted once nobody has this."""
+
+    __slots__ = ("_counter", "_layout", "_raw", "_slot", "_task")
+
+    def __init__(
+        self, task: Task[Any], raw: Raw, layout: Any, slot: Slot, counter: Counter
+    ) -> None:
+        # A weak one, since the task leads here.
+        self._task = weakref.ref(task)
+        self._raw = raw
+        self._layout = layout
+        self._slot = slot
+        self._counter = counter
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the value."""
+        return self._slot.nbytes
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether parts of the value can be read by themselves."""
+        return self._raw.has_parts
+
+    def read(self) -> Any:
+        """The value; where there is room for it, it stays in memory."""
+        value = self.brought()
+        task = self._task()
+        if task is not None:
+            hold = self._counter.admit(task, self.nbytes)
+            if hold is not None:
+                self._return(task, value, hold)
+        return value
+
+    def __getitem__(self, key: Any) -> Any:
+        """A copy of a part of the value: of an array slices, of a tuple an item."""
+        began = perf_counter_ns()
+        found = self._raw.part(self._layout, key, self._slot.read_into)
+        if events.consumers:
+            publish(nbytes_of(found), "disk", str(here.get()), began)
+        return found
+
+    def brought(self) -> Any:
+        """The value, in fresh memory."""
+        began = perf_counter_ns()
+        value = self._raw.restored(self._layout, self._slot.read_into)
+        if events.consumers:
+            publish(self.nbytes, "disk", str(here.get()), began)
+        return sealed(value)
+
+    def back(self, task: Task[Any]) -> None:
+        """Have the value of `task`, which this is, in memory, whether or not there is room."""
+        value = self.brought()
+        self._return(task, value, self._counter.count(task, self.nbytes))
+
+    def _return(self, task: Task[Any], value: Any, hold: object) -> None:
+        with placing:
+            placed = task._value
+            if placed.__class__ is Placed and placed.value is AWAY and placed.away is self:
+                placed.value = value
+                task._hold = hold
+
+
+def publish(nbytes: int, source: str, destination: str, began: int) -> None:
+    """Tell every consumer of a value that went to disk, or came from there, by now."""
+    now = perf_counter_ns()
+    events.publish(events.ValueMoved(nbytes, source, destination, began, now, moves_for.get()))
+
+
+def is_storable(value: Any) -> bool:
+    """Whether a task's value may be written to disk, as far as its class tells."""
+    if value.__class__ is Placed:
+        return value.home.kind == "host" and raw_of(value.value) is not None
+    return raw_of(value) is not None
+
+
+def asked(task: Task[Any]) -> int:
+    """Bytes that a task with a ``memory=`` option would hold if it began now.
+
+    Those of what it is given that is on disk count as well, but where it reads parts of it.
+    """
+    options = task._options
+    assert options is not None
+    found = options.memory
+    for need in dict.fromkeys(task._needs or ()):
+        value = need._value
+        if value.__class__ is Placed and value.value is AWAY:
+            away = value.away
+            if away is None or not (options.reads_parts and away.has_parts):
+                found += value.nbytes
+    return found
+
+
+def can_go(task: Task[Any]) -> bool:
+    """Whether the value of `task` is in memory and may go to disk."""
+    if is_pinned(task) or task._state != DONE:
+        return False
+    value = task._value
+    if raw_of(value.value if value.__class__ is Placed else value) is None:
+        return False
+    with placing:
+        return task not in _staying
+
+
+def is_shared(task: Task[Any]) -> bool:
+    """Whether more than `task` leads to the memory that its value is in."""
+    value = task._value
+    if value.__class__ is Placed:
+        value = value.value
+    raw = raw_of(value)
+    return raw is not None and raw.is_shared(value, OWN_REFERENCES)
+
+
+def is_pinned(task: Task[Any]) -> bool:
+    """Whether somebody pinned the value of `task`."""
+    return hasattr(task, "_pins") and task._pins > 0
+
+
+def is_clean(task: Task[Any]) -> bool:
+    """Whether the value of `task` is on disk as well as in memory."""
+    value = task._value
+    return value.__class__ is Placed and value.away is not None
+
+
+def stay(task: Task[Any]) -> None:
+    """Have the value of `task`, which is done, in memory from now on."""
+    if task._options is None or not task._options.memory:
+        # Its value is not counted, so it was never written to disk.
+        return
+    with placing:
+        _staying.add(task)
+        away = _away(task)
+    if away is not None:
+        away.back(task)
+
+
+def bring_back(task: Task[Any]) -> None:
+    """Have the value of `task` in memory if it is there."""
+    with placing:
+        away = _away(task)
+    if away is not None:
+        away.back(task)
+
+
+def _away(task: Task[Any]) -> Spilled | None:
+    """What is on disk of the value of `task`, if it is nowhere else."""
+    placed = task._value
+    if task._state == DONE and placed.__class__ is Placed and placed.value is AWAY:
+        return cast("Spilled | None", placed.away)
+    return None
+
+
+def written(task: Task[Any], files: SpillFiles, counter: Counter) -> Spilled | None:
+    """The value of `task` on disk, where it is in memory as well; None for what cannot be.
+
+    Raises
+    ------
+    OSError
+        When it cannot be written. The value stays in memory.
+    """
+    value = task._value
+    if value.__class__ is Placed:
+        if value.away is not None:
+            return cast("Spilled", value.away)
+        value = value.value
+    raw = raw_of(value)
+    found = None if raw is None else raw.parts(value)
+    if raw is None or found is None:
+        return None
+    began = perf_counter_ns()
+    layout, parts = found
+    slot = files.store(parts, nbytes_of(value))
+    if events.consumers:
+        publish(slot.nbytes, str(here.get()), "disk", began)
+    return Spilled(task, raw, layout, slot, counter)
+
+
+def send_away(task: Task[Any], spilled: Spilled) -> bool:
+    """Let go of the value of `task`, which was written, and of its count; whether that could be.
+
+    Where someone else uses the memory, it is theirs from now on. The caller holds on to the
+    count, so that nothing ends while the lock is held.
+    """
+    value = task._value
+    held = value.value if value.__class__ is Placed else value
+    with placing:
+        if task._value is not value or task._state != DONE:
+            return False
+        if task in _staying or is_pinned(task):
+            return False
+        if value.__class__ is Placed:
+            if value.value is not held or held is AWAY:
+                return False
+            value.send_away(spilled)
+        else:
+            placed = Placed(held, HOST)
+            placed.send_away(spilled)
+            task._value = placed
+        task._hold = None
+    return True
+
+
+register_raw(tuple, RawTuples())

@@ -1,0 +1,336 @@
+"""Spilling: results go to disk for tasks that want memory, and come back as they were."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+
+import darray.runtime as da
+from darray.runtime import engine as engines
+from darray.runtime import settings
+from darray.runtime.spaces import AWAY, Placed
+from darray.runtime.spill_files import files_in
+
+LIMIT = 1_000_000
+BLOCK = 100_000
+
+
+@pytest.fixture
+def files(tmp_path):
+    """The spill files that `limited` engines use."""
+    return files_in(str(tmp_path / "spill"))
+
+
+@pytest.fixture
+def limited(engine, files):
+    """Every engine, with room for ten blocks."""
+    settings.update(spill_folder=files.folder)
+    engine._schedule.budget.limit = LIMIT
+    return engine
+
+
+@pytest.fixture
+def threads(files):
+    """The engine of two threads, with room for ten blocks."""
+    da.configure(engine="threads", threads=2, spill_folder=files.folder)
+    engine = engines.current_engine()
+    engine._schedule.budget.limit = LIMIT
+    return engine
+
+
+def block(number, nbytes=BLOCK):
+    return np.full(nbytes, number % 100, np.int8)
+
+
+def spawn(function, *args, memory=BLOCK):
+    return da.spawn.options(memory=memory)(function, *args)
+
+
+def is_away(task):
+    return task._value.__class__ is Placed and task._value.value is AWAY
+
+
+def settled(files):
+    files.settle()
+    files._check()
+    return files.used
+
+
+def test_many_results_are_held_in_little_memory(limited, files):
+    tasks = [spawn(block, number) for number in range(40)]
+    da.wait(tasks)
+    assert sum(map(is_away, tasks)) >= 30
+    assert files.used >= 30 * BLOCK
+    limited._schedule._check([])
+    for number, task in enumerate(tasks):
+        value = task.result()
+        assert value.shape == (BLOCK,)
+        assert not value.flags.writeable
+        assert (value == number % 100).all()
+    del value
+    sums = [spawn(np.sum, task) for task in tasks]
+    assert da.fetch(sums) == [BLOCK * (number % 100) for number in range(40)]
+    plain = [da.spawn(np.max, task) for task in tasks]
+    assert da.fetch(plain) == [number % 100 for number in range(40)]
+    assert limited._schedule.budget.room() >= 0
+    del tasks, task, sums, plain
+    assert settled(files) == 0
+    assert limited._schedule.budget.room() == LIMIT
+
+
+def test_results_that_tasks_still_need_are_spilled_too(limited, files):
+    """Each sum needs two that are far apart: none could run if all had to stay."""
+    tasks = [spawn(block, number) for number in range(30)]
+    sums = [spawn(lambda a, b: int(a[0]) + int(b[0]), tasks[i], tasks[29 - i]) for i in range(15)]
+    del tasks
+    assert da.fetch(sums) == [29] * 15
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.arange(60_000.0).reshape(200, 300),
+        np.arange(60_000.0).reshape(200, 300).T,
+        np.arange(120_000, dtype="i4").reshape(40, 50, 60)[:, ::2, 1:],
+        np.arange(200_000, dtype="c8")[::-2],
+        np.broadcast_to(np.arange(20_000.0), (3, 20_000)),
+        np.arange(30_000).astype("M8[s]"),
+        np.array(["some", "text"] * 20_000),
+        np.zeros(20_000, [("a", "i2"), ("b", "f8", 3)]),
+        np.array(["x" * 50_000]).reshape(()),
+        np.arange(30_000, dtype=">f8"),
+    ],
+    ids=lambda value: f"{value.dtype} {value.shape} {value.flags.forc}",
+)
+def test_every_kind_of_array_comes_back(threads, value):
+    kept = spawn(lambda: value + 0 if value.dtype.kind == "f" and value.ndim == 3 else value)
+    copy = spawn(lambda: value.copy(order="K"))
+    da.wait([kept, copy])
+    hogs = [spawn(block, number) for number in range(20)]
+    da.wait(hogs)
+    assert is_away(copy)
+    for task in (kept, copy):
+        found = task.result()
+        assert found.dtype == value.dtype
+        assert found.shape == value.shape
+        assert (found == value).all()
+    assert copy.result().flags.f_contiguous == value.copy(order="K").flags.f_contiguous
+
+
+def test_what_is_no_plain_array_stays(threads):
+    held = [
+        spawn(lambda: np.array(["object"] * 20_000, object), memory=400_000),
+        spawn(lambda: [np.zeros(BLOCK, "i1")], memory=400_000),
+        spawn(lambda: np.ma.masked_array(np.zeros(BLOCK, "i1")), memory=400_000),
+    ]
+    da.wait(held)
+    starved = spawn(block, 1, 700_000, memory=700_000)
+    with pytest.raises(da.MemoryLimitError, match="nothing that runs will free"):
+        starved.result(timeout=60)
+    assert not any(map(is_away, held))
+
+
+def test_pinned_results_stay_and_come_back(limited):
+    pinned, other = spawn(block, 1), spawn(block, 2)
+    with da.Ref(pinned).pinned():
+        tasks = [spawn(block, number) for number in range(20)]
+        da.wait([other, *tasks])
+        assert not is_away(pinned)
+        assert is_away(other)
+        with da.Ref(other).pinned():
+            assert not is_away(other)
+            more = [spawn(block, number) for number in range(20)]
+            da.wait(more)
+            assert not is_away(other)
+            assert (other.result() == 2).all()
+    limited._schedule._check([])
+
+
+def test_what_somebody_uses_stays(threads):
+    used = [spawn(block, number) for number in range(3)]
+    views = [task.result()[5:10] for task in used]
+    others = [spawn(block, number) for number in range(20)]
+    da.wait(others)
+    assert not any(map(is_away, used))
+    del views
+    more = [spawn(block, number) for number in range(10)]
+    da.wait(more)
+    assert all(map(is_away, used))
+
+
+def test_what_is_written_to_is_no_stale_copy(limited):
+    """Writes of regions go to what is in memory, also where it was on disk before."""
+    target = spawn(lambda: np.zeros(BLOCK, np.int8))
+    hogs = [spawn(block, number) for number in range(20)]
+    da.wait([target, *hogs])
+    assert is_away(target)
+    for number in range(3):
+        with da.spawn_datadeps():
+            da.spawn(np.add, da.In(target), 1, da.Out(target))
+        da.wait([spawn(block, number) for number in range(20)])
+    assert (da.spawn(np.copy, target).result() == 3).all()
+
+
+def test_released_and_dropped_values_leave_the_disk(threads, files):
+    tasks = [spawn(block, number) for number in range(30)]
+    da.wait(tasks)
+    # Its threads may still write values ahead of need.
+    engines.close()
+    released = next(task for task in tasks if is_away(task))
+    before = settled(files)
+    da.Ref(released).release()
+    assert settled(files) < before
+    with pytest.raises(da.RefReleasedError):
+        released.result()
+    del tasks, released
+    assert settled(files) == 0
+
+
+def test_what_is_given_may_be_too_much_at_once(threads):
+    tasks = [spawn(block, number) for number in range(20)]
+    da.wait(tasks)
+    with pytest.raises(da.MemoryLimitError, match=r"needs 100,000 bytes and .* which is on disk"):
+        spawn(lambda *blocks: len(blocks), *tasks).result(timeout=60)
+    assert spawn(lambda *blocks: len(blocks), *tasks[:5]).result(timeout=60) == 5
+
+
+def test_moves_are_told(threads):
+    with da.trace() as tr:
+        tasks = [spawn(block, number) for number in range(20)]
+        da.wait(tasks)
+        away = next(task for task in tasks if is_away(task))
+        away.result()
+    found = tr.events()
+    moves = [
+        (source, destination, nbytes)
+        for event, source, destination, nbytes in zip(
+            found["event"], found["source"], found["destination"], found["nbytes"], strict=True
+        )
+        if event == "ValueMoved"
+    ]
+    assert moves.count(("worker 0", "disk", BLOCK)) >= 10
+    assert moves[-1] == ("disk", "worker 0", BLOCK)
+
+
+def test_read_while_others_are_written(threads):
+    """Readers outside tasks, tasks with and without memory=, all at once."""
+    tasks = [spawn(block, number) for number in range(30)]
+    wrong = []
+
+    def read(start):
+        for number in [*range(start, 30), *range(start)] * 3:
+            value = tasks[number].result()
+            if not (value == number % 100).all():
+                wrong.append(number)
+
+    readers = [threading.Thread(target=read, args=(start,)) for start in (0, 10, 20)]
+    for reader in readers:
+        reader.start()
+    for _ in range(3):
+        sums = [spawn(np.sum, task) for task in tasks] + [da.spawn(np.sum, task) for task in tasks]
+        assert da.fetch(sums) == [BLOCK * (number % 100) for number in range(30)] * 2
+    for reader in readers:
+        reader.join()
+    assert wrong == []
+    threads._schedule._check([])
+
+
+def run(code, tmp_path):
+    """Run `code`, which has the folder in ``sys.argv[1]``, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+PROLOGUE = """
+import os, resource, sys
+import numpy as np
+import darray.runtime as da
+from darray.runtime import engine
+from darray.runtime.spaces import AWAY, Placed
+da.configure(engine="threads", threads=2, spill_folder=sys.argv[1])
+engine.current_engine()._schedule.budget.limit = 1_000_000
+def block(number):
+    return np.full(100_000, number, np.int8)
+def spawn(number):
+    return da.spawn.options(memory=100_000)(block, number)
+"""
+
+
+def test_a_full_disk_is_an_error_that_loses_nothing(tmp_path):
+    """The kernel refuses files of more than 450,000 bytes; there are a million."""
+    code = f"""{PROLOGUE}
+resource.setrlimit(resource.RLIMIT_FSIZE, (450_000, resource.RLIM_INFINITY))
+tasks = [spawn(number) for number in range(20)]
+da.wait(tasks)
+failed = [task for task in tasks if task.exception() is not None]
+print(len(failed), type(failed[0].exception()).__name__, failed[0].exception())
+for number, task in enumerate(tasks):
+    assert task in failed or (task.result() == number).all()
+del task, failed
+del tasks[:10]
+print((spawn(7).result() == 7).all())
+"""
+    result = run(code, tmp_path)
+    assert result.returncode == 0, result.stderr
+    message, goes_on = result.stdout.splitlines()
+    count, kind, text = message.split(maxsplit=2)
+    assert 1 <= int(count) <= 8
+    assert kind == "MemoryLimitError"
+    assert f"Nothing could be spilled to {str(tmp_path)!r}" in text
+    assert "Free space there, or name another folder by da.configure(spill_folder=...)" in text
+    assert goes_on == "True"
+
+
+def test_nothing_is_left_of_a_process_that_was_killed(tmp_path):
+    code = f"""{PROLOGUE}
+tasks = [spawn(number) for number in range(40)]
+da.wait(tasks)
+print(sum(task._value.__class__ is Placed for task in tasks), flush=True)
+sys.stdin.read()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert int(process.stdout.readline()) >= 30
+        # No file that it wrote has a name which could outlive it.
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
+    assert process.returncode == -9
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_forked_child_does_not_read_what_its_parent_may_write_over(tmp_path):
+    code = f"""{PROLOGUE}
+tasks = [spawn(number) for number in range(20)]
+da.wait(tasks)
+away = next(task for task in tasks if task._value.__class__ is Placed)
+number = tasks.index(away)
+child = os.fork()
+if child == 0:
+    try:
+        away.result()
+    except RuntimeError as error:
+        assert "forked" in str(error)
+        assert (da.spawn(block, 3).result() == 3).all()
+        os._exit(17)
+    os._exit(1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), (away.result() == number).all())
+"""
+    result = run(code, tmp_path)
+    assert result.stdout.split() == ["17", "True"], result.stderr
