@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from darray.runtime import budget, limits, settings
+from darray.runtime import budget, limits, settings, spill_files
 from darray.runtime.consumers.progress import bytes_text
 from darray.runtime.devices.host_buffers import POOL
 
@@ -27,6 +27,8 @@ class MemoryUse(Struct, frozen=True):
         What the tasks that run said, or were predicted, to hold.
     results : int
         What finished tasks' results hold.
+    spilled : int
+        What is on disk of results, for which there was no room.
     limit : int
         The memory limit of this process.
     """
@@ -36,6 +38,7 @@ class MemoryUse(Struct, frozen=True):
     reusable_limit: int
     running: int
     results: int
+    spilled: int
     limit: int
 
     def __str__(self) -> str:
@@ -44,6 +47,7 @@ class MemoryUse(Struct, frozen=True):
             ("reusable", self.reusable, f" of at most {bytes_text(self.reusable_limit)}"),
             ("running", self.running, ""),
             ("results", self.results, ""),
+            ("spilled", self.spilled, " on disk"),
             ("limit", self.limit, ""),
         ]
         return "\n".join(f"{name:<10}{bytes_text(nbytes)}{rest}" for name, nbytes, rest in lines)
@@ -65,4 +69,5 @@ def memory() -> MemoryUse:
     found = budget.in_force()
     running, results = (0, 0) if found is None else found.counted()
     limit = limits.memory_limit(settings.current())
-    return MemoryUse(arrays, reusable, POOL.limit(), running, results, limit)
+    spilled, _ = spill_files.counts()
+    return MemoryUse(arrays, reusable, POOL.limit(), running, results, spilled, limit)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from darray.expr.nodes import Computed, Elementwise, Expression, Memory, Recut, View
 from darray.index_maps import IndexMap
+from darray.kernels.cpu import cast
 from darray.kernels.evaluation import TILE
 from darray.kernels.programs import Instruction, Operand, Program
 from darray.kernels.tiling import tiling_of
@@ -97,6 +99,8 @@ class _Fusing:
         # Maps that were composed, by value, so that equal maps are one object from here on.
         self.maps: dict[IndexMap, IndexMap] = {}
         self.found: dict[tuple[int, int], Operand] = {}
+        # Where the result of each call is, so that the same call is made once.
+        self.calls: dict[Any, Operand] = {}
         self.leaves: list[Leaf] = []
         self.instructions: list[Instruction] = []
 
@@ -160,19 +164,69 @@ class _Fusing:
             return places[0]
         mask = places.pop()
         arguments = zip(places, node.arguments, strict=True)
-        self.instructions.append(
-            Instruction(
-                node.function,
-                tuple([(None, one) if place is None else place for place, one in arguments]),
-                node.parameters,
-                mask,
-                node.output,
-                node.errors,
-                node.serial,
-                node.dtype,
-            )
+        instruction = Instruction(
+            node.function,
+            tuple([(None, one) if place is None else place for place, one in arguments]),
+            node.parameters,
+            mask,
+            node.output,
+            node.errors,
+            node.serial,
+            node.dtype,
         )
-        return (-len(self.instructions), None)
+        key = call_key(instruction)
+        if key is not None and key in self.calls:
+            return self.calls[key]
+        self.instructions.append(instruction)
+        result: Operand = (-len(self.instructions), None)
+        if key is not None:
+            self.calls[key] = result
+        return result
+
+
+def call_key(instruction: Instruction) -> Any:
+    """What two calls have in common that give the same; None for those that may not.
+
+    Only NumPy's own functions are sure to give the same twice, and objects can be anything.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> warn = ("warn", "warn", "ignore", "warn", None)
+    >>> kind = np.dtype("f8")
+    >>> call = Instruction(np.add, ((0, None), (None, 0.0)), (), None, None, warn, 7, kind)
+    >>> other = Instruction(np.add, ((0, None), (None, -0.0)), (), None, None, warn, 8, kind)
+    >>> call_key(call) == call_key(call), call_key(call) == call_key(other)
+    (True, False)
+    """
+    function, dtype = instruction.function, instruction.dtype
+    if dtype.hasobject or not (isinstance(function, np.ufunc) or function in _REPEATABLE):
+        return None
+    operands = tuple([_operand_key(one) for one in instruction.operands])
+    if None in operands:
+        return None
+    rest = (instruction.where, instruction.output, instruction.errors, dtype)
+    key = (function, operands, instruction.parameters, *rest)
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+_REPEATABLE = (np.where, cast)
+
+
+def _operand_key(operand: Operand) -> Any:
+    """What tells operands apart that are not the same to the bit; None where nothing does."""
+    register, constant = operand
+    if register is not None:
+        return register
+    if isinstance(constant, bool | int):
+        return (type(constant), constant)
+    if isinstance(constant, float | complex | np.number):
+        return (type(constant), np.asarray(constant).tobytes())
+    return None
 
 
 def _single_call(node: Expression, shape: tuple[int, ...]) -> Group | None:

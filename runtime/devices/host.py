@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from darray.runtime.accesses import Part
 from darray.runtime.arguments import register_frozen
-from darray.runtime.devices.host_buffers import Lease
+from darray.runtime.devices.host_buffers import Lease, empty
 from darray.runtime.footprints import Footprint, register_footprints
 from darray.runtime.spaces import (
     register_host_arrays,
@@ -124,7 +124,7 @@ class RawArrays:
     def restored(self, layout: _Layout, read: _Reading) -> NDArray[Any]:
         """An array of that description; ``read(buffer, offset)`` fills a buffer."""
         shape, dtype, by_columns = layout
-        array = np.empty(shape, dtype, "F" if by_columns else "C")
+        array = empty(shape, dtype, "F" if by_columns else "C")
         read(_bytes(array.T if by_columns else array), 0)
         return array
 
@@ -138,10 +138,10 @@ class RawArrays:
         parts += [slice(None)] * (len(shape) - len(parts))
         wanted = [range(*one.indices(size)) for one, size in zip(parts, shape, strict=True)]
         if by_columns:
-            result = np.empty([len(one) for one in wanted[::-1]], dtype)
+            result = empty(tuple([len(one) for one in wanted[::-1]]), dtype)
             _read_box(result, wanted[::-1], shape[::-1], read, 0)
             return result.T
-        result = np.empty([len(one) for one in wanted], dtype)
+        result = empty(tuple([len(one) for one in wanted]), dtype)
         _read_box(result, wanted, shape, read, 0)
         return result
 
