@@ -14,12 +14,37 @@ from numpy.typing import NDArray
 from darray.kernels.reductions import Partial, UfuncReduction, Warn, nan_mask
 from darray.runtime.boxes import Box
 
-# Elements that are copied faster than the copy is avoided.
-_COPIED_FAST = 2**12
-
 __all__ = ["ArgExtremum", "NanExtremum"]
 
 Array = NDArray[Any]
+
+
+class _Lent:
+    """The memory of an array, of which it does not say that it is read-only."""
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+        interface = dict(array.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
+
+
+def _uncopied(array: Array) -> Array:
+    """Return `array` as one of which NumPy's argmax and argmin make no copy.
+
+    They only read, but copy whatever is read-only, which takes longer than looking for extremes.
+
+    Examples
+    --------
+    >>> array = np.arange(3.0)
+    >>> array.flags.writeable = False
+    >>> np.shares_memory(_uncopied(array), array)
+    True
+    """
+    flags = array.flags
+    if flags.writeable or not flags.c_contiguous or array.dtype.kind not in "biufc":
+        return array
+    return np.asarray(_Lent(array))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -62,7 +87,7 @@ class ArgExtremum(Struct, frozen=True):
         return np.dtype(np.intp)
 
     def _extreme_index(self, lines: Array) -> NDArray[np.intp]:
-        lines = _not_copied(lines)
+        lines = _uncopied(lines)
         index = lines.argmax(axis=-1) if self.largest else lines.argmin(axis=-1)
         return np.asarray(index)
 
@@ -204,22 +229,3 @@ class NanExtremum(Struct, frozen=True):
         if np.isnan(extremes).any():
             warn("All-NaN slice encountered")
         return extremes
-
-
-class _Interface:
-    """What NumPy makes an array of that lies where another does, which it holds."""
-
-    def __init__(self, array: Array) -> None:
-        address = array.__array_interface__["data"][0]
-        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
-        self.array = array
-
-
-def _not_copied(lines: Array) -> Array:
-    """`lines`, which nobody will write to, as an array of which its argmin makes no copy.
-
-    NumPy copies arrays that are read-only before it looks for their extremes.
-    """
-    if lines.flags.writeable or lines.size < _COPIED_FAST or lines.dtype.kind not in "biufcmM":
-        return lines
-    return np.asarray(_Interface(lines))

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from darray.kernels.extrema import ArgExtremum
 from darray.kernels.reduction_table import reduction_of
 from darray.kernels.reductions import check_operand
+from darray.runtime.boxes import whole
 from darray.testing.strategies import dtypes, values
 from tests.kernels.chunked import Case, cases, compare, equal, reduce_chunks
 
@@ -99,3 +101,19 @@ def test_objects_that_would_need_nan_or_roots_are_refused(function: Any) -> None
 def test_a_mask_is_no_argument_of_argmin() -> None:
     with pytest.raises(TypeError, match="no argument 'where'"):
         check_operand(reduction_of(np.argmin), np.dtype(float), (3,), (0,), masked=True)
+
+
+@pytest.mark.parametrize("axes", [(0,), (0, 1), (1,)])
+@pytest.mark.parametrize("dtype", ["f8", "f4", "i2", "?", "c16", "M8[s]"])
+def test_read_only_chunks_are_looked_at_in_place(dtype, axes):
+    chunk = np.random.default_rng(0).integers(0, 9, (50, 40)).astype(dtype)
+    read_only = chunk.copy()
+    read_only.flags.writeable = False
+    box = whole(chunk.shape)
+    for largest in (False, True):
+        index = ArgExtremum(largest)
+        expected = index.partial(chunk, axes, None, box, chunk.shape)
+        found = index.partial(read_only, axes, None, box, chunk.shape)
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert not read_only.flags.writeable
