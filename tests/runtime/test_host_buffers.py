@@ -275,7 +275,8 @@ def test_tasks_leave_less_of_the_memory_for_what_is_kept():
     assert budget.in_force() is configured
     assert configured.admit(1500 * MIB)
     assert host_buffers._share() == min(share, 100 * MIB)
-    hold = configured.finish(1500 * MIB, "held", 1600 * MIB)
+    configured.give_back(1500 * MIB)
+    hold = configured.hold("held", 1600 * MIB)
     assert host_buffers._share() == min(share, 100 * MIB)
     del hold
     assert configured.room() == 1600 * MIB
