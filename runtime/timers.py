@@ -26,9 +26,10 @@ class Timer:
 
 
 class Timers:
-    """Calls to come, the soonest first, and the thread that makes them."""
+    """Calls to come, the soonest first, and the thread of that name that makes them."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "darray-timers") -> None:
+        self._name = name
         # Guards all below and the timers' calls; held for a few operations, none of them
         # such a call.
         self._changed = threading.Condition()
@@ -42,9 +43,7 @@ class Timers:
         with self._changed:
             heapq.heappush(self._pending, (monotonic() + seconds, next(self._numbers), timer))
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._live, name="darray-timers", daemon=True
-                )
+                self._thread = threading.Thread(target=self._live, name=self._name, daemon=True)
                 self._thread.start()
             elif self._pending[0][2] is timer:
                 self._changed.notify()

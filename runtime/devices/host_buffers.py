@@ -176,7 +176,7 @@ class Pool:
         self.mapped = 0
         self._buffers = 0
         self.small = 0
-        self._timers = Timers()
+        self._timers = Timers("darray-buffers")
         self._timer: Timer | None = None
         self.is_closed = False
 
@@ -279,7 +279,7 @@ class Pool:
     def after_fork(self) -> None:
         """Go on in a child, whose pages are its own once written; other threads are not there."""
         self._lock = threading.Lock()
-        self._timers = Timers()
+        self._timers = Timers("darray-buffers")
         self._timer = None
 
     def _take_back(self) -> list[Buffer]:

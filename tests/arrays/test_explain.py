@@ -23,7 +23,7 @@ def seen(monkeypatch):
     """The most bytes that were reserved by tasks or held by results at a time."""
     gc.collect()
     most = {"nbytes": 0, "before": None}
-    admit, finish = Budget.admit, Budget.finish
+    admit, hold = Budget.admit, Budget.hold
 
     def note(budget):
         budget.room()
@@ -38,13 +38,13 @@ def seen(monkeypatch):
         note(self)
         return result
 
-    def finished(self, *arguments):
-        result = finish(self, *arguments)
+    def held(self, *arguments):
+        result = hold(self, *arguments)
         note(self)
         return result
 
     monkeypatch.setattr(Budget, "admit", admitted)
-    monkeypatch.setattr(Budget, "finish", finished)
+    monkeypatch.setattr(Budget, "hold", held)
     return most
 
 

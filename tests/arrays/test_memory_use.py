@@ -98,6 +98,7 @@ def test_the_count_is_printed_a_line_for_each():
         "reusable",
         "running",
         "results",
+        "spilled",
         "limit",
     ]
     assert "of at most" in lines[1]

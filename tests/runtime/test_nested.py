@@ -183,7 +183,9 @@ def test_spare_threads_end(threads):
         da.wait([da.spawn(met.wait) for _ in range(60)])
     da.fetch([da.spawn(int) for _ in range(10)])
     threads.close()
-    assert not [one for one in threading.enumerate() if one.name.startswith("darray")]
+    # What large arrays have used may be kept a while, by a thread that is no engine's.
+    names = {one.name for one in threading.enumerate()} - {"darray-buffers"}
+    assert not [name for name in names if name.startswith("darray")]
 
 
 def test_seats_are_whole_after_all_that(threads):
