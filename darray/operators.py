@@ -131,8 +131,10 @@ _POWERS: dict[tuple[type, Any], np.ufunc] = {
 
 def _instead_of_power(array: Any, exponent: Any) -> np.ufunc | None:
     kind = type(exponent)
-    if kind not in (int, float) or array.is_scalar or array.dtype.kind not in "fc":
+    if kind not in (int, float) or array.is_scalar or array.dtype.kind not in "bfc":
         return None
+    if array.dtype.kind == "b":
+        return np.square if (kind, exponent) == (int, 2) else None
     return _POWERS.get((kind, exponent))
 
 

@@ -49,6 +49,7 @@ def run(
     given: list[Any] = list(inputs)
     made: list[Any] = []
     instructions = program.instructions
+    shown = _shown(program)
     at = 0
     while at < len(instructions):
         errors = instructions[at].errors
@@ -57,7 +58,7 @@ def run(
             while at < len(instructions) and instructions[at].errors == errors:
                 instruction = instructions[at]
                 record.origin = instruction.origin
-                made.append(_call(instruction, given, made, _dying(program, at)))
+                made.append(_call(instruction, given, made, _dying(program, at, shown)))
                 for register in program.released[at]:
                     if register >= 0:
                         given[register] = None
@@ -95,14 +96,26 @@ def _call(instruction: Instruction, given: list[Any], made: list[Any], dying: li
     return value if instruction.output is None else value[instruction.output]
 
 
-def _dying(program: Program, at: int) -> list[int]:
+def _shown(program: Program) -> set[int]:
+    """The calls whose results may still be seen once nobody reads them.
+
+    A ufunc makes an array of its own; any other function may hand on what it was given, or a
+    view of it.
+    """
+    shown = set()
+    for call, instruction in enumerate(program.instructions):
+        if not isinstance(kernel_for(instruction.function, "cpu"), np.ufunc):
+            shown.add(call)
+            if instruction.function is not np.where:
+                read = [register for register, _ in instruction.operands if register is not None]
+                shown |= {~register for register in read if register < 0}
+    return shown
+
+
+def _dying(program: Program, at: int, shown: set[int]) -> list[int]:
     """The calls whose results call `at` reads last, and that nothing but the program holds."""
-    # A ufunc makes an array; another function may hand on what it was given.
-    return [
-        ~register
-        for register in program.released[at]
-        if register < 0 and isinstance(program.instructions[~register].function, np.ufunc)
-    ]
+    released = program.released[at]
+    return [~register for register in released if register < 0 and ~register not in shown]
 
 
 def _spare(instruction: Instruction, operands: list[Any], dying: list[Any]) -> NDArray[Any] | None:

@@ -95,7 +95,7 @@ class Evaluation:
                 lengths_of_it = shape if span is None else _along(span, shape)
                 out = np.empty(lengths_of_it, step.dtype)
                 with nullcontext() if errors is None else recording(errors, ledger, step.origin):
-                    step.function(*[values[place] for place in step.operands], out)
+                    step.function(*[values[place] for place in step.operands], out=out)
                 values[step.place] = out
             if kept:
                 self._groups.append((errors, kept))
@@ -133,7 +133,7 @@ class Evaluation:
         for (step, _), out in zip(steps, outs, strict=True):
             if record is not None:
                 record.origin = step.origin
-            step.function(*[values[place] for place in step.operands], out)
+            step.function(*[values[place] for place in step.operands], out=out)
             values[step.place] = out
 
     def _make_buffers(self, shape: tuple[int, ...]) -> list[Array]:
@@ -149,9 +149,9 @@ class Evaluation:
         return views
 
 
-def _run(group: CompiledGroup, ledger: Ledger, *operands: Any) -> None:
-    """Run a group as other functions of steps are called: the last operand takes the result."""
-    group.run(operands[:-1], operands[-1], ledger)
+def _run(group: CompiledGroup, ledger: Ledger, *operands: Any, out: Array) -> None:
+    """Run a group as other functions of steps are called."""
+    group.run(operands, out, ledger)
 
 
 def _along(span: tuple[bool, ...], shape: tuple[int, ...]) -> tuple[int, ...]:

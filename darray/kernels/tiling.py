@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from darray.kernels.compiled_groups import CompiledGroup
 from darray.kernels.cpu import cast
 from darray.kernels.programs import ErrorState, Instruction, Program
+from darray.kernels.table import kernel_for
 
 __all__ = ["Step", "Tiling", "can_write", "select", "tiling_of"]
 
@@ -25,7 +26,7 @@ _BITS = {size: np.dtype(f"i{size}") for size in (1, 2, 4, 8)}
 
 
 class Step(Struct, frozen=True):
-    """One call as the loop over tiles makes it: ``function(*operands, buffer)``.
+    """One call as the loop over tiles makes it: ``function(*operands, out=buffer)``.
 
     Attributes
     ----------
@@ -100,11 +101,15 @@ def select(condition: Any, x: Any, y: Any, out: NDArray[Any]) -> None:
     """
     bits = _BITS.get(out.dtype.itemsize)
     x, y = _as_chosen(x, out.dtype), _as_chosen(y, out.dtype)
+    condition = np.asarray(condition)
+    if condition.dtype != bool:
+        # What counts as true NumPy knows, of texts, objects and dates as well.
+        condition = np.where(condition, True, False)
     if bits is None or condition.shape != out.shape:
         np.copyto(out, y)
-        np.copyto(out, x, where=condition != 0)
+        np.copyto(out, x, where=condition)
         return
-    chosen = (condition if condition.dtype == bool else condition != 0).astype(bits)
+    chosen = condition.astype(bits)
     np.negative(chosen, out=chosen)
     found, other = out.view(bits), y.view(bits)
     np.bitwise_xor(x.view(bits), other, out=found)
@@ -125,18 +130,24 @@ def _cast_into(array: NDArray[Any], out: NDArray[Any]) -> None:
     np.copyto(out, array, casting="unsafe")
 
 
+_WHERE = kernel_for(np.where, "cpu")
+
 # Functions besides ufuncs that can write to a buffer.
 _WRITING: dict[Callable[..., Any], Callable[..., None]] = {np.where: select, cast: _cast_into}
 
 
 def _writing(instruction: Instruction) -> Callable[..., Any] | None:
-    """What is called as ``function(*operands, buffer)`` for an instruction; None if nothing is."""
+    """What is called as ``function(*operands, out=buffer)``; None if nothing is."""
     if instruction.where is not None or instruction.output is not None:
         return None
     dtype = instruction.dtype
     if dtype.kind not in _KINDS or not dtype.isnative or not dtype.itemsize:
         return None
     function = instruction.function
+    kernel = kernel_for(function, "cpu")
+    if kernel is not function and kernel is not _WHERE:
+        # Somebody's own code for it, which gives what it gives.
+        return None
     if function in _WRITING:
         return _WRITING[function]
     is_plain = isinstance(function, np.ufunc | CompiledGroup) and not instruction.parameters

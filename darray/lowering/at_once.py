@@ -10,10 +10,12 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 from numpy.typing import NDArray
 
+from darray.blocks import iterate_boxes
 from darray.expr.nodes import Expression, Memory, Reduce
 from darray.kernels.evaluation import evaluate
 from darray.kernels.reducing import Reducer, partial_results
 from darray.kernels.warnings_ledger import Ledger
+from darray.lowering import keeping
 from darray.lowering.fusion import Group, fuse
 from darray.lowering.plans import Index, Kept
 from darray.lowering.walking import walk_of
@@ -81,8 +83,11 @@ def values(nodes: Sequence[Expression]) -> list[Array] | None:
 def _keep(node: Expression, value: Array, ledger: Ledger) -> None:
     # What only hands it on gives a copy then.
     value.flags.writeable = False
-    chunks: dict[Index, Task[Any] | Array] = {(0,) * value.ndim: value}
-    force_setattr(node, "kept", Kept(chunks, (ledger,)))
+    chunks: dict[Index, Task[Any] | Array]
+    chunks = {index: value[index_of(box)] for index, box in iterate_boxes(node.chunks)}
+    kept = Kept(chunks, (ledger,))
+    force_setattr(node, "kept", kept)
+    keeping.count(kept, value.nbytes)
 
 
 def _steps(nodes: Sequence[Expression]) -> list[_Step] | None:

@@ -145,7 +145,8 @@ class _Fusing:
             elif is_fused(node) and (node is self.whole or node not in self.apart):
                 operands = self.operands(node, at)
                 pending.append((node, at, operands))
-                for seen in operands:
+                # The first operand is computed first, as Python does.
+                for seen in reversed(operands):
                     if seen is not None and (id(seen[0]), id(seen[1])) not in found:
                         pending.append((*seen, None))
             else:

@@ -121,7 +121,9 @@ class Walk(Struct):
                 if not left and isinstance(one, Elementwise):
                     value = values.pop(key)
                     # Only of a ufunc it is certain that it made an array.
-                    if isinstance(one.function, np.ufunc) and value.nbytes >= WORTH_REUSE:
+                    if isinstance(kernel_for(one.function, "cpu"), np.ufunc) and (
+                        value.nbytes >= WORTH_REUSE
+                    ):
                         spare = value
             else:
                 operands.append(one)
