@@ -96,9 +96,13 @@ class Buffer:
         changes.append(nbytes)
 
     def __del__(self) -> None:
-        # Absent where the system had no memory.
-        if hasattr(self, "_changes"):
+        # Nothing is called before: an interrupt comes after the word is left, or, which nobody
+        # can prevent, at the very beginning. The buffer counts as used from then on.
+        try:
             self._changes.append(-self.nbytes)
+        except AttributeError:
+            # The system had no memory for it.
+            return
 
 
 def _mapped(nbytes: int) -> mmap.mmap:
