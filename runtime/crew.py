@@ -421,15 +421,28 @@ class Crew(Awaiting):
         seats = self._seats
         if not (self._schedule.starved and (seats.idle or seats.asleep) and seats.parked):
             return
-        if not self._lock.acquire(blocking=False):
-            return
+        is_held: list[bool] = []
+        seated: list[Runner | None] = []
+        # A signal's handler may raise when a call has returned, and a finaliser's error goes no
+        # further. So what a call gave is stored before the call that it is part of returns.
         try:
-            seats.wake()
-            runner = seats.fill() if seats.parked else None
+            try:
+                is_held.extend(map(self._lock.acquire, (False,)))
+                if not is_held[0]:
+                    return
+                seats.wake()
+                seated.append(seats.fill() if seats.parked else None)
+            except BaseException:
+                if is_held and is_held[0]:
+                    seated += seats.mend()
+                raise
+            finally:
+                if is_held and is_held[0]:
+                    self._lock.release()
         finally:
-            self._lock.release()
-        if runner is not None:
-            self._let_go(runner)
+            for runner in seated:
+                if runner is not None and not runner.called:
+                    self._let_go(runner)
 
     def reseat(self) -> None:
         """Find out again which processors there are, and which scopes they are in."""

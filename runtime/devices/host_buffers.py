@@ -17,7 +17,8 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Literal
+from threading import get_ident
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -27,6 +28,8 @@ from darray.runtime.budget import in_force, makers_of_room
 from darray.runtime.timers import Timer, Timers
 
 __all__ = ["POOL", "Buffer", "Lease", "Pool", "empty", "is_own", "rounded"]
+
+Found = TypeVar("Found")
 
 # Arrays of fewer bytes come from NumPy, whose allocator keeps their memory warm by itself.
 SMALLEST = 2**16
@@ -93,9 +96,13 @@ class Buffer:
         changes.append(nbytes)
 
     def __del__(self) -> None:
-        # Absent where the system had no memory.
-        if hasattr(self, "_changes"):
+        # Nothing is called before: an interrupt comes after the word is left, or, which nobody
+        # can prevent, at the very beginning. The buffer counts as used from then on.
+        try:
             self._changes.append(-self.nbytes)
+        except AttributeError:
+            # The system had no memory for it.
+            return
 
 
 def _mapped(nbytes: int) -> mmap.mmap:
@@ -163,9 +170,12 @@ class Pool:
 
     def __init__(self, limit: Callable[[], int], idle: float = IDLE) -> None:
         # Guards the sizes, `kept` and `mapped`; taken last, and no call but to the objects here
-        # is made under it, nor is memory given back. Finalisers only try to take it: they may
-        # run on a thread that holds it. Whoever held it looks for what they left.
+        # is made under it, nor is memory given back. Finalisers may run on a thread that holds
+        # it: a lease's only tries to take it, and whoever held it looks for what was left; one
+        # of the user's that makes arrays does without the pool.
         self._lock = threading.Lock()
+        # The thread that holds the lock, 0 for none: set and cleared while it is held.
+        self._holder = 0
         self._sizes: dict[int, _Size] = {}
         self._returned: deque[Buffer] = deque()
         # Bytes of each buffer that came, or less than none, that went.
@@ -210,33 +220,59 @@ class Pool:
         lease.buffer = buffer
         return lease
 
+    def _alone(self, work: Callable[[int], Found]) -> Found | None:
+        """What ``work(limit)`` gives, made under the lock; None where this thread holds it.
+
+        That is in a finaliser which the collector ran while something was made under the lock.
+        What is let go of must be part of what `work` gives: memory is given back unlocked.
+        """
+        me = get_ident()
+        if self._holder == me:
+            return None
+        limit = self._limit()
+        # Ctrl-C, and the collector, come only after a call: there is none between the lock's
+        # acquisition and its holder's name, nor between the name's end and the release.
+        with self._lock:
+            self._holder = me
+            try:
+                found = work(limit)
+            finally:
+                self._holder = 0
+        self.settle()
+        return found
+
     def _kept_one(self, nbytes: int) -> Buffer | None:
         """A free buffer of exactly `nbytes`, if there is one."""
-        buffer = None
-        with self._lock:
-            dropped = self._take_back()
+
+        def take(limit: int) -> tuple[Buffer | None, list[Buffer]]:
+            dropped = self._take_back(limit)
             size = self._sizes.get(nbytes)
-            if size is not None and size.free:
-                buffer = size.free.pop()
-                self.kept -= nbytes
-                size.idle = min(size.idle, len(size.free))
-        del dropped
-        self.settle()
-        return buffer
+            if size is None or not size.free:
+                return None, dropped
+            left = len(size.free) - 1
+            self.kept -= nbytes
+            if size.idle > left:
+                size.idle = left
+            return size.free.pop(), dropped
+
+        found = self._alone(take)
+        return None if found is None else found[0]
 
     def trim(self, nbytes: int | None = None) -> int:
         """Give at least `nbytes` of what is kept back to the system, or all; how much it was.
 
-        What is more than the limit goes as well, and is not counted.
+        What is more than the limit goes as well, and is not counted. In a finaliser that runs
+        on a thread which uses the pool just then, nothing goes.
         """
-        with self._lock:
-            dropped = self._take_back()
+
+        def take(limit: int) -> tuple[int, list[Buffer]]:
+            dropped = self._take_back(limit)
             before = self.kept
             dropped += self._cut(0 if nbytes is None else max(0, before - nbytes))
-            freed = before - self.kept
-        del dropped
-        self.settle()
-        return freed
+            return before - self.kept, dropped
+
+        found = self._alone(take)
+        return 0 if found is None else found[0]
 
     def make_room(self) -> None:
         """Keep no more than the limit, which may be lower than when buffers were returned."""
@@ -245,12 +281,16 @@ class Pool:
 
     def counted(self) -> tuple[int, int]:
         """Bytes of buffers that arrays use, and of those kept."""
-        with self._lock:
-            dropped = self._take_back()
-            found = self.mapped - self.kept, self.kept
-        del dropped
-        self.settle()
-        return found
+
+        def take(limit: int) -> tuple[int, int, list[Buffer]]:
+            dropped = self._take_back(limit)
+            return self.mapped - self.kept, self.kept, dropped
+
+        found = self._alone(take)
+        if found is None:
+            # As they were when this thread began to change them, or nearly.
+            return self.mapped - self.kept, self.kept
+        return found[:2]
 
     def limit(self) -> int:
         """Bytes that may be kept."""
@@ -259,13 +299,21 @@ class Pool:
     def settle(self) -> None:
         """Take back what was returned, unless another thread, or this one, is just at it."""
         while self._returned:
-            lock = self._lock
-            if not lock.acquire(blocking=False):
-                return
+            me, limit, lock = get_ident(), self._limit(), self._lock
+            dropped: list[Buffer] = []
+            is_held: list[bool] = []
             try:
-                dropped = self._take_back()
+                # A signal's handler, Ctrl-C's above all, may raise when a call has returned.
+                # So what the acquisition gave is stored before the call that it is part of does.
+                is_held.extend(map(lock.acquire, (False,)))
+                if not is_held[0]:
+                    return
+                self._holder = me
+                dropped = self._take_back(limit)
             finally:
-                lock.release()
+                if is_held and is_held[0]:
+                    self._holder = 0
+                    lock.release()
             dropped.clear()
 
     def close(self) -> None:
@@ -279,25 +327,30 @@ class Pool:
     def after_fork(self) -> None:
         """Go on in a child, whose pages are its own once written; other threads are not there."""
         self._lock = threading.Lock()
+        self._holder = 0
         self._timers = Timers("darray-buffers")
         self._timer = None
 
-    def _take_back(self) -> list[Buffer]:
-        """Put what was returned with the free ones; those too many, to be let go of unlocked."""
-        returned, sizes = self._returned, self._sizes
+    def _take_back(self, limit: int) -> list[Buffer]:
+        """Put what was returned with the free ones; those too many, to be let go of unlocked.
+
+        An interrupt may come after each call, here as in `_cut`, so numbers change before the
+        call that makes them true: what was on its way then goes back to the system.
+        """
+        returned, changes, sizes = self._returned, self._changes, self._sizes
         while returned:
             try:
                 buffer = returned.popleft()
             except IndexError:
                 # It was lent meanwhile.
                 break
-            sizes[buffer.nbytes].free.append(buffer)
             self.kept += buffer.nbytes
-        while self._changes:
-            change = self._changes.popleft()
+            sizes[buffer.nbytes].free.append(buffer)
+        while changes:
+            change = changes[0]
             self.mapped += change
             self._buffers += 1 if change > 0 else -1
-        limit = self._limit()
+            changes.popleft()
         self.small = limit // SMALL_SHARE
         return self._cut(limit) if self.kept > limit else []
 
@@ -308,19 +361,24 @@ class Pool:
         for only_idle in (True, False):
             for size in sizes:
                 while self.kept > limit and (size.idle if only_idle else size.free):
-                    dropped.append(size.free.popleft())
                     self.kept -= size.nbytes
-                    size.idle = max(0, size.idle - 1)
+                    if size.idle:
+                        size.idle -= 1
+                    dropped.append(size.free.popleft())
         return dropped
 
     def _new(self, nbytes: int) -> Buffer | None:
         """A buffer from the system, if it has one."""
-        with self._lock:
-            if self._buffers >= MOST_BUFFERS:
-                return None
-            size = self._sizes.get(nbytes)
-            if size is None:
-                size = self._sizes[nbytes] = _Size(nbytes, _lease_of(nbytes, self))
+        known = self._sizes.get(nbytes)
+        # Made without the lock: the collector may run meanwhile.
+        made = _Size(nbytes, _lease_of(nbytes, self)) if known is None else known
+
+        def sized(_: int) -> _Size | None:
+            return None if self._buffers >= MOST_BUFFERS else self._sizes.setdefault(nbytes, made)
+
+        size = self._alone(sized)
+        if size is None:
+            return None
         try:
             buffer = Buffer(nbytes, size.lease, self._changes)
         except OSError:
@@ -338,33 +396,36 @@ class Pool:
 
     def _look(self) -> None:
         """Give back the buffers that were free since the last look."""
-        dropped: list[Buffer] = []
-        with self._lock:
-            dropped += self._take_back()
+        # First of all: whoever has a new buffer from now on sees to the next look.
+        self._timer = None
+
+        def take(limit: int) -> tuple[bool, list[Buffer]]:
+            dropped = self._take_back(limit)
             for size in self._sizes.values():
                 dropped += [size.free.popleft() for _ in range(size.idle)]
                 size.idle = len(size.free)
             self.kept = sum(size.nbytes * len(size.free) for size in self._sizes.values())
-            is_used = self.mapped > sum(one.nbytes for one in dropped)
-        dropped.clear()
-        self.settle()
-        self._timer = None
-        if is_used:
+            return self.mapped > sum(one.nbytes for one in dropped), dropped
+
+        found = self._alone(take)
+        if found is None or found[0]:
             self._watch()
 
     def _check(self) -> None:
-        with self._lock:
-            dropped = self._take_back()
+        def check(limit: int) -> list[Buffer]:
+            dropped = self._take_back(limit)
             free = [buffer for size in self._sizes.values() for buffer in size.free]
             assert len({buffer.address for buffer in free}) == len(free), "a buffer is free twice"
             assert self.kept == sum(buffer.nbytes for buffer in free)
-            assert self.kept <= self._limit()
+            assert self.kept <= limit
             assert self.kept <= self.mapped
             for nbytes, size in self._sizes.items():
                 assert all(buffer.nbytes == nbytes == size.nbytes for buffer in size.free)
                 assert 0 <= size.idle <= len(size.free)
-        del dropped
-        self.settle()
+            return dropped
+
+        self._alone(check)
+        assert self._holder != get_ident()
 
 
 # The settings that `_share` was asked under, and its answer.

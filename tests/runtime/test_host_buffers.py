@@ -20,7 +20,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 import darray.runtime as runtime
 from darray.runtime import budget
 from darray.runtime.devices import host, host_buffers
-from darray.runtime.devices.host_buffers import LARGE, SMALLEST, Lease, Pool, empty, is_own, rounded
+from darray.runtime.devices.host_buffers import (
+    LARGE,
+    SMALLEST,
+    Lease,
+    Pool,
+    empty,
+    is_own,
+    rounded,
+)
 
 MIB = 2**20
 

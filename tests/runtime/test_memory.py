@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
+import time
 import tracemalloc
 
 import numpy as np
@@ -11,11 +13,15 @@ import psutil
 import pytest
 
 import darray.runtime as da
+from darray.runtime import crew
 from darray.runtime import engine as engines
 from darray.runtime.spaces import nbytes_of
 
 # Of the size that the few bytes of small results do not matter.
 LIMIT = 1_000_000
+
+# Where memory that is freed brings a thread to those who wait for it.
+PARTS = ("crew.py", "seats.py")
 
 
 @pytest.fixture(params=[1, 2])
@@ -88,6 +94,47 @@ def test_nothing_fails_while_nobody_waits(limited):
     assert not waiting.done()
     del held
     assert waiting.result(timeout=60).nbytes == 500_000
+
+
+def test_an_interrupt_after_any_call_that_frees_memory_leaves_the_engine_whole(
+    limited, monkeypatch
+):
+    # A finaliser's error is printed, else.
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    begun = number = 0
+    seats = limited._seats
+
+    def interrupt(frame, event, _):
+        nonlocal begun
+        code = frame.f_code
+        # A thread that was given a seat is let go at last, whatever was broken off before.
+        is_last = code is crew.Crew._let_go.__code__
+        if code.co_filename.endswith(PARTS) and not is_last and event in ("call", "c_return"):
+            begun += 1
+            if begun == number:
+                raise KeyboardInterrupt
+
+    # Again where another thread had the lock just then: the second event is the last.
+    while begun == number or begun <= 2:
+        number += begun == number
+        begun = 0
+        held = made_to_stay(800_000)
+        waiting = da.spawn.options(memory=500_000)(block, 500_000)
+        # Only a thread that has parked is brought to a task.
+        while len(seats.parked) < len(seats.runners):
+            time.sleep(0)
+        sys.setprofile(interrupt)
+        try:
+            del held
+        finally:
+            sys.setprofile(None)
+        is_held = not limited._lock.acquire(timeout=1)
+        # Where it was, for the test to end.
+        limited._lock.release()
+        assert not is_held, number
+        assert waiting.result(timeout=60).nbytes == 500_000
+        del waiting
+    assert number > 5
 
 
 def test_error_names_who_holds_what(limited):
