@@ -141,8 +141,11 @@ class Raw(Protocol):
     has_parts: bool
     """Whether parts of a value can be read by themselves."""
 
-    def parts(self, value: Any) -> tuple[Any, Iterable[memoryview]] | None:
-        """What describes `value`, and its bytes; None where they are not all that it is."""
+    def parts(self, value: Any) -> tuple[Any, Iterable[memoryview], int] | None:
+        """What describes `value`, its bytes, and how many these are.
+
+        None where they are not all that it is, or more than it holds in memory.
+        """
 
     def restored(self, layout: Any, read: Callable[[memoryview, int], object]) -> Any:
         """A value of that description; ``read(buffer, offset)`` fills a buffer with its bytes."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from darray.runtime import limits, settings
 from darray.runtime.budget import Hold
 from darray.runtime.graphs import following
-from darray.runtime.spilling import can_go, is_clean, is_shared, send_away, written
+from darray.runtime.spilling import Spilled, can_go, is_clean, is_shared, send_away, written
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import DONE, Task
 
@@ -65,12 +65,16 @@ class Spiller:
         """
         while True:
             chosen = self._chosen(running)
-            has_moved = False
+            is_changed = False
             try:
                 while chosen:
                     task = chosen[-1]
-                    if self._move(task, running):
-                        has_moved = True
+                    spilled = written(task, self._folder(), self)
+                    if spilled is None:
+                        self._leave_out(task)
+                        is_changed = True
+                    elif self._send_away(task, spilled, running):
+                        is_changed = True
                         if self._schedule.budget.moving[task] >= WORTH_TRIMMING:
                             # Otherwise it stays where other threads do not find it.
                             limits.trim()
@@ -83,7 +87,7 @@ class Spiller:
                 return
             finally:
                 self._forget(chosen)
-            if not has_moved:
+            if not is_changed:
                 return
             limits.trim()
 
@@ -203,11 +207,17 @@ class Spiller:
                     found[need] = len(found)
         return found
 
-    def _move(self, task: Task[Any], running: Callable[[], list[Task[Any]]]) -> bool:
-        """Write the value of a task and let go of it; whether that could be."""
-        spilled = written(task, self._folder(), self)
-        if spilled is None:
-            return False
+    def _leave_out(self, task: Task[Any]) -> None:
+        """Never choose the value of `task` again, which cannot be stored."""
+        with self._lock:
+            hold = getattr(task, "_hold", None)
+            if isinstance(hold, Hold):
+                self._schedule.budget.candidates.pop(hold.number, None)
+
+    def _send_away(
+        self, task: Task[Any], spilled: Spilled, running: Callable[[], list[Task[Any]]]
+    ) -> bool:
+        """Let go of the value of a task, which was written; whether that could be."""
         with self._lock:
             hold = getattr(task, "_hold", None)
             is_used = any(task in (one._needs or ()) for one in running())

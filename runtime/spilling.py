@@ -62,8 +62,8 @@ class RawTuples:
 
     has_parts = True
 
-    def parts(self, value: tuple[Any, ...]) -> tuple[Any, Iterable[memoryview]] | None:
-        """What describes `value`, and its bytes; None where it is not arrays and numbers."""
+    def parts(self, value: tuple[Any, ...]) -> tuple[Any, Iterable[memoryview], int] | None:
+        """What describes `value`, its bytes, and how many; None where other items are there."""
         layouts: list[Any] = []
         every: list[Iterable[memoryview]] = []
         offset = 0
@@ -73,12 +73,12 @@ class RawTuples:
             if found is not None:
                 layouts.append((raw, found[0], offset))
                 every.append(found[1])
-                offset += item.nbytes
+                offset += found[2]
             elif isinstance(item, bool | int | float | complex | None):
                 layouts.append((None, item, 0))
             else:
                 return None
-        return (layouts, itertools.chain.from_iterable(every)) if every else None
+        return (layouts, itertools.chain.from_iterable(every), offset) if every else None
 
     def restored(self, layout: Any, read: _Reading) -> Any:
         """A tuple of that description; ``read(buffer, offset)`` fills a buffer."""
@@ -278,11 +278,11 @@ def written(task: Task[Any], files: SpillFiles, counter: Counter) -> Spilled | N
         value = value.value
     raw = raw_of(value)
     found = None if raw is None else raw.parts(value)
-    if raw is None or found is None:
+    if raw is None or found is None or not found[2]:
         return None
     began = perf_counter_ns()
-    layout, parts = found
-    slot = files.store(parts, nbytes_of(value))
+    layout, parts, nbytes = found
+    slot = files.store(parts, nbytes)
     if events.consumers:
         publish(slot.nbytes, str(here.get()), "disk", began)
     return Spilled(task, raw, layout, slot, counter)

@@ -106,6 +106,27 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         store(SpillFiles(str(tmp_path / "file" / "folder")), 1)
 
 
+@pytest.mark.parametrize("nbytes", [8192, 99_999, 100_001, 0])
+def test_nothing_is_written_outside_of_its_place(tmp_path, nbytes):
+    """Each slot is of the class that the wrong number of bytes has, with neighbours."""
+    files = SpillFiles(str(tmp_path))
+    slots = [store(files, byte, max(nbytes, 1)) for byte in range(3)]
+    del slots[1]
+    files.settle()
+    parts = [memoryview(bytes([9]) * 50_000)] * 2
+    with pytest.raises(ValueError, match="bytes"):
+        files.store(parts, nbytes)
+    buffer = bytearray(max(nbytes, 1))
+    for byte, slot in zip((0, 2), slots, strict=True):
+        slot.read_into(memoryview(buffer))
+        assert buffer == bytes([byte]) * max(nbytes, 1)
+    files.settle()
+    files._check()
+    del slots, slot
+    files.settle()
+    assert files.used == 0
+
+
 def test_classes_of_sizes():
     for nbytes in (1, 4096, 4097, 65_537, 10**6, 2**30 + 1):
         capacity = capacity_for(nbytes)

@@ -135,6 +135,45 @@ def test_what_is_no_plain_array_stays(threads):
     assert not any(map(is_away, held))
 
 
+@pytest.mark.parametrize("is_in_tuple", [False, True])
+def test_broadcast_results_write_over_no_other(threads, files, is_in_tuple):
+    """They stay: their elements are many more than there are bytes in memory."""
+
+    def broadcast(number):
+        array = np.broadcast_to(block(number), (40, BLOCK))
+        return (array, 1) if is_in_tuple else array
+
+    first = [spawn(block, number) for number in range(20)]
+    da.wait(first)
+    # Places to be used again, with others behind them.
+    del first[::3]
+    files.settle()
+    wide = [spawn(broadcast, number) for number in range(3)]
+    others = [spawn(block, number) for number in range(20)]
+    da.wait([*wide, *others])
+    kept = [number for number in range(20) if number % 3]
+    for number, task in [*zip(kept, first, strict=True), *enumerate(others)]:
+        assert (task.result() == number).all()
+    for number, task in enumerate(wide):
+        value = task.result()[0] if is_in_tuple else task.result()
+        assert value.shape == (40, BLOCK)
+        assert (value == number).all()
+
+
+def test_what_cannot_be_stored_keeps_nothing_else_in_memory(limited):
+    """Objects are refused only when they are to be written; others go in their place."""
+    objects = [spawn(lambda: np.array(["object"] * 20_000, object)) for _ in range(2)]
+    strings = spawn(lambda: (block(1), "text"))
+    da.wait([*objects, strings])
+    blocks = [spawn(block, number) for number in range(5)]
+    da.wait(blocks)
+    large = spawn(block, 7, 400_000, memory=400_000)
+    assert large.result(timeout=60).nbytes == 400_000
+    assert sum(map(is_away, blocks)) >= 3
+    assert not any(map(is_away, [*objects, strings]))
+    limited._schedule._check([])
+
+
 def test_pinned_results_stay_and_come_back(limited):
     pinned, other = spawn(block, 1), spawn(block, 2)
     with da.Ref(pinned).pinned():
