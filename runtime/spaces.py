@@ -274,8 +274,8 @@ class Placed:
     make one at once, one of them is kept. Only what is exclusively used is written to, at its
     home, and has no copies then.
 
-    Where ``value`` is `AWAY`, ``away`` is the value on disk. Otherwise ``away`` is None, or what
-    was written of the same value before.
+    Where ``value`` is `AWAY`, ``away`` is the value on disk. Otherwise it is None: what is in
+    memory may be written to, also by way of a view of it, and is then no longer what was on disk.
     """
 
     __slots__ = ("_copies", "away", "home", "nbytes", "value")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from darray.runtime import limits, settings
 from darray.runtime.budget import Hold
 from darray.runtime.graphs import following
-from darray.runtime.spilling import Spilled, can_go, is_clean, is_shared, send_away, written
+from darray.runtime.spilling import Spilled, can_go, send_away, written
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import DONE, Task
 
@@ -26,6 +26,8 @@ AHEAD = 16
 # A value that was read back stays in memory while more than this share of the limit is free.
 RETURNING = 4
 
+# So often in turn may all that was chosen be in use once it is written.
+MOST_IN_VAIN = 10
 
 # Bytes of which the C library is asked at once to give them back to the system.
 WORTH_TRIMMING = 2**20
@@ -34,10 +36,10 @@ WORTH_TRIMMING = 2**20
 class Spiller:
     """Writes values of finished tasks to disk, and lets go of them, where tasks want memory.
 
-    Which values: those that no unfinished task needs, first those that are on disk already,
-    then the oldest. Only where nothing runs that could free memory also those that tasks need
-    which have not begun, those needed last first; and at the very last those whose memory is
-    used by someone else as well, other results perhaps, who has it for himself then.
+    Which values: those that no unfinished task needs, the oldest first. Only where nothing runs
+    that could free memory also those that tasks need which have not begun, those needed last
+    first. Never those whose memory is used by someone else as well, other results perhaps: what
+    is written there later must show in both.
 
     Any thread may call `make_room`, without the engine's lock; several may do so at once.
 
@@ -63,8 +65,8 @@ class Spiller:
         ``running()`` gives the tasks that run, with the engine's lock held; ``freed()`` is called
         whenever there is more room.
         """
-        while True:
-            chosen = self._chosen(running)
+        in_vain = 0
+        while in_vain < MOST_IN_VAIN and (chosen := self._chosen(running)):
             is_changed = False
             try:
                 while chosen:
@@ -87,8 +89,8 @@ class Spiller:
                 return
             finally:
                 self._forget(chosen)
-            if not is_changed:
-                return
+            # Others began to use them meanwhile; the next choice is without these.
+            in_vain = 0 if is_changed else in_vain + 1
             limits.trim()
 
     def make_room_apart(
@@ -123,8 +125,6 @@ class Spiller:
             return []
         # Outside the lock, for the last reference to a value may be dropped here.
         movable = [task for ref in found if (task := ref()) is not None and can_go(task)]
-        clean = {task for task in movable if is_clean(task)}
-        shared = {task for task in movable if is_shared(task)}
         with self._lock:
             begun = running()
             is_quiet = self._is_alone or schedule.running == schedule.blocked
@@ -139,31 +139,24 @@ class Spiller:
                 for task in movable
                 if task not in used
                 and task not in schedule.budget.moving
-                and (is_quiet or not (task in needed or task in shared))
+                and (is_quiet or task not in needed)
             ]
-            free.sort(
-                key=lambda task: (
-                    task in shared,
-                    task in needed,
-                    task not in clean,
-                    -needed.get(task, 0),
-                )
-            )
-            return self._marked(free, lacking, {*needed, *shared}, is_quiet)
+            free.sort(key=lambda task: (task in needed, -needed.get(task, 0)))
+            return self._marked(free, lacking, needed, is_quiet)
 
     def _marked(
-        self, free: list[Task[Any]], lacking: int, dear: set[Task[Any]], is_quiet: bool
+        self, free: list[Task[Any]], lacking: int, needed: dict[Task[Any], int], is_quiet: bool
     ) -> list[Task[Any]]:
         """Those of `free`, in order, that are to go for what is lacking, the last first.
 
-        Some more go ahead of need, but none that is `dear`. Lock held.
+        Some more go ahead of need, but none that is `needed`. Lock held.
         """
         schedule = self._schedule
         enough = lacking + schedule.budget.limit // AHEAD
         chosen: dict[Task[Any], int] = {}
         total = 0
         for task in free:
-            if lacking <= 0 or total >= (lacking if task in dear else enough):
+            if lacking <= 0 or total >= (lacking if task in needed else enough):
                 break
             chosen[task] = self._held_by(task)
             total += chosen[task]

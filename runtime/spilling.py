@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import weakref
 from collections.abc import Callable, Iterable
 from time import perf_counter_ns
@@ -34,8 +35,6 @@ __all__ = [
     "asked",
     "bring_back",
     "can_go",
-    "is_clean",
-    "is_shared",
     "is_storable",
     "send_away",
     "stay",
@@ -51,6 +50,9 @@ SMALLEST = 4096
 
 # References to the value of a task that is looked at here: the task's, and a variable's.
 OWN_REFERENCES = 2
+
+# The variable's, where the task has let go of it.
+ONLY_REFERENCE = 1
 
 
 # Fills a buffer with bytes that were kept, from an offset on.
@@ -92,11 +94,14 @@ class RawTuples:
         return raw.restored(described, lambda buffer, offset: read(buffer, start + offset))
 
     def is_shared(self, value: tuple[Any, ...], known: int) -> bool:
-        """Whether others lead to one of the arrays."""
+        """Whether more than the `known` references lead to the tuple, or others to an array."""
+        # This function's own, and that of the count, are two more.
+        if sys.getrefcount(value) > known + 2:
+            return True
         return any(
-            raw.is_shared(item, 2)
+            raw.is_shared(item, OWN_REFERENCES)
             for item in value
-            if item.__class__ is not tuple and (raw := raw_of(item)) is not None
+            if (raw := raw_of(item)) is not None
         )
 
 
@@ -170,7 +175,7 @@ class Spilled:
         with placing:
             placed = task._value
             if placed.__class__ is Placed and placed.value is AWAY and placed.away is self:
-                placed.value = value
+                placed.value, placed.away = value, None
                 task._hold = hold
 
 
@@ -182,6 +187,9 @@ def publish(nbytes: int, source: str, destination: str, began: int) -> None:
 
 def is_storable(value: Any) -> bool:
     """Whether a task's value may be written to disk, as far as its class tells."""
+    if value.__class__ is Placed and value.value is AWAY:
+        # It is on its way back.
+        return True
     if value.__class__ is Placed:
         return value.home.kind == "host" and raw_of(value.value) is not None
     return raw_of(value) is not None
@@ -209,30 +217,19 @@ def can_go(task: Task[Any]) -> bool:
     if is_pinned(task) or task._state != DONE:
         return False
     value = task._value
-    if raw_of(value.value if value.__class__ is Placed else value) is None:
+    if value.__class__ is Placed:
+        value = value.value
+    raw = raw_of(value)
+    # Whoever else uses its memory is to see what is written there later, and the other way about.
+    if raw is None or raw.is_shared(value, OWN_REFERENCES):
         return False
     with placing:
         return task not in _staying
 
 
-def is_shared(task: Task[Any]) -> bool:
-    """Whether more than `task` leads to the memory that its value is in."""
-    value = task._value
-    if value.__class__ is Placed:
-        value = value.value
-    raw = raw_of(value)
-    return raw is not None and raw.is_shared(value, OWN_REFERENCES)
-
-
 def is_pinned(task: Task[Any]) -> bool:
     """Whether somebody pinned the value of `task`."""
     return hasattr(task, "_pins") and task._pins > 0
-
-
-def is_clean(task: Task[Any]) -> bool:
-    """Whether the value of `task` is on disk as well as in memory."""
-    value = task._value
-    return value.__class__ is Placed and value.away is not None
 
 
 def stay(task: Task[Any]) -> None:
@@ -273,8 +270,6 @@ def written(task: Task[Any], files: SpillFiles, counter: Counter) -> Spilled | N
     """
     value = task._value
     if value.__class__ is Placed:
-        if value.away is not None:
-            return cast("Spilled", value.away)
         value = value.value
     raw = raw_of(value)
     found = None if raw is None else raw.parts(value)
@@ -291,8 +286,8 @@ def written(task: Task[Any], files: SpillFiles, counter: Counter) -> Spilled | N
 def send_away(task: Task[Any], spilled: Spilled) -> bool:
     """Let go of the value of `task`, which was written, and of its count; whether that could be.
 
-    Where someone else uses the memory, it is theirs from now on. The caller holds on to the
-    count, so that nothing ends while the lock is held.
+    It cannot where someone uses its memory by now. The caller holds on to the count, so that
+    nothing ends while the lock is held.
     """
     value = task._value
     held = value.value if value.__class__ is Placed else value
@@ -301,14 +296,17 @@ def send_away(task: Task[Any], spilled: Spilled) -> bool:
             return False
         if task in _staying or is_pinned(task):
             return False
-        if value.__class__ is Placed:
-            if value.value is not held or held is AWAY:
-                return False
-            value.send_away(spilled)
-        else:
-            placed = Placed(held, HOST)
-            placed.send_away(spilled)
-            task._value = placed
+        if value.__class__ is not Placed:
+            value = task._value = Placed(held, HOST)
+        elif value.value is not held or held is AWAY:
+            return False
+        copies = value._copies
+        value.send_away(spilled)
+        # Nobody finds it any more, so that whoever uses it has got it already.
+        raw = raw_of(held)
+        if raw is None or raw.is_shared(held, ONLY_REFERENCE):
+            value.value, value.away, value._copies = held, None, copies
+            return False
         task._hold = None
     return True
 

@@ -215,6 +215,46 @@ def test_what_is_written_to_is_no_stale_copy(limited):
     assert (da.spawn(np.copy, target).result() == 3).all()
 
 
+@pytest.mark.parametrize("is_squeezed", [False, True])
+@pytest.mark.parametrize("is_in_tuple", [False, True])
+@pytest.mark.parametrize("name", ["serial", "threads"])
+def test_writes_show_in_all_that_shares_the_memory(files, name, is_squeezed, is_in_tuple):
+    """Whether or not others wanted the memory meanwhile."""
+    da.configure(engine=name, threads=2, spill_folder=files.folder)
+    engines.current_engine()._schedule.budget.limit = LIMIT
+
+    def part(value):
+        value = value[: BLOCK // 2]
+        return (value, 0) if is_in_tuple else value
+
+    whole = spawn(np.zeros, BLOCK, np.int8)
+    view = spawn(part, whole)
+    others = [spawn(block, number) for number in range(5)]
+    da.wait([view, *others])
+    if is_squeezed:
+        da.wait([spawn(block, 1, 500_000, memory=500_000)])
+        too_much = spawn(block, 1, LIMIT - 1, memory=LIMIT - 1)
+        with pytest.raises(da.MemoryLimitError, match="hold"):
+            too_much.result(timeout=60)
+        assert sum(map(is_away, others)) >= 3
+    with da.spawn_datadeps():
+        da.spawn(lambda value: value.__iadd__(1), da.InOut(whole))
+    assert (whole.result() == 1).all()
+    assert ((view.result()[0] if is_in_tuple else view.result()) == 1).all()
+
+
+def test_what_was_looked_at_can_go_again(limited):
+    blocks = [spawn(block, number) for number in range(8)]
+    da.wait(blocks)
+    for _ in range(3):
+        assert spawn(block, 9, 900_000, memory=900_000).result(timeout=60)[0] == 9
+        assert sum(map(is_away, blocks)) >= 7
+        for number, task in enumerate(blocks):
+            assert (task.result() == number).all()
+        assert not all(map(is_away, blocks))
+        limited._schedule._check([])
+
+
 def test_released_and_dropped_values_leave_the_disk(threads, files):
     tasks = [spawn(block, number) for number in range(30)]
     da.wait(tasks)
