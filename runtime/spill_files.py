@@ -158,6 +158,11 @@ class SpillFiles:
         fresh = None
         while True:
             with self._lock:
+                if self._sweeper is None:
+                    sweeper = threading.Thread(target=self._sweep, name="darray-spill", daemon=True)
+                    # Where that fails there is none, and no slot is taken.
+                    sweeper.start()
+                    self._sweeper = sweeper
                 file = self._open.get(capacity)
                 if file is None and fresh is not None:
                     file = self._open[capacity] = fresh
@@ -168,11 +173,6 @@ class SpillFiles:
                         number = file.count
                         file.count += 1
                     self.used += capacity
-                    if self._sweeper is None:
-                        self._sweeper = threading.Thread(
-                            target=self._sweep, name="darray-spill", daemon=True
-                        )
-                        self._sweeper.start()
             if file is not None:
                 return file, number
             fresh = _File(self.folder, capacity)

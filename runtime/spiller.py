@@ -82,10 +82,9 @@ class Spiller:
                             limits.trim()
                         freed()
                     self._forget([chosen.pop()])
-            except OSError as error:
-                logging.getLogger("darray").info("no value could be spilled", exc_info=error)
-                with self._lock:
-                    self._schedule.budget.spill_failure = self._described(error)
+            except Exception as error:
+                # Whatever it is: the tasks that wait must go on, or be told.
+                self._give_up(error)
                 return
             finally:
                 self._forget(chosen)
@@ -106,8 +105,25 @@ class Spiller:
             return
         call = (running, freed)
         thread = threading.Thread(target=self.make_room, args=call, name="darray-spiller")
-        thread.start()
-        thread.join()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # The system has no more threads.
+            self._give_up(error)
+        else:
+            thread.join()
+
+    def _give_up(self, error: Exception) -> None:
+        """Note why nothing could be written; it is told by the tasks that fail for that."""
+        logging.getLogger("darray").info("no value could be spilled", exc_info=error)
+        where = settings.current().spill_folder
+        folder = "the folder for temporary files" if where is None else repr(where)
+        reason = error.strerror if isinstance(error, OSError) else None
+        with self._lock:
+            self._schedule.budget.spill_failure = (
+                f"Nothing could be spilled to {folder}: {reason or repr(error)}. "
+                "Free space there, or name another folder by da.configure(spill_folder=...). "
+            )
 
     def _forget(self, tasks: list[Task[Any]]) -> None:
         """Note that nobody writes the values of `tasks` any more."""
@@ -221,12 +237,6 @@ class Spiller:
         from darray.runtime.spill_files import files_in
 
         return files_in(settings.current().spill_folder)
-
-    def _described(self, error: OSError) -> str:
-        return (
-            f"Nothing could be spilled to {self._folder().folder!r}: {error.strerror or error}. "
-            "Free space there, or name another folder by da.configure(spill_folder=...). "
-        )
 
     # Values that come back
 

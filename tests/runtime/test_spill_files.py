@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import tempfile
+import threading
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from darray.runtime import spill_files
 from darray.runtime.spill_files import SpillFiles, capacity_for, counts, default_folder
 
 SIZES = st.sampled_from([1, 4096, 65_536, 65_537, 100_000, 300_000])
@@ -88,6 +90,24 @@ def test_places_are_written_over(tmp_path):
     for byte, slot in zip(range(16, 20), slots, strict=True):
         slot.read_into(memoryview(buffer), 99_999)
         assert buffer[0] == byte
+
+
+def test_places_are_free_again_after_there_was_no_thread_to_sweep(tmp_path, monkeypatch):
+    class Refused(threading.Thread):
+        def start(self):
+            raise RuntimeError("can't start new thread")
+
+    files = SpillFiles(str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(spill_files.threading, "Thread", Refused)
+        with pytest.raises(RuntimeError, match="thread"):
+            store(files, 1)
+    files._check()
+    slot = store(files, 2)
+    assert files._sweeper.is_alive()
+    del slot
+    files.settle()
+    assert files.used == files.allocated() == 0
 
 
 def test_what_is_in_reference_cycles_goes_with_them(tmp_path):

@@ -14,7 +14,7 @@ import darray.runtime as da
 from darray.runtime import engine as engines
 from darray.runtime import settings
 from darray.runtime.spaces import AWAY, Placed
-from darray.runtime.spill_files import files_in
+from darray.runtime.spill_files import SpillFiles, files_in
 
 LIMIT = 1_000_000
 BLOCK = 100_000
@@ -368,6 +368,27 @@ print((spawn(7).result() == 7).all())
     assert f"Nothing could be spilled to {str(tmp_path)!r}" in text
     assert "Free space there, or name another folder by da.configure(spill_folder=...)" in text
     assert goes_on == "True"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")])
+def test_whatever_goes_wrong_is_told(limited, monkeypatch, error):
+    """Nobody waits for ever, and values can go once it is over."""
+
+    def fail(*_):
+        raise error
+
+    tasks = [spawn(block, number) for number in range(10)]
+    da.wait(tasks)
+    with monkeypatch.context() as patch:
+        patch.setattr(SpillFiles, "store", fail)
+        starved = spawn(block, 1)
+        with pytest.raises(
+            da.MemoryLimitError, match=f"Nothing could be spilled.*{type(error).__name__}"
+        ):
+            starved.result(timeout=10)
+    assert (spawn(block, 7).result(timeout=10) == 7).all()
+    assert any(map(is_away, tasks))
+    limited._schedule._check([])
 
 
 def test_nothing_is_left_of_a_process_that_was_killed(tmp_path):
