@@ -45,6 +45,10 @@ __all__ = [
 # or they are written to. Guarded by `placing`.
 _staying: weakref.WeakSet[Task[Any]] = weakref.WeakSet()
 
+# Of values on disk those that were read for somebody, by the id of the array that was made then;
+# it is that array only while the value says so. Guarded by `placing`.
+_copied: weakref.WeakValueDictionary[int, Spilled] = weakref.WeakValueDictionary()
+
 # Smaller values do not fill a place on disk.
 SMALLEST = 4096
 
@@ -116,9 +120,13 @@ class Counter(Protocol):
 
 
 class Spilled:
-    """The value of a task on disk; never changed. It is deleted once nobody has this."""
+    """The value of a task on disk; never changed. It is deleted once nobody has this.
 
-    __slots__ = ("_counter", "_layout", "_raw", "_slot", "_task")
+    While somebody has an array that was read from it, or a view of that, reading gives the same
+    array again: what is written there shows in both, as if the value had been in memory.
+    """
+
+    __slots__ = ("__weakref__", "_copy", "_counter", "_layout", "_raw", "_slot", "_task")
 
     def __init__(
         self, task: Task[Any], raw: Raw, layout: Any, slot: Slot, counter: Counter
@@ -129,6 +137,8 @@ class Spilled:
         self._layout = layout
         self._slot = slot
         self._counter = counter
+        # The array that was read last; changed only with `placing` held.
+        self._copy: weakref.ref[Any] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -158,13 +168,30 @@ class Spilled:
             publish(nbytes_of(found), "disk", str(here.get()), began)
         return found
 
+    def copy(self) -> Any:
+        """The array that was read last, if somebody has it."""
+        return None if self._copy is None else self._copy()
+
     def brought(self) -> Any:
-        """The value, in fresh memory."""
+        """The value in memory: fresh, if nobody has what was read before."""
+        copy = self.copy()
+        if copy is not None:
+            return sealed(copy)
         began = perf_counter_ns()
         value = self._raw.restored(self._layout, self._slot.read_into)
         if events.consumers:
             publish(self.nbytes, "disk", str(here.get()), began)
-        return sealed(value)
+        if value.__class__ is tuple:
+            # Nobody writes to a tuple.
+            return sealed(value)
+        with placing:
+            # Another thread may have been quicker.
+            copy = self.copy()
+            if copy is None:
+                copy = value
+                self._copy = weakref.ref(value)
+                _copied[id(value)] = self
+        return sealed(copy)
 
     def back(self, task: Task[Any]) -> None:
         """Have the value of `task`, which this is, in memory, whether or not there is room."""
@@ -233,7 +260,12 @@ def is_pinned(task: Task[Any]) -> bool:
 
 
 def stay(task: Task[Any]) -> None:
-    """Have the value of `task`, which is done, in memory from now on."""
+    """Have the value of `task`, which is done, in memory from now on.
+
+    So is that of another task, if the one is a view of what was read of the other.
+    """
+    if _copied:
+        _bring_back_original(task)
     if task._options is None or not task._options.memory:
         # Its value is not counted, so it was never written to disk.
         return
@@ -250,6 +282,20 @@ def bring_back(task: Task[Any]) -> None:
         away = _away(task)
     if away is not None:
         away.back(task)
+
+
+def _bring_back_original(task: Task[Any]) -> None:
+    """Have the value in memory of which that of `task` is a copy or a view of one, if it is."""
+    array = task._value
+    if array.__class__ is Placed:
+        array = array.value
+    while array is not None:
+        with placing:
+            spilled = _copied.get(id(array))
+        original = spilled._task() if spilled is not None and spilled.copy() is array else None
+        if original is not None:
+            bring_back(original)
+        array = getattr(array, "base", None)
 
 
 def _away(task: Task[Any]) -> Spilled | None:

@@ -243,6 +243,33 @@ def test_writes_show_in_all_that_shares_the_memory(files, name, is_squeezed, is_
     assert ((view.result()[0] if is_in_tuple else view.result()) == 1).all()
 
 
+@pytest.mark.parametrize("is_squeezed", [False, True])
+@pytest.mark.parametrize("name", ["serial", "threads"])
+def test_writes_show_in_what_was_read_of_a_value_on_disk(files, name, is_squeezed):
+    """There is no room for the value to stay when a view of it is made."""
+    da.configure(engine=name, threads=2, spill_folder=files.folder)
+    engines.current_engine()._schedule.budget.limit = LIMIT
+    whole = spawn(np.zeros, BLOCK, np.int8)
+    if is_squeezed:
+        assert spawn(block, 1, 950_000, memory=950_000).result()[0] == 1
+        full = spawn(block, 1, 700_000, memory=700_000)
+        full = (full, full.result())
+    views = [spawn(lambda value: value[:50_000], whole, memory=50_000) for _ in range(2)]
+    da.wait(views)
+    assert is_away(whole) == is_squeezed
+    with da.spawn_datadeps():
+        da.spawn(lambda value: value.__iadd__(1), da.InOut(views[1]))
+    assert (views.pop().result() == 1).all()
+    assert (views[0].result() == 1).all()
+    del views[0]
+    assert whole.result()[:50_000].all()
+    with da.spawn_datadeps():
+        da.spawn(lambda value: value.__iadd__(1), da.InOut(whole))
+    assert whole.result().sum() == BLOCK + 50_000
+    if is_squeezed:
+        assert not is_away(full[0])
+
+
 def test_what_was_looked_at_can_go_again(limited):
     blocks = [spawn(block, number) for number in range(8)]
     da.wait(blocks)
