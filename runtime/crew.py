@@ -508,8 +508,10 @@ class Crew(Awaiting):
         with self._lock:
             if self._schedule.starving() is None:
                 return
-        # Results in reference cycles hold memory that nobody can reach.
+        # Results in reference cycles hold memory that nobody can reach, their own or others'.
         gc.collect()
+        if self._schedule.budget.candidates:
+            self._spill(runner)
         while True:
             self._fill_all()
             with self._lock:

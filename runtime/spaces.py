@@ -141,8 +141,11 @@ class Raw(Protocol):
     has_parts: bool
     """Whether parts of a value can be read by themselves."""
 
-    def parts(self, value: Any) -> tuple[Any, Iterable[memoryview]] | None:
-        """What describes `value`, and its bytes; None where they are not all that it is."""
+    def parts(self, value: Any) -> tuple[Any, Iterable[memoryview], int] | None:
+        """What describes `value`, its bytes, and how many these are.
+
+        None where they are not all that it is, or more than it holds in memory.
+        """
 
     def restored(self, layout: Any, read: Callable[[memoryview, int], object]) -> Any:
         """A value of that description; ``read(buffer, offset)`` fills a buffer with its bytes."""
@@ -271,8 +274,8 @@ class Placed:
     make one at once, one of them is kept. Only what is exclusively used is written to, at its
     home, and has no copies then.
 
-    Where ``value`` is `AWAY`, ``away`` is the value on disk. Otherwise ``away`` is None, or what
-    was written of the same value before.
+    Where ``value`` is `AWAY`, ``away`` is the value on disk. Otherwise it is None: what is in
+    memory may be written to, also by way of a view of it, and is then no longer what was on disk.
     """
 
     __slots__ = ("_copies", "away", "home", "nbytes", "value")

@@ -121,16 +121,32 @@ class SpillFiles:
         ------
         OSError
             When the folder cannot be written to, or is full. What was written is gone then.
+        ValueError
+            When `parts` have another number of bytes than `nbytes`, or `nbytes` is none; before
+            any is written that has no place in the slot.
         """
+        if nbytes <= 0:
+            raise ValueError(f"nothing can be stored in {nbytes!r} bytes; a slot has at least one")
         file, number = self._taken(nbytes)
         try:
             position = number * file.capacity
+            end = position + nbytes
             for part in parts:
                 rest = part
+                if len(part) > end - position:
+                    raise ValueError(
+                        f"there are more bytes to be stored than the {nbytes:,} that a place was "
+                        "asked for; ask for all of them"
+                    )
                 while rest:
                     count = os.pwrite(file.number, rest, position)
                     rest = rest[count:]
                     position += count
+            if position < end:
+                raise ValueError(
+                    f"there are {end - position:,} bytes fewer to be stored than the {nbytes:,} "
+                    "that a place was asked for; ask for as many as there are"
+                )
         except BaseException:
             self.returned.put((file, number))
             raise
@@ -142,6 +158,11 @@ class SpillFiles:
         fresh = None
         while True:
             with self._lock:
+                if self._sweeper is None:
+                    sweeper = threading.Thread(target=self._sweep, name="darray-spill", daemon=True)
+                    # Where that fails there is none, and no slot is taken.
+                    sweeper.start()
+                    self._sweeper = sweeper
                 file = self._open.get(capacity)
                 if file is None and fresh is not None:
                     file = self._open[capacity] = fresh
@@ -152,11 +173,6 @@ class SpillFiles:
                         number = file.count
                         file.count += 1
                     self.used += capacity
-                    if self._sweeper is None:
-                        self._sweeper = threading.Thread(
-                            target=self._sweep, name="darray-spill", daemon=True
-                        )
-                        self._sweeper.start()
             if file is not None:
                 return file, number
             fresh = _File(self.folder, capacity)

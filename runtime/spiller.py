@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from darray.runtime import limits, settings
 from darray.runtime.budget import Hold
 from darray.runtime.graphs import following
-from darray.runtime.spilling import can_go, is_clean, is_shared, send_away, written
+from darray.runtime.spilling import Spilled, can_go, send_away, written
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import DONE, Task
 
@@ -26,6 +26,8 @@ AHEAD = 16
 # A value that was read back stays in memory while more than this share of the limit is free.
 RETURNING = 4
 
+# So often in turn may all that was chosen be in use once it is written.
+MOST_IN_VAIN = 10
 
 # Bytes of which the C library is asked at once to give them back to the system.
 WORTH_TRIMMING = 2**20
@@ -34,10 +36,10 @@ WORTH_TRIMMING = 2**20
 class Spiller:
     """Writes values of finished tasks to disk, and lets go of them, where tasks want memory.
 
-    Which values: those that no unfinished task needs, first those that are on disk already,
-    then the oldest. Only where nothing runs that could free memory also those that tasks need
-    which have not begun, those needed last first; and at the very last those whose memory is
-    used by someone else as well, other results perhaps, who has it for himself then.
+    Which values: those that no unfinished task needs, the oldest first. Only where nothing runs
+    that could free memory also those that tasks need which have not begun, those needed last
+    first. Never those whose memory is used by someone else as well, other results perhaps: what
+    is written there later must show in both.
 
     Any thread may call `make_room`, without the engine's lock; several may do so at once.
 
@@ -63,28 +65,31 @@ class Spiller:
         ``running()`` gives the tasks that run, with the engine's lock held; ``freed()`` is called
         whenever there is more room.
         """
-        while True:
-            chosen = self._chosen(running)
-            has_moved = False
+        in_vain = 0
+        while in_vain < MOST_IN_VAIN and (chosen := self._chosen(running)):
+            is_changed = False
             try:
                 while chosen:
                     task = chosen[-1]
-                    if self._move(task, running):
-                        has_moved = True
+                    spilled = written(task, self._folder(), self)
+                    if spilled is None:
+                        self._leave_out(task)
+                        is_changed = True
+                    elif self._send_away(task, spilled, running):
+                        is_changed = True
                         if self._schedule.budget.moving[task] >= WORTH_TRIMMING:
                             # Otherwise it stays where other threads do not find it.
                             limits.trim()
                         freed()
                     self._forget([chosen.pop()])
-            except OSError as error:
-                logging.getLogger("darray").info("no value could be spilled", exc_info=error)
-                with self._lock:
-                    self._schedule.budget.spill_failure = self._described(error)
+            except Exception as error:
+                # Whatever it is: the tasks that wait must go on, or be told.
+                self._give_up(error)
                 return
             finally:
                 self._forget(chosen)
-            if not has_moved:
-                return
+            # Others began to use them meanwhile; the next choice is without these.
+            in_vain = 0 if is_changed else in_vain + 1
             limits.trim()
 
     def make_room_apart(
@@ -100,8 +105,25 @@ class Spiller:
             return
         call = (running, freed)
         thread = threading.Thread(target=self.make_room, args=call, name="darray-spiller")
-        thread.start()
-        thread.join()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # The system has no more threads.
+            self._give_up(error)
+        else:
+            thread.join()
+
+    def _give_up(self, error: Exception) -> None:
+        """Note why nothing could be written; it is told by the tasks that fail for that."""
+        logging.getLogger("darray").info("no value could be spilled", exc_info=error)
+        where = settings.current().spill_folder
+        folder = "the folder for temporary files" if where is None else repr(where)
+        reason = error.strerror if isinstance(error, OSError) else None
+        with self._lock:
+            self._schedule.budget.spill_failure = (
+                f"Nothing could be spilled to {folder}: {reason or repr(error)}. "
+                "Free space there, or name another folder by da.configure(spill_folder=...). "
+            )
 
     def _forget(self, tasks: list[Task[Any]]) -> None:
         """Note that nobody writes the values of `tasks` any more."""
@@ -119,8 +141,6 @@ class Spiller:
             return []
         # Outside the lock, for the last reference to a value may be dropped here.
         movable = [task for ref in found if (task := ref()) is not None and can_go(task)]
-        clean = {task for task in movable if is_clean(task)}
-        shared = {task for task in movable if is_shared(task)}
         with self._lock:
             begun = running()
             is_quiet = self._is_alone or schedule.running == schedule.blocked
@@ -135,31 +155,24 @@ class Spiller:
                 for task in movable
                 if task not in used
                 and task not in schedule.budget.moving
-                and (is_quiet or not (task in needed or task in shared))
+                and (is_quiet or task not in needed)
             ]
-            free.sort(
-                key=lambda task: (
-                    task in shared,
-                    task in needed,
-                    task not in clean,
-                    -needed.get(task, 0),
-                )
-            )
-            return self._marked(free, lacking, {*needed, *shared}, is_quiet)
+            free.sort(key=lambda task: (task in needed, -needed.get(task, 0)))
+            return self._marked(free, lacking, needed, is_quiet)
 
     def _marked(
-        self, free: list[Task[Any]], lacking: int, dear: set[Task[Any]], is_quiet: bool
+        self, free: list[Task[Any]], lacking: int, needed: dict[Task[Any], int], is_quiet: bool
     ) -> list[Task[Any]]:
         """Those of `free`, in order, that are to go for what is lacking, the last first.
 
-        Some more go ahead of need, but none that is `dear`. Lock held.
+        Some more go ahead of need, but none that is `needed`. Lock held.
         """
         schedule = self._schedule
         enough = lacking + schedule.budget.limit // AHEAD
         chosen: dict[Task[Any], int] = {}
         total = 0
         for task in free:
-            if lacking <= 0 or total >= (lacking if task in dear else enough):
+            if lacking <= 0 or total >= (lacking if task in needed else enough):
                 break
             chosen[task] = self._held_by(task)
             total += chosen[task]
@@ -203,11 +216,17 @@ class Spiller:
                     found[need] = len(found)
         return found
 
-    def _move(self, task: Task[Any], running: Callable[[], list[Task[Any]]]) -> bool:
-        """Write the value of a task and let go of it; whether that could be."""
-        spilled = written(task, self._folder(), self)
-        if spilled is None:
-            return False
+    def _leave_out(self, task: Task[Any]) -> None:
+        """Never choose the value of `task` again, which cannot be stored."""
+        with self._lock:
+            hold = getattr(task, "_hold", None)
+            if isinstance(hold, Hold):
+                self._schedule.budget.candidates.pop(hold.number, None)
+
+    def _send_away(
+        self, task: Task[Any], spilled: Spilled, running: Callable[[], list[Task[Any]]]
+    ) -> bool:
+        """Let go of the value of a task, which was written; whether that could be."""
         with self._lock:
             hold = getattr(task, "_hold", None)
             is_used = any(task in (one._needs or ()) for one in running())
@@ -218,12 +237,6 @@ class Spiller:
         from darray.runtime.spill_files import files_in
 
         return files_in(settings.current().spill_folder)
-
-    def _described(self, error: OSError) -> str:
-        return (
-            f"Nothing could be spilled to {self._folder().folder!r}: {error.strerror or error}. "
-            "Free space there, or name another folder by da.configure(spill_folder=...). "
-        )
 
     # Values that come back
 

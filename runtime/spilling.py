@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import weakref
 from collections.abc import Callable, Iterable
 from time import perf_counter_ns
@@ -34,8 +35,6 @@ __all__ = [
     "asked",
     "bring_back",
     "can_go",
-    "is_clean",
-    "is_shared",
     "is_storable",
     "send_away",
     "stay",
@@ -46,11 +45,18 @@ __all__ = [
 # or they are written to. Guarded by `placing`.
 _staying: weakref.WeakSet[Task[Any]] = weakref.WeakSet()
 
+# Of values on disk those that were read for somebody, by the id of the array that was made then;
+# it is that array only while the value says so. Guarded by `placing`.
+_copied: weakref.WeakValueDictionary[int, Spilled] = weakref.WeakValueDictionary()
+
 # Smaller values do not fill a place on disk.
 SMALLEST = 4096
 
 # References to the value of a task that is looked at here: the task's, and a variable's.
 OWN_REFERENCES = 2
+
+# The variable's, where the task has let go of it.
+ONLY_REFERENCE = 1
 
 
 # Fills a buffer with bytes that were kept, from an offset on.
@@ -62,8 +68,8 @@ class RawTuples:
 
     has_parts = True
 
-    def parts(self, value: tuple[Any, ...]) -> tuple[Any, Iterable[memoryview]] | None:
-        """What describes `value`, and its bytes; None where it is not arrays and numbers."""
+    def parts(self, value: tuple[Any, ...]) -> tuple[Any, Iterable[memoryview], int] | None:
+        """What describes `value`, its bytes, and how many; None where other items are there."""
         layouts: list[Any] = []
         every: list[Iterable[memoryview]] = []
         offset = 0
@@ -73,12 +79,12 @@ class RawTuples:
             if found is not None:
                 layouts.append((raw, found[0], offset))
                 every.append(found[1])
-                offset += item.nbytes
+                offset += found[2]
             elif isinstance(item, bool | int | float | complex | None):
                 layouts.append((None, item, 0))
             else:
                 return None
-        return (layouts, itertools.chain.from_iterable(every)) if every else None
+        return (layouts, itertools.chain.from_iterable(every), offset) if every else None
 
     def restored(self, layout: Any, read: _Reading) -> Any:
         """A tuple of that description; ``read(buffer, offset)`` fills a buffer."""
@@ -92,11 +98,14 @@ class RawTuples:
         return raw.restored(described, lambda buffer, offset: read(buffer, start + offset))
 
     def is_shared(self, value: tuple[Any, ...], known: int) -> bool:
-        """Whether others lead to one of the arrays."""
+        """Whether more than the `known` references lead to the tuple, or others to an array."""
+        # This function's own, and that of the count, are two more.
+        if sys.getrefcount(value) > known + 2:
+            return True
         return any(
-            raw.is_shared(item, 2)
+            raw.is_shared(item, OWN_REFERENCES)
             for item in value
-            if item.__class__ is not tuple and (raw := raw_of(item)) is not None
+            if (raw := raw_of(item)) is not None
         )
 
 
@@ -111,9 +120,13 @@ class Counter(Protocol):
 
 
 class Spilled:
-    """The value of a task on disk; never changed. It is deleted once nobody has this."""
+    """The value of a task on disk; never changed. It is deleted once nobody has this.
 
-    __slots__ = ("_counter", "_layout", "_raw", "_slot", "_task")
+    While somebody has an array that was read from it, or a view of that, reading gives the same
+    array again: what is written there shows in both, as if the value had been in memory.
+    """
+
+    __slots__ = ("__weakref__", "_copy", "_counter", "_layout", "_raw", "_slot", "_task")
 
     def __init__(
         self, task: Task[Any], raw: Raw, layout: Any, slot: Slot, counter: Counter
@@ -124,6 +137,8 @@ class Spilled:
         self._layout = layout
         self._slot = slot
         self._counter = counter
+        # The array that was read last; changed only with `placing` held.
+        self._copy: weakref.ref[Any] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -153,13 +168,30 @@ class Spilled:
             publish(nbytes_of(found), "disk", str(here.get()), began)
         return found
 
+    def copy(self) -> Any:
+        """The array that was read last, if somebody has it."""
+        return None if self._copy is None else self._copy()
+
     def brought(self) -> Any:
-        """The value, in fresh memory."""
+        """The value in memory: fresh, if nobody has what was read before."""
+        copy = self.copy()
+        if copy is not None:
+            return sealed(copy)
         began = perf_counter_ns()
         value = self._raw.restored(self._layout, self._slot.read_into)
         if events.consumers:
             publish(self.nbytes, "disk", str(here.get()), began)
-        return sealed(value)
+        if value.__class__ is tuple:
+            # Nobody writes to a tuple.
+            return sealed(value)
+        with placing:
+            # Another thread may have been quicker.
+            copy = self.copy()
+            if copy is None:
+                copy = value
+                self._copy = weakref.ref(value)
+                _copied[id(value)] = self
+        return sealed(copy)
 
     def back(self, task: Task[Any]) -> None:
         """Have the value of `task`, which this is, in memory, whether or not there is room."""
@@ -170,7 +202,7 @@ class Spilled:
         with placing:
             placed = task._value
             if placed.__class__ is Placed and placed.value is AWAY and placed.away is self:
-                placed.value = value
+                placed.value, placed.away = value, None
                 task._hold = hold
 
 
@@ -182,6 +214,9 @@ def publish(nbytes: int, source: str, destination: str, began: int) -> None:
 
 def is_storable(value: Any) -> bool:
     """Whether a task's value may be written to disk, as far as its class tells."""
+    if value.__class__ is Placed and value.value is AWAY:
+        # It is on its way back.
+        return True
     if value.__class__ is Placed:
         return value.home.kind == "host" and raw_of(value.value) is not None
     return raw_of(value) is not None
@@ -209,19 +244,14 @@ def can_go(task: Task[Any]) -> bool:
     if is_pinned(task) or task._state != DONE:
         return False
     value = task._value
-    if raw_of(value.value if value.__class__ is Placed else value) is None:
-        return False
-    with placing:
-        return task not in _staying
-
-
-def is_shared(task: Task[Any]) -> bool:
-    """Whether more than `task` leads to the memory that its value is in."""
-    value = task._value
     if value.__class__ is Placed:
         value = value.value
     raw = raw_of(value)
-    return raw is not None and raw.is_shared(value, OWN_REFERENCES)
+    # Whoever else uses its memory is to see what is written there later, and the other way about.
+    if raw is None or raw.is_shared(value, OWN_REFERENCES):
+        return False
+    with placing:
+        return task not in _staying
 
 
 def is_pinned(task: Task[Any]) -> bool:
@@ -229,14 +259,13 @@ def is_pinned(task: Task[Any]) -> bool:
     return hasattr(task, "_pins") and task._pins > 0
 
 
-def is_clean(task: Task[Any]) -> bool:
-    """Whether the value of `task` is on disk as well as in memory."""
-    value = task._value
-    return value.__class__ is Placed and value.away is not None
-
-
 def stay(task: Task[Any]) -> None:
-    """Have the value of `task`, which is done, in memory from now on."""
+    """Have the value of `task`, which is done, in memory from now on.
+
+    So is that of another task, if the one is a view of what was read of the other.
+    """
+    if _copied:
+        _bring_back_original(task)
     if task._options is None or not task._options.memory:
         # Its value is not counted, so it was never written to disk.
         return
@@ -253,6 +282,20 @@ def bring_back(task: Task[Any]) -> None:
         away = _away(task)
     if away is not None:
         away.back(task)
+
+
+def _bring_back_original(task: Task[Any]) -> None:
+    """Have the value in memory of which that of `task` is a copy or a view of one, if it is."""
+    array = task._value
+    if array.__class__ is Placed:
+        array = array.value
+    while array is not None:
+        with placing:
+            spilled = _copied.get(id(array))
+        original = spilled._task() if spilled is not None and spilled.copy() is array else None
+        if original is not None:
+            bring_back(original)
+        array = getattr(array, "base", None)
 
 
 def _away(task: Task[Any]) -> Spilled | None:
@@ -273,16 +316,14 @@ def written(task: Task[Any], files: SpillFiles, counter: Counter) -> Spilled | N
     """
     value = task._value
     if value.__class__ is Placed:
-        if value.away is not None:
-            return cast("Spilled", value.away)
         value = value.value
     raw = raw_of(value)
     found = None if raw is None else raw.parts(value)
-    if raw is None or found is None:
+    if raw is None or found is None or not found[2]:
         return None
     began = perf_counter_ns()
-    layout, parts = found
-    slot = files.store(parts, nbytes_of(value))
+    layout, parts, nbytes = found
+    slot = files.store(parts, nbytes)
     if events.consumers:
         publish(slot.nbytes, str(here.get()), "disk", began)
     return Spilled(task, raw, layout, slot, counter)
@@ -291,8 +332,8 @@ def written(task: Task[Any], files: SpillFiles, counter: Counter) -> Spilled | N
 def send_away(task: Task[Any], spilled: Spilled) -> bool:
     """Let go of the value of `task`, which was written, and of its count; whether that could be.
 
-    Where someone else uses the memory, it is theirs from now on. The caller holds on to the
-    count, so that nothing ends while the lock is held.
+    It cannot where someone uses its memory by now. The caller holds on to the count, so that
+    nothing ends while the lock is held.
     """
     value = task._value
     held = value.value if value.__class__ is Placed else value
@@ -301,14 +342,17 @@ def send_away(task: Task[Any], spilled: Spilled) -> bool:
             return False
         if task in _staying or is_pinned(task):
             return False
-        if value.__class__ is Placed:
-            if value.value is not held or held is AWAY:
-                return False
-            value.send_away(spilled)
-        else:
-            placed = Placed(held, HOST)
-            placed.send_away(spilled)
-            task._value = placed
+        if value.__class__ is not Placed:
+            value = task._value = Placed(held, HOST)
+        elif value.value is not held or held is AWAY:
+            return False
+        copies = value._copies
+        value.send_away(spilled)
+        # Nobody finds it any more, so that whoever uses it has got it already.
+        raw = raw_of(held)
+        if raw is None or raw.is_shared(held, ONLY_REFERENCE):
+            value.value, value.away, value._copies = held, None, copies
+            return False
         task._hold = None
     return True
 

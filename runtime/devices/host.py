@@ -110,16 +110,20 @@ class RawArrays:
 
     has_parts = True
 
-    def parts(self, array: NDArray[Any]) -> tuple[_Layout, Iterable[memoryview]] | None:
-        """What describes `array`, and its bytes; None where elements refer to objects."""
-        if array.dtype.hasobject:
+    def parts(self, array: NDArray[Any]) -> tuple[_Layout, Iterable[memoryview], int] | None:
+        """What describes `array`, its bytes, and how many these are.
+
+        None where elements refer to objects, and for broadcast arrays, which would come back
+        with more bytes than they had.
+        """
+        if array.dtype.hasobject or array.nbytes > measure(array):
             return None
         flags = array.flags
         by_columns = bool(flags.f_contiguous and not flags.c_contiguous)
         layout = (array.shape, array.dtype, by_columns)
         if flags.forc:
-            return layout, [_bytes(array.T if by_columns else array)]
-        return layout, _bands(array)
+            return layout, [_bytes(array.T if by_columns else array)], array.nbytes
+        return layout, _bands(array), array.nbytes
 
     def restored(self, layout: _Layout, read: _Reading) -> NDArray[Any]:
         """An array of that description; ``read(buffer, offset)`` fills a buffer."""

@@ -189,8 +189,9 @@ class SerialEngine(Stopping):
             with self._lock:
                 began = self._take(task)
         if not began:
-            # Results in reference cycles hold memory that nobody can reach.
+            # Results in reference cycles hold memory that nobody can reach, their own or others'.
             gc.collect()
+            self._spill(task)
             with self._lock:
                 schedule = self._schedule
                 if not self._take(task):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import tempfile
+import threading
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from darray.runtime import spill_files
 from darray.runtime.spill_files import SpillFiles, capacity_for, counts, default_folder
 
 SIZES = st.sampled_from([1, 4096, 65_536, 65_537, 100_000, 300_000])
@@ -90,6 +92,24 @@ def test_places_are_written_over(tmp_path):
         assert buffer[0] == byte
 
 
+def test_places_are_free_again_after_there_was_no_thread_to_sweep(tmp_path, monkeypatch):
+    class Refused(threading.Thread):
+        def start(self):
+            raise RuntimeError("can't start new thread")
+
+    files = SpillFiles(str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(spill_files.threading, "Thread", Refused)
+        with pytest.raises(RuntimeError, match="thread"):
+            store(files, 1)
+    files._check()
+    slot = store(files, 2)
+    assert files._sweeper.is_alive()
+    del slot
+    files.settle()
+    assert files.used == files.allocated() == 0
+
+
 def test_what_is_in_reference_cycles_goes_with_them(tmp_path):
     files = SpillFiles(str(tmp_path))
     cycle = [store(files, 1)]
@@ -104,6 +124,27 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         store(SpillFiles(str(tmp_path / "file" / "folder")), 1)
+
+
+@pytest.mark.parametrize("nbytes", [8192, 99_999, 100_001, 0])
+def test_nothing_is_written_outside_of_its_place(tmp_path, nbytes):
+    """Each slot is of the class that the wrong number of bytes has, with neighbours."""
+    files = SpillFiles(str(tmp_path))
+    slots = [store(files, byte, max(nbytes, 1)) for byte in range(3)]
+    del slots[1]
+    files.settle()
+    parts = [memoryview(bytes([9]) * 50_000)] * 2
+    with pytest.raises(ValueError, match="bytes"):
+        files.store(parts, nbytes)
+    buffer = bytearray(max(nbytes, 1))
+    for byte, slot in zip((0, 2), slots, strict=True):
+        slot.read_into(memoryview(buffer))
+        assert buffer == bytes([byte]) * max(nbytes, 1)
+    files.settle()
+    files._check()
+    del slots, slot
+    files.settle()
+    assert files.used == 0
 
 
 def test_classes_of_sizes():

@@ -14,7 +14,7 @@ import darray.runtime as da
 from darray.runtime import engine as engines
 from darray.runtime import settings
 from darray.runtime.spaces import AWAY, Placed
-from darray.runtime.spill_files import files_in
+from darray.runtime.spill_files import SpillFiles, files_in
 
 LIMIT = 1_000_000
 BLOCK = 100_000
@@ -135,6 +135,45 @@ def test_what_is_no_plain_array_stays(threads):
     assert not any(map(is_away, held))
 
 
+@pytest.mark.parametrize("is_in_tuple", [False, True])
+def test_broadcast_results_write_over_no_other(threads, files, is_in_tuple):
+    """They stay: their elements are many more than there are bytes in memory."""
+
+    def broadcast(number):
+        array = np.broadcast_to(block(number), (40, BLOCK))
+        return (array, 1) if is_in_tuple else array
+
+    first = [spawn(block, number) for number in range(20)]
+    da.wait(first)
+    # Places to be used again, with others behind them.
+    del first[::3]
+    files.settle()
+    wide = [spawn(broadcast, number) for number in range(3)]
+    others = [spawn(block, number) for number in range(20)]
+    da.wait([*wide, *others])
+    kept = [number for number in range(20) if number % 3]
+    for number, task in [*zip(kept, first, strict=True), *enumerate(others)]:
+        assert (task.result() == number).all()
+    for number, task in enumerate(wide):
+        value = task.result()[0] if is_in_tuple else task.result()
+        assert value.shape == (40, BLOCK)
+        assert (value == number).all()
+
+
+def test_what_cannot_be_stored_keeps_nothing_else_in_memory(limited):
+    """Objects are refused only when they are to be written; others go in their place."""
+    objects = [spawn(lambda: np.array(["object"] * 20_000, object)) for _ in range(2)]
+    strings = spawn(lambda: (block(1), "text"))
+    da.wait([*objects, strings])
+    blocks = [spawn(block, number) for number in range(5)]
+    da.wait(blocks)
+    large = spawn(block, 7, 400_000, memory=400_000)
+    assert large.result(timeout=60).nbytes == 400_000
+    assert sum(map(is_away, blocks)) >= 3
+    assert not any(map(is_away, [*objects, strings]))
+    limited._schedule._check([])
+
+
 def test_pinned_results_stay_and_come_back(limited):
     pinned, other = spawn(block, 1), spawn(block, 2)
     with da.Ref(pinned).pinned():
@@ -174,6 +213,73 @@ def test_what_is_written_to_is_no_stale_copy(limited):
             da.spawn(np.add, da.In(target), 1, da.Out(target))
         da.wait([spawn(block, number) for number in range(20)])
     assert (da.spawn(np.copy, target).result() == 3).all()
+
+
+@pytest.mark.parametrize("is_squeezed", [False, True])
+@pytest.mark.parametrize("is_in_tuple", [False, True])
+@pytest.mark.parametrize("name", ["serial", "threads"])
+def test_writes_show_in_all_that_shares_the_memory(files, name, is_squeezed, is_in_tuple):
+    """Whether or not others wanted the memory meanwhile."""
+    da.configure(engine=name, threads=2, spill_folder=files.folder)
+    engines.current_engine()._schedule.budget.limit = LIMIT
+
+    def part(value):
+        value = value[: BLOCK // 2]
+        return (value, 0) if is_in_tuple else value
+
+    whole = spawn(np.zeros, BLOCK, np.int8)
+    view = spawn(part, whole)
+    others = [spawn(block, number) for number in range(5)]
+    da.wait([view, *others])
+    if is_squeezed:
+        da.wait([spawn(block, 1, 500_000, memory=500_000)])
+        too_much = spawn(block, 1, LIMIT - 1, memory=LIMIT - 1)
+        with pytest.raises(da.MemoryLimitError, match="hold"):
+            too_much.result(timeout=60)
+        assert sum(map(is_away, others)) >= 3
+    with da.spawn_datadeps():
+        da.spawn(lambda value: value.__iadd__(1), da.InOut(whole))
+    assert (whole.result() == 1).all()
+    assert ((view.result()[0] if is_in_tuple else view.result()) == 1).all()
+
+
+@pytest.mark.parametrize("is_squeezed", [False, True])
+@pytest.mark.parametrize("name", ["serial", "threads"])
+def test_writes_show_in_what_was_read_of_a_value_on_disk(files, name, is_squeezed):
+    """There is no room for the value to stay when a view of it is made."""
+    da.configure(engine=name, threads=2, spill_folder=files.folder)
+    engines.current_engine()._schedule.budget.limit = LIMIT
+    whole = spawn(np.zeros, BLOCK, np.int8)
+    if is_squeezed:
+        assert spawn(block, 1, 950_000, memory=950_000).result()[0] == 1
+        full = spawn(block, 1, 700_000, memory=700_000)
+        full = (full, full.result())
+    views = [spawn(lambda value: value[:50_000], whole, memory=50_000) for _ in range(2)]
+    da.wait(views)
+    assert is_away(whole) == is_squeezed
+    with da.spawn_datadeps():
+        da.spawn(lambda value: value.__iadd__(1), da.InOut(views[1]))
+    assert (views.pop().result() == 1).all()
+    assert (views[0].result() == 1).all()
+    del views[0]
+    assert whole.result()[:50_000].all()
+    with da.spawn_datadeps():
+        da.spawn(lambda value: value.__iadd__(1), da.InOut(whole))
+    assert whole.result().sum() == BLOCK + 50_000
+    if is_squeezed:
+        assert not is_away(full[0])
+
+
+def test_what_was_looked_at_can_go_again(limited):
+    blocks = [spawn(block, number) for number in range(8)]
+    da.wait(blocks)
+    for _ in range(3):
+        assert spawn(block, 9, 900_000, memory=900_000).result(timeout=60)[0] == 9
+        assert sum(map(is_away, blocks)) >= 7
+        for number, task in enumerate(blocks):
+            assert (task.result() == number).all()
+        assert not all(map(is_away, blocks))
+        limited._schedule._check([])
 
 
 def test_released_and_dropped_values_leave_the_disk(threads, files):
@@ -289,6 +395,27 @@ print((spawn(7).result() == 7).all())
     assert f"Nothing could be spilled to {str(tmp_path)!r}" in text
     assert "Free space there, or name another folder by da.configure(spill_folder=...)" in text
     assert goes_on == "True"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")])
+def test_whatever_goes_wrong_is_told(limited, monkeypatch, error):
+    """Nobody waits for ever, and values can go once it is over."""
+
+    def fail(*_):
+        raise error
+
+    tasks = [spawn(block, number) for number in range(10)]
+    da.wait(tasks)
+    with monkeypatch.context() as patch:
+        patch.setattr(SpillFiles, "store", fail)
+        starved = spawn(block, 1)
+        with pytest.raises(
+            da.MemoryLimitError, match=f"Nothing could be spilled.*{type(error).__name__}"
+        ):
+            starved.result(timeout=10)
+    assert (spawn(block, 7).result(timeout=10) == 7).all()
+    assert any(map(is_away, tasks))
+    limited._schedule._check([])
 
 
 def test_nothing_is_left_of_a_process_that_was_killed(tmp_path):
