@@ -64,7 +64,10 @@ _Reading: TypeAlias = Callable[[memoryview, int], object]
 
 
 class RawTuples:
-    """How tuples of arrays are kept as bytes, those of one after another; the rest stays."""
+    """How tuples of arrays, and of such tuples, are kept as bytes; numbers in them stay.
+
+    The bytes are those of one array after another.
+    """
 
     has_parts = True
 
@@ -74,7 +77,7 @@ class RawTuples:
         every: list[Iterable[memoryview]] = []
         offset = 0
         for item in value:
-            raw = raw_of(item) if item.__class__ is not tuple else None
+            raw = raw_of(item)
             found = None if raw is None else raw.parts(item)
             if found is not None:
                 layouts.append((raw, found[0], offset))
@@ -84,7 +87,7 @@ class RawTuples:
                 layouts.append((None, item, 0))
             else:
                 return None
-        return (layouts, itertools.chain.from_iterable(every), offset) if every else None
+        return layouts, itertools.chain.from_iterable(every), offset
 
     def restored(self, layout: Any, read: _Reading) -> Any:
         """A tuple of that description; ``read(buffer, offset)`` fills a buffer."""
@@ -99,14 +102,16 @@ class RawTuples:
 
     def is_shared(self, value: tuple[Any, ...], known: int) -> bool:
         """Whether more than the `known` references lead to the tuple, or others to an array."""
-        # This function's own, and that of the count, are two more.
-        if sys.getrefcount(value) > known + 2:
-            return True
-        return any(
-            raw.is_shared(item, OWN_REFERENCES)
-            for item in value
-            if (raw := raw_of(item)) is not None
-        )
+        has_arrays = False
+        for item in value:
+            raw = raw_of(item)
+            if raw is not None:
+                has_arrays = True
+                if raw.is_shared(item, OWN_REFERENCES):
+                    return True
+        # This function's own, and that of the count, are two more. Python shares those tuples
+        # itself that have none.
+        return has_arrays and sys.getrefcount(value) > known + 2
 
 
 class Counter(Protocol):
