@@ -36,14 +36,15 @@ __all__ = [
     "bring_back",
     "can_go",
     "is_storable",
+    "may_leave",
     "send_away",
     "stay",
     "written",
 ]
 
-# Tasks whose values must stay in memory from now on: a region knows them by their place there,
-# or they are written to. Guarded by `placing`.
-_staying: weakref.WeakSet[Task[Any]] = weakref.WeakSet()
+# Tasks whose values must stay in memory, since regions know them by their place there, with the
+# number of these regions. Guarded by `placing`.
+_staying: weakref.WeakKeyDictionary[Task[Any], int] = weakref.WeakKeyDictionary()
 
 # Of values on disk those that were read for somebody, by the id of the array that was made then;
 # it is that array only while the value says so. Guarded by `placing`.
@@ -265,7 +266,7 @@ def is_pinned(task: Task[Any]) -> bool:
 
 
 def stay(task: Task[Any]) -> None:
-    """Have the value of `task`, which is done, in memory from now on.
+    """Have the value of `task`, which is done, in memory until `may_leave` is told of it.
 
     So is that of another task, if the one is a view of what was read of the other.
     """
@@ -275,10 +276,19 @@ def stay(task: Task[Any]) -> None:
         # Its value is not counted, so it was never written to disk.
         return
     with placing:
-        _staying.add(task)
+        _staying[task] = _staying.get(task, 0) + 1
         away = _away(task)
     if away is not None:
         away.back(task)
+
+
+def may_leave(tasks: Iterable[Task[Any]]) -> None:
+    """Let the values of `tasks` go to disk again, each of which `stay` was told of once more."""
+    with placing:
+        for task in tasks:
+            count = _staying.pop(task, 0)
+            if count > 1:
+                _staying[task] = count - 1
 
 
 def bring_back(task: Task[Any]) -> None:

@@ -299,6 +299,21 @@ def test_what_was_looked_at_can_go_again(limited):
         limited._schedule._check([])
 
 
+def test_what_regions_used_can_go_once_they_end(limited):
+    tasks = [spawn(block, number) for number in range(8)]
+    da.wait(tasks)
+    for _ in range(2):
+        with da.spawn_datadeps():
+            for task in tasks:
+                da.spawn(np.sum, da.In(task))
+            with da.spawn_datadeps():
+                da.spawn(np.sum, da.In(tasks[0]))
+        assert not any(map(is_away, tasks))
+        assert spawn(block, 9, 900_000, memory=900_000).result(timeout=60)[0] == 9
+        assert sum(map(is_away, tasks)) >= 7
+        limited._schedule._check([])
+
+
 def test_released_and_dropped_values_leave_the_disk(threads, files):
     tasks = [spawn(block, number) for number in range(30)]
     da.wait(tasks)
