@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from operator import itemgetter
 from types import FrameType, FunctionType, TracebackType
 from typing import Any, TypeVar, cast, overload
+from weakref import WeakSet
 
 from msgspec.structs import replace
 
@@ -21,6 +22,7 @@ from darray.runtime.refs import Ref
 from darray.runtime.region_arguments import Entry, RegionArguments, Uses
 from darray.runtime.spaces import here
 from darray.runtime.spawning import submit_in_block
+from darray.runtime.spilling import may_leave
 from darray.runtime.tasks import DONE, NO_KWARGS, RUNNING, WAITING, Task
 from darray.runtime.tracking import Tracker
 
@@ -111,6 +113,8 @@ class Region(RegionArguments):
                 self._entries, self._unknown, self._tracker = [], {}, Tracker()
                 self._arrived.clear()
                 self._options = None
+                staying, self._staying = self._staying, WeakSet()
+            may_leave(staying)
             self._versions.undo()
             unchanged = self._versions.end(is_finished and raised is None and not self._failures)
         exceptions = [task._value.exception for _, task in self._failures]

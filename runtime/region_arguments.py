@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from functools import partial
 from types import ModuleType
 from typing import Any
+from weakref import WeakSet
 
 from msgspec import Struct
 
@@ -123,6 +124,8 @@ class RegionArguments:
         # that ended since, which any thread may add to without the lock.
         self._unknown: dict[Task[Any], Extent] = {}
         self._arrived: deque[Task[Any]] = deque()
+        # Those whose values stay in memory until the region ends.
+        self._staying: WeakSet[Task[Any]] = WeakSet()
         # What tasks write of values that keep an old version until the end.
         self._versions = Versions()
         # Whether a task failed whose entry may not have been called yet; set under the engine's
@@ -322,7 +325,7 @@ class RegionArguments:
             task._engine.wait([task], None)
         if task._state == DONE:
             # It is known by its place in memory.
-            stay(task)
+            self._have_stay(task)
             self._learn(task)
             value = task._value
             if value.__class__ is Placed:
@@ -367,7 +370,7 @@ class RegionArguments:
         """Where a view of a task's value lies; all of the value until that is known."""
         task = view.task
         if task._state == DONE:
-            stay(task)
+            self._have_stay(task)
             placed = task._value
             whole = placed.value if placed.__class__ is Placed else placed
             if has_views(whole):
@@ -405,11 +408,17 @@ class RegionArguments:
             return ()
         return self._extents(watcher.args) if watcher.extents is None else watcher.extents
 
+    def _have_stay(self, task: Task[Any]) -> None:
+        """Have the value of a task that is done in memory until the region ends; lock held."""
+        if task not in self._staying:
+            self._staying.add(task)
+            stay(task)
+
     def _learn(self, task: Task[Any]) -> None:
         """Find out where the value of a task lies that has ended; lock held."""
         extent = self._unknown.pop(task, None)
         if extent is not None and task._state == DONE:
-            stay(task)
+            self._have_stay(task)
             value = task._value
             if value.__class__ is Placed:
                 self._tracker.alias(value, extent)

@@ -36,14 +36,15 @@ __all__ = [
     "bring_back",
     "can_go",
     "is_storable",
+    "may_leave",
     "send_away",
     "stay",
     "written",
 ]
 
-# Tasks whose values must stay in memory from now on: a region knows them by their place there,
-# or they are written to. Guarded by `placing`.
-_staying: weakref.WeakSet[Task[Any]] = weakref.WeakSet()
+# Tasks whose values must stay in memory, since regions know them by their place there, with the
+# number of these regions. Guarded by `placing`.
+_staying: weakref.WeakKeyDictionary[Task[Any], int] = weakref.WeakKeyDictionary()
 
 # Of values on disk those that were read for somebody, by the id of the array that was made then;
 # it is that array only while the value says so. Guarded by `placing`.
@@ -64,7 +65,10 @@ _Reading: TypeAlias = Callable[[memoryview, int], object]
 
 
 class RawTuples:
-    """How tuples of arrays are kept as bytes, those of one after another; the rest stays."""
+    """How tuples of arrays, and of such tuples, are kept as bytes; numbers in them stay.
+
+    The bytes are those of one array after another.
+    """
 
     has_parts = True
 
@@ -74,7 +78,7 @@ class RawTuples:
         every: list[Iterable[memoryview]] = []
         offset = 0
         for item in value:
-            raw = raw_of(item) if item.__class__ is not tuple else None
+            raw = raw_of(item)
             found = None if raw is None else raw.parts(item)
             if found is not None:
                 layouts.append((raw, found[0], offset))
@@ -84,7 +88,7 @@ class RawTuples:
                 layouts.append((None, item, 0))
             else:
                 return None
-        return (layouts, itertools.chain.from_iterable(every), offset) if every else None
+        return layouts, itertools.chain.from_iterable(every), offset
 
     def restored(self, layout: Any, read: _Reading) -> Any:
         """A tuple of that description; ``read(buffer, offset)`` fills a buffer."""
@@ -99,14 +103,16 @@ class RawTuples:
 
     def is_shared(self, value: tuple[Any, ...], known: int) -> bool:
         """Whether more than the `known` references lead to the tuple, or others to an array."""
-        # This function's own, and that of the count, are two more.
-        if sys.getrefcount(value) > known + 2:
-            return True
-        return any(
-            raw.is_shared(item, OWN_REFERENCES)
-            for item in value
-            if (raw := raw_of(item)) is not None
-        )
+        has_arrays = False
+        for item in value:
+            raw = raw_of(item)
+            if raw is not None:
+                has_arrays = True
+                if raw.is_shared(item, OWN_REFERENCES):
+                    return True
+        # This function's own, and that of the count, are two more. Python shares those tuples
+        # itself that have none.
+        return has_arrays and sys.getrefcount(value) > known + 2
 
 
 class Counter(Protocol):
@@ -260,7 +266,7 @@ def is_pinned(task: Task[Any]) -> bool:
 
 
 def stay(task: Task[Any]) -> None:
-    """Have the value of `task`, which is done, in memory from now on.
+    """Have the value of `task`, which is done, in memory until `may_leave` is told of it.
 
     So is that of another task, if the one is a view of what was read of the other.
     """
@@ -270,10 +276,19 @@ def stay(task: Task[Any]) -> None:
         # Its value is not counted, so it was never written to disk.
         return
     with placing:
-        _staying.add(task)
+        _staying[task] = _staying.get(task, 0) + 1
         away = _away(task)
     if away is not None:
         away.back(task)
+
+
+def may_leave(tasks: Iterable[Task[Any]]) -> None:
+    """Let the values of `tasks` go to disk again, each of which `stay` was told of once more."""
+    with placing:
+        for task in tasks:
+            count = _staying.pop(task, 0)
+            if count > 1:
+                _staying[task] = count - 1
 
 
 def bring_back(task: Task[Any]) -> None:

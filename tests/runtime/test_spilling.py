@@ -215,6 +215,23 @@ def test_what_is_written_to_is_no_stale_copy(limited):
     assert (da.spawn(np.copy, target).result() == 3).all()
 
 
+def test_tuples_in_tuples_come_back(limited):
+    def nested(number):
+        array = block(number, 30_000)
+        return (array, (array.copy(), (1, None), (), (array.astype("f4")[::2],)), 2.5)
+
+    tasks = [spawn(nested, number, memory=120_000) for number in range(12)]
+    da.wait(tasks)
+    assert sum(map(is_away, tasks)) >= 3
+    for number, task in enumerate(tasks):
+        first, (second, numbers, empty, (third,)), last = task.result()
+        assert (numbers, empty, last) == ((1, None), (), 2.5)
+        assert (first == number).all()
+        assert (second == number).all()
+        assert (third == number).all()
+        assert (third.dtype, third.shape) == (np.dtype("f4"), (15_000,))
+
+
 @pytest.mark.parametrize("is_squeezed", [False, True])
 @pytest.mark.parametrize("is_in_tuple", [False, True])
 @pytest.mark.parametrize("name", ["serial", "threads"])
@@ -279,6 +296,21 @@ def test_what_was_looked_at_can_go_again(limited):
         for number, task in enumerate(blocks):
             assert (task.result() == number).all()
         assert not all(map(is_away, blocks))
+        limited._schedule._check([])
+
+
+def test_what_regions_used_can_go_once_they_end(limited):
+    tasks = [spawn(block, number) for number in range(8)]
+    da.wait(tasks)
+    for _ in range(2):
+        with da.spawn_datadeps():
+            for task in tasks:
+                da.spawn(np.sum, da.In(task))
+            with da.spawn_datadeps():
+                da.spawn(np.sum, da.In(tasks[0]))
+        assert not any(map(is_away, tasks))
+        assert spawn(block, 9, 900_000, memory=900_000).result(timeout=60)[0] == 9
+        assert sum(map(is_away, tasks)) >= 7
         limited._schedule._check([])
 
 
