@@ -56,8 +56,9 @@ class Slot:
 
     def __del__(self) -> None:
         # May run on any thread at any moment, also while that thread holds a lock: putting into
-        # this queue takes none that could be held then.
-        self._files.returned.put((self._file, self._number))
+        # this queue takes none that could be held then. In a forked child nobody would read it.
+        if not self._files.is_abandoned:
+            self._files.returned.put((self._file, self._number))
 
 
 class _File:
@@ -80,10 +81,16 @@ class _File:
         self.count = 0
         self.free: list[int] = []
 
+    def close(self) -> None:
+        """Let go of the file, which nobody reads or writes any more."""
+        number, self.number = self.number, -1
+        if number >= 0:
+            os.close(number)
+
     def __del__(self) -> None:
         # There is none where the file could not be made.
         if hasattr(self, "number"):
-            os.close(self.number)
+            self.close()
 
 
 class SpillFiles:
@@ -105,6 +112,8 @@ class SpillFiles:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.process = os.getpid()
+        # Whether this is a forked child's copy of what its parent has.
+        self.is_abandoned = False
         # Slots that were let go of, by finalisers.
         self.returned: SimpleQueue[tuple[_File, int] | None] = SimpleQueue()
         # Guards `_open` and the fields of the files; taken last, never held while a file is
@@ -211,8 +220,12 @@ class SpillFiles:
 
     def abandon(self) -> None:
         """Let the parent's files go, in the child of a fork."""
+        self.is_abandoned = True
         self._lock = threading.Lock()
         self.returned = SimpleQueue()
+        # Slots that the child has lead to them, but none of these is ever read there.
+        for file in self._open.values():
+            file.close()
         self._open, self._sweeper = {}, None
 
     def _check(self) -> None:

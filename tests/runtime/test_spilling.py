@@ -480,8 +480,14 @@ tasks = [spawn(number) for number in range(20)]
 da.wait(tasks)
 away = next(task for task in tasks if task._value.__class__ is Placed)
 number = tasks.index(away)
+def is_open():
+    named = ["/proc/self/fd/" + one for one in os.listdir("/proc/self/fd")]
+    links = [os.readlink(one) for one in named if os.path.islink(one)]
+    return any(link.startswith(sys.argv[1]) for link in links)
+assert is_open()
 child = os.fork()
 if child == 0:
+    assert not is_open()
     try:
         away.result()
     except RuntimeError as error:
