@@ -8,6 +8,8 @@ import darray.runtime as da
 import tests.runtime.shared  # noqa: F401 - lets tasks on several workers signal one another
 from darray.runtime import engine as engines
 from darray.runtime import kinds, scope_keys, settings
+from darray.runtime.devices import host_buffers
+from darray.runtime.devices.host_buffers import Pool
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +83,13 @@ def one_thread():
     """The engine of threads, with one."""
     da.configure(engine="threads", threads=1)
     return engines.current_engine()
+
+
+@pytest.fixture
+def pool(monkeypatch):
+    """A pool of its own for `empty`, which keeps up to 64 MiB."""
+    pool = Pool(lambda: 2**26, idle=3600)
+    monkeypatch.setattr(host_buffers, "POOL", pool)
+    yield pool
+    pool._check()
+    pool.close()

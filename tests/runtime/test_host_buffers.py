@@ -33,16 +33,6 @@ from darray.runtime.devices.host_buffers import (
 MIB = 2**20
 
 
-@pytest.fixture
-def pool(monkeypatch):
-    """A pool of its own for `empty`, which keeps up to 64 MiB."""
-    pool = Pool(lambda: 64 * MIB, idle=3600)
-    monkeypatch.setattr(host_buffers, "POOL", pool)
-    yield pool
-    pool._check()
-    pool.close()
-
-
 def address(array):
     return array.__array_interface__["data"][0]
 

@@ -10,19 +10,9 @@ import numpy as np
 import pytest
 
 from darray.runtime.devices import host_buffers
-from darray.runtime.devices.host_buffers import LARGE, Buffer, Lease, Pool, empty
+from darray.runtime.devices.host_buffers import LARGE, Buffer, Lease, empty
 
 MIB = 2**20
-
-
-@pytest.fixture
-def pool(monkeypatch):
-    """A pool of its own for `empty`, which keeps up to 64 MiB."""
-    pool = Pool(lambda: 64 * MIB, idle=3600)
-    monkeypatch.setattr(host_buffers, "POOL", pool)
-    yield pool
-    pool._check()
-    pool.close()
 
 
 class Interrupted(BaseException):
