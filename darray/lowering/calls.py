@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any, ClassVar, TypeAlias
@@ -202,4 +203,7 @@ class MapBlock(Struct, frozen=True):
                 f"{self.index}, expected {self.result_shape}; pass map_blocks(chunks=...) with "
                 "the sizes it returns"
             )
-        return result if is_own(result) else result.copy()
+        # The function may hold what it returned, or a view of it, and write to it later: besides
+        # the name here, and what asks, nothing refers to an array that is nobody else's.
+        is_alone = is_own(result) and sys.getrefcount(result) == 2
+        return result if is_alone else result.copy()

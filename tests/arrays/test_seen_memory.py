@@ -109,3 +109,24 @@ def test_the_first_operand_is_computed_first():
 def test_squares_of_truth_values():
     values = np.array([True, False])
     assert (da.distribute(values, da.Blocks(2)) ** 2).dtype == (values**2).dtype
+
+
+def test_an_array_that_a_function_keeps_is_not_a_chunk():
+    kept = np.zeros(40_000)
+    x = da.distribute(np.arange(80_000.0), da.Blocks(40_000))
+    y = x.map_blocks(lambda block: kept).persist()
+    y.wait()
+    kept[...] = 5
+    assert not y.collect().any()
+    views = []
+
+    def seen(block):
+        made = block + 1
+        views.append(made[:10])
+        return made
+
+    z = x.map_blocks(seen).persist()
+    z.wait()
+    for view in views:
+        view[...] = -1
+    np.testing.assert_array_equal(z.collect(), np.arange(1.0, 80_001.0))
