@@ -42,15 +42,16 @@ from darray.runtime.spawning import (
     FIRST_COMPLETED,
     FIRST_EXCEPTION,
     as_completed,
-    current_task,
     fetch,
     map,  # noqa: A004
-    processors,
     spawn,
     task,
     wait,
-    workers,
 )
+from darray.runtime.streams.operators import batch, join, merge, window
+from darray.runtime.streams.regions import finish_stream, spawn_streaming
+from darray.runtime.streams.streaming import buffered
+from darray.runtime.surroundings import current_task, processors, workers
 from darray.runtime.tasks import Task
 
 __all__ = [
@@ -87,15 +88,20 @@ __all__ = [
     "Trace",
     "ValueMoved",
     "as_completed",
+    "batch",
+    "buffered",
     "cancel",
     "cancel_all",
     "configure",
     "current_task",
     "engine_names",
     "fetch",
+    "finish_stream",
     "get_option",
     "host",
+    "join",
     "map",
+    "merge",
     "mutable",
     "options",
     "processors",
@@ -112,11 +118,13 @@ __all__ = [
     "spawn_bulk",
     "spawn_datadeps",
     "spawn_sequential",
+    "spawn_streaming",
     "subscribe",
     "sync",
     "task",
     "trace",
     "wait",
     "wait_all",
+    "window",
     "workers",
 ]

@@ -75,6 +75,12 @@ class Options(Struct, frozen=True):
         What is told of every task that is spawned under these options.
     region : TaskRegion or None
         What takes the tasks that are spawned under these options; tasks run without it.
+    buffer, when_full
+        Of a streaming task: what its inputs' buffers hold, and what they do when they are full.
+    max_evals : int or None
+        Of a streaming task: after how many calls it ends.
+    parallel : int
+        Of a streaming task: how many of its calls run at once.
     own : bool
         Whether these options were made for one task alone, so that the tasks it spawns
         start from ``outer`` instead.
@@ -99,6 +105,10 @@ class Options(Struct, frozen=True):
     given: frozenset[str] = frozenset()
     group: TaskGroup | None = None
     region: TaskRegion | None = None
+    buffer: int | str | None = None
+    when_full: str | None = None
+    max_evals: int | None = None
+    parallel: int = 1
     own: bool = False
     outer: Options | None = None
 
@@ -108,6 +118,9 @@ DEFAULT = Options()
 # Holds something once there was an option or a Ref by which tasks have other scopes than the
 # option ``scope`` says. Until then none is looked for when a task is spawned.
 limiting: set[str] = set()
+
+# Inside a streaming task: the engine's task that runs it now, and its own.
+streaming: ContextVar[tuple[Any, Any] | None] = ContextVar("darray.streaming", default=None)
 
 # The options of the block that runs; None, which is quicker to test, for DEFAULT.
 current: ContextVar[Options | None] = ContextVar("darray.options", default=None)
@@ -150,6 +163,10 @@ def checked(changes: dict[str, Any]) -> dict[str, Any]:
         named = changes["retry_on"]
         if not isinstance(named, tuple) or not all(_is_exception_type(one) for one in named):
             raise TypeError(f"retry_on= is a tuple of exception types, not {named!r}")
+    for key in ("max_evals", "parallel"):
+        most = changes.get(key, 1)
+        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+            raise ValueError(f"{key}= is a number of calls, 1 or more, not {most!r}")
     if "queue" in changes and not callable(getattr(changes["queue"], "enqueue", None)):
         raise TypeError(f"queue= takes an object with a method enqueue, not {changes['queue']!r}")
     return changes

@@ -13,6 +13,8 @@ from darray.runtime.calling import captured, handed_out, is_forwarded, measured
 from darray.runtime.errors import Failure
 from darray.runtime.events import publish_end
 from darray.runtime.loops import EventLoop, awaited
+from darray.runtime.processor import Processor
+from darray.runtime.promising import promise
 from darray.runtime.refs import Ref
 from darray.runtime.refusals import cancellation
 from darray.runtime.spaces import Placed, here, space_of
@@ -30,6 +32,7 @@ class Awaiting(Stopping):
     """
 
     has_spaces: bool
+    _closed: bool
 
     def __init__(self) -> None:
         # Tasks whose coroutines are awaited, with their futures once these are made.
@@ -110,6 +113,19 @@ class Awaiting(Stopping):
             return handed_out(value)
         except BaseException as error:
             return captured(task, error)
+
+    def promise(self, task: Task[Any], processor: Processor) -> bool:
+        """Begin a HELD task that ends when `deliver` is called; whether it was not cancelled."""
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("this engine is closed and takes no more tasks")
+            return promise(self._schedule, task, processor)
+
+    def deliver(self, task: Task[Any], outcome: Any, began: int) -> None:
+        """End a promised task with a value, or a `Failure`, unless it was cancelled."""
+        if outcome.__class__ is not Failure:
+            outcome = self._settled(task, outcome)
+        self._deliver_outcome(task, outcome, began)
 
     def _deliver_outcome(self, task: Task[Any], outcome: Any, began: int) -> None:
         if events.consumers:

@@ -377,7 +377,8 @@ class Crew(Awaiting):
 
     def _begun_or_ready(self) -> list[Task[Any]]:
         """The unfinished tasks that need no others any more; lock held."""
-        return [*self._schedule.queued(), *self._seats.running(), *self._awaited]
+        schedule = self._schedule
+        return [*schedule.queued(), *self._seats.running(), *self._awaited, *schedule.promised]
 
     def _abandon(self, task: Task[Any], failure: Failure, state: int) -> None:
         """End a RUNNING task in `state`; its thread goes on with the function by itself."""
@@ -523,7 +524,8 @@ class Crew(Awaiting):
     def _survey(self) -> Survey:
         """What is going on now."""
         with self._lock:
-            return survey(self._schedule, self._seats, self._awaited, self._closed)
+            awaited = (*self._awaited, *self._schedule.promised)
+            return survey(self._schedule, self._seats, awaited, self._closed)
 
     def _check(self, tasks: Iterable[Task[Any]] = ()) -> None:
         """Assert the invariants, given all the tasks that are not finished."""

@@ -56,6 +56,12 @@ class Engine(Protocol):
     def block(self, wait: Callable[[], R]) -> R:
         """Call ``wait()``, which blocks, with the calling task's processor given up."""
 
+    def promise(self, task: Task[Any], processor: Processor) -> bool:
+        """Begin a HELD task that ends when `deliver` is called; whether it was not cancelled."""
+
+    def deliver(self, task: Task[Any], outcome: Any, began: int) -> None:
+        """End a promised task with a value, or a `Failure`, unless it was cancelled."""
+
     def cancel(self, task: Task[Any]) -> bool:
         """Cancel `task`, which is abandoned if it runs; whether it is cancelled now."""
 

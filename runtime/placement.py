@@ -163,14 +163,19 @@ class PlacingSchedule(Schedule):
         return super().fail(task, failure, state)
 
     def _end(self, task: Task[Any]) -> None:
+        if task in self.promised:
+            return
         self.busy[task._processor.worker] -= 1
         self._mean += WEIGHT * (perf_counter() - self._began.pop(task) - self._mean)
 
     def _check(self, tasks: Sequence[Task[Any]]) -> None:  # type: ignore[override]
         super()._check(tasks)
         for worker, count in self.busy.items():
-            running = [task for task in tasks if task._state == RUNNING]
+            running = [
+                task for task in tasks if task._state == RUNNING and task not in self.promised
+            ]
             assert count == sum(space_of(task._processor).worker == worker for task in running)
-        assert set(self._began) == {task for task in tasks if task._state == RUNNING}
+        begun = {task for task in tasks if task._state == RUNNING} - self.promised
+        assert set(self._began) == begun
         assert not self.shared, "tasks are queued for workers"
         assert all(task._state == READY for task in self.queued())

@@ -21,7 +21,8 @@ from darray.runtime.processor import Processor
 from darray.runtime.scopes import DEFAULT, Scope, scope_of_processor, scope_of_worker
 from darray.runtime.scopes import scope as scope_of
 from darray.runtime.spaces import register_handle
-from darray.runtime.spawning import current_task, submit, wait_for_all
+from darray.runtime.spawning import submit, wait_for_all
+from darray.runtime.surroundings import current_task
 from darray.runtime.tasks import Task
 
 __all__ = ["Shard", "shard"]

@@ -25,8 +25,7 @@ from darray.runtime.arguments import (
 from darray.runtime.contexts import Options, limiting
 from darray.runtime.defaults import by_function, with_defaults
 from darray.runtime.engine import Engine, current_engine
-from darray.runtime.narrowing import ambient_scope, limits_of, narrowed
-from darray.runtime.processor import Processor
+from darray.runtime.narrowing import limits_of, narrowed
 from darray.runtime.queues import Submission
 from darray.runtime.refs import Ref
 from darray.runtime.scopes import Scope
@@ -39,15 +38,12 @@ __all__ = [
     "FIRST_EXCEPTION",
     "WaitResult",
     "as_completed",
-    "current_task",
     "fetch",
     "map",
-    "processors",
     "spawn",
     "submit_in_block",
     "task",
     "wait",
-    "workers",
 ]
 
 P = ParamSpec("P")
@@ -172,6 +168,10 @@ class Spawn(Protocol):
         timeout: float | None = None,
         retries: int = 0,
         retry_on: tuple[type[BaseException], ...] = (),
+        buffer: int | str | None = None,
+        when_full: str | None = None,
+        max_evals: int | None = None,
+        parallel: int = 1,
     ) -> Callable[..., Task[Any]]:
         """`spawn` with options for the one task."""
 
@@ -217,6 +217,10 @@ def _spawn_options(
     timeout: float | None = None,
     retries: int | None = None,
     retry_on: tuple[type[BaseException], ...] | None = None,
+    buffer: int | str | None = None,
+    when_full: str | None = None,
+    max_evals: int | None = None,
+    parallel: int | None = None,
 ) -> Callable[..., Task[Any]]:
     """Return a `spawn` that gives its task these options.
 
@@ -247,19 +251,11 @@ def _spawn_options(
         How often it is called again when it raises one of `retry_on`.
     retry_on : tuple of exception types
         The exceptions after which it is; none by default.
+    buffer, when_full, max_evals, parallel
+        Of a streaming task: how its inputs are buffered, as `buffered` says; after how many
+        calls it ends; how many run at once, as tasks of their own that give values in order.
     """
-    given = {
-        "name": name,
-        "scope": scope,
-        "compute_scope": compute_scope,
-        "result_scope": result_scope,
-        "occupancy": occupancy,
-        "priority": priority,
-        "memory": memory,
-        "timeout": timeout,
-        "retries": retries,
-        "retry_on": retry_on,
-    }
+    given = {key: value for key, value in locals().items() if key != "after"}
     changes = {key: value for key, value in given.items() if value is not None}
     first = [after] if isinstance(after, Task) else list(after)
     for one in first:
@@ -540,52 +536,3 @@ def map(  # noqa: A001
         submit(engine, function, items, None, options, frame)
         for items in zip(*iterables, strict=False)
     ]
-
-
-def current_task() -> Task[Any]:
-    """The task that the calling code is part of.
-
-    Raises
-    ------
-    RuntimeError
-        Outside a task.
-
-    Examples
-    --------
-    >>> import darray as da
-    >>> da.spawn.options(name="load")(lambda: da.current_task().name).result()
-    'load'
-    """
-    running = current_engine().current_task()
-    if running is None:
-        raise RuntimeError("current_task() was called outside a task")
-    return running
-
-
-def processors(scope: Scope | None = None) -> list[Processor]:
-    """The processors of a scope; by default those that a task spawned here may use.
-
-    These are the ones of the scope that `options` gives the block, else those used by
-    default. ``processors(ANY)`` are all.
-
-    Examples
-    --------
-    >>> import darray as da
-    >>> da.processors(da.scope(worker=0, thread=0))
-    [Processor(worker=0, kind='cpu', index=0)]
-    """
-    if scope is None:
-        scope = ambient_scope()
-    return [one for one in current_engine().processors() if one in scope]
-
-
-def workers() -> list[int]:
-    """Numbers of the workers: the processes with processors. This process is worker 0.
-
-    Examples
-    --------
-    >>> import darray as da
-    >>> da.workers()
-    [0]
-    """
-    return sorted({one.worker for one in current_engine().processors()})

@@ -12,6 +12,7 @@ from darray.runtime.graphs import closure, following
 from darray.runtime.kinds import is_default
 from darray.runtime.pieces import Pieces
 from darray.runtime.processor import Processor
+from darray.runtime.promising import keep_promise
 from darray.runtime.ready import Queue
 from darray.runtime.refusals import cancellation
 from darray.runtime.scopes import Scope
@@ -76,6 +77,8 @@ class Schedule:
         # stands for each thread that waits from outside a task.
         self.blocked = 0
         self.waiters: set[object] = set()
+        # The running tasks that no seat runs, as `promising` says; they count as blocked.
+        self.promised: set[Task[Any]] = set()
         # How many tasks became READY as one that they only follow failed; where an engine wants
         # to know, those tasks, which are queued as well.
         self.releases = 0
@@ -418,6 +421,8 @@ class Schedule:
         self.running -= 1
         self.outstanding -= 1
         options = task._options
+        if self.promised:
+            keep_promise(self, task)
         if options is not None:
             if options.memory:
                 self.budget.give_back(options.memory + self.reading.pop(task, 0))
@@ -443,6 +448,7 @@ class Schedule:
         """Fail `task` and all that need it, at once; the tasks that this finished."""
         if task._state == RUNNING:
             self.running -= 1
+            keep_promise(self, task)
             if task._options is not None and task._options.memory:
                 self.budget.give_back(task._options.memory + self.reading.pop(task, 0))
         finished: list[Task[Any]] = []

@@ -30,6 +30,7 @@ from darray.runtime.errors import Failure
 from darray.runtime.explaining import Survey
 from darray.runtime.graphs import following
 from darray.runtime.processor import Processor
+from darray.runtime.promising import promise
 from darray.runtime.ready import Queue
 from darray.runtime.refusals import no_room, nowhere
 from darray.runtime.scope_keys import know
@@ -423,15 +424,54 @@ class SerialEngine(Stopping):
     def unfinished(self) -> list[Task[Any]]:
         """Every unfinished task that was submitted."""
         with self._lock:
-            return following([*self._running, *self._released])
+            return following([*self._running, *self._released, *self._schedule.promised])
 
     def block(self, wait: Callable[[], R]) -> R:
         """Call ``wait()``."""
         return wait()
 
+    def promise(self, task: Task[Any], processor: Processor) -> bool:
+        """Begin a HELD task that ends when `deliver` is called; whether it was not cancelled."""
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("this engine is closed and takes no more tasks")
+            return promise(self._schedule, task, processor)
+
+    def deliver(self, task: Task[Any], outcome: Any, began: int) -> None:
+        """End a promised task with a value, or a `Failure`, unless it was cancelled."""
+        if outcome.__class__ is not Failure:
+            outcome = self._handed_out(task, outcome)
+        if events.consumers:
+            events.publish_end(task, began, outcome)
+        finished: list[Task[Any]] = []
+        following: list[Task[Any]] = []
+        with self._lock:
+            if task._state == RUNNING and outcome.__class__ is Failure:
+                finished = self._schedule.fail(task, outcome, state_after(task, outcome))
+            elif task._state == RUNNING:
+                following += task._dependents or ()
+                self._schedule.finish(task, outcome)
+                finished = [task]
+        self._tell(finished)
+        self._run_ready([one for one in following if one._state == READY])
+
+    def _handed_out(self, task: Task[Any], value: Any) -> Any:
+        """`value` as that of a promised task."""
+        try:
+            if not self.has_spaces:
+                return handed_out(value)
+            space = space_of(task._processor)
+            token = here.set(space)
+            try:
+                return Placed(handed_out(value), space)
+            finally:
+                here.reset(token)
+        except BaseException as error:
+            return captured(task, error)
+
     def _begun_or_ready(self) -> list[Task[Any]]:
         """The tasks whose functions are being called; lock held."""
-        return list(self._running)
+        return [*self._running, *self._schedule.promised]
 
     def _cancel(self, tasks: list[Task[Any]], begun: bool) -> None:
         super()._cancel(tasks, begun)
@@ -477,6 +517,7 @@ class SerialEngine(Stopping):
         abandoned = set()
         with self._lock:
             outstanding = self._schedule.outstanding
+            running.update((task, []) for task in self._schedule.promised)
             for task, stack in self._running.items():
                 inside = list(stack)
                 waited = self._waits[task].tasks if task in self._waits else ()

@@ -1,0 +1,1 @@
+"""Streaming: tasks that run over and over, joined by bounded buffers."""

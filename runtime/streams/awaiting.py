@@ -1,0 +1,111 @@
+"""Stages whose functions are async: awaited on the engine's event loop, without a processor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+from darray.runtime import contexts
+from darray.runtime.calling import captured
+from darray.runtime.streams.lanes import Driver
+from darray.runtime.streams.stages import NOTHING, Stage, StreamFinished, arrived
+
+__all__ = ["AwaitedStage"]
+
+
+class AwaitedStage(Stage):
+    """A streaming task of an async function, or of an async generator; one call at a time."""
+
+    is_awaited = True
+
+    # What stops the coroutine that waits, on the thread of its loop.
+    _stop: Callable[[], object] | None = None
+
+    async def run_awaiting(self, driver: Driver, call: Callable[..., Any] | None = None) -> bool:
+        """Make calls until there is nothing to do; whether it is queued again."""
+        import asyncio
+
+        loop, current = asyncio.get_running_loop(), asyncio.current_task()
+        assert current is not None
+        self._begin_run()
+        with self._lock:
+            self._stop = lambda: loop.call_soon_threadsafe(current.cancel)
+        engine: Any = self.task._engine
+        token = contexts.streaming.set((engine.current_task(), self.task))
+        try:
+            if call is not None:
+                self.use(call)
+            await self._run_awaiting(driver)
+        except StreamFinished as finished:
+            self._finish(finished, driver)
+        except asyncio.CancelledError:
+            if not self.is_over:
+                raise
+            current.uncancel()
+        except BaseException as error:
+            failure = captured(self.task, error)
+            self._end(failure, failure)
+        finally:
+            contexts.streaming.reset(token)
+            with self._lock:
+                self._stop = None
+        if self.is_over and self._values is not None:
+            values, self._values = self._values, None
+            close = getattr(values, "aclose", None)
+            if close is not None:
+                await close()
+        return self._end_run(False)
+
+    async def _run_awaiting(self, driver: Driver) -> None:
+        while True:
+            if self.is_alarmed:
+                self._attend()
+            if self.is_over:
+                return
+            if not self._left:
+                self._end(None, None)
+                return
+            if not self._granted():
+                if self.is_alarmed:
+                    continue
+                if self._is_exhausted():
+                    self._end(None, None)
+                return
+            began = perf_counter()
+            try:
+                await self._await_one(driver)
+            finally:
+                self.cost = perf_counter() - began
+                self.busy += self.cost
+
+    async def _await_one(self, driver: Driver) -> None:
+        values: Any = self._values
+        if values is None:
+            row = [arrived(edge.pop(driver)) for edge in self.inputs]
+            values = self.call(*row)
+            if self.inputs or not self._expands:
+                self.evaluations += 1
+                self._left -= 1
+        if not self._expands:
+            self._give(await values, driver)
+            return
+        self._values = values
+        try:
+            value = await anext(values)
+        except StopAsyncIteration:
+            self._values = None
+            if not self.inputs:
+                raise StreamFinished(NOTHING, None) from None
+            return
+        if not self.inputs:
+            self.evaluations += 1
+            self._left -= 1
+        self._give(value, driver)
+
+    def _close(self) -> None:
+        """Stop what it awaits; an async generator is closed on its loop."""
+        with self._lock:
+            stop = self._stop
+        if stop is not None:
+            stop()

@@ -1,0 +1,267 @@
+"""Lanes: the threads that run streaming tasks, while these have something to do."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from darray.runtime.engine import Engine
+from darray.runtime.spaces import register_handle
+from darray.runtime.streams.calls import Call
+from darray.runtime.tasks import DONE, Task
+from darray.runtime.timers import Timers
+
+if TYPE_CHECKING:
+    from darray.runtime.streams.stages import Stage
+
+__all__ = ["Driver", "Lane", "timers"]
+
+# Seconds after which a driver gives its processor to what else waits for one.
+TURN = 0.01
+
+# Seconds after which a stage that no driver has come to is given a driver of its own.
+PATIENCE = 0.005
+
+# Seconds of one call for which it pays to wake another thread.
+DEAR = 100e-6
+
+timers = Timers("darray-streams")
+
+
+class Driver:
+    """One thread's turn at running stages: those of its lane, and cheap ones of `shared`.
+
+    Used by that thread alone. ``stage`` is the one that it runs right now.
+    """
+
+    __slots__ = ("lane", "shared", "stage")
+
+    def __init__(self, lane: Lane, shared: Lane | None) -> None:
+        self.lane = lane
+        self.shared = shared
+        self.stage: Stage | None = None
+
+
+class Lane:
+    """Stages that may run on the same processors, and the drivers that run them.
+
+    A driver is a task of the engine: it takes its turn among all other tasks, gives its
+    processor up when no stage has anything to do, and goes to the end of the queue after
+    `TURN` seconds. A lane for one stage, which may wait and so runs beside the processors, has
+    its driver also run the cheap stages of a `shared` lane, instead of waking a thread for them.
+
+    Invariants, guarded by ``_lock`` and checked by `_check`
+    -------------------------------------------------------
+    * A stage in ``_ready`` is queued, and in it once.
+    * While ``_ready`` is not empty there is a driver, or a timer that will see to it.
+    * There are at most ``most`` drivers.
+
+    Parameters
+    ----------
+    spawn : callable
+        Spawns a driver: a task of the engine that calls what it is given with the lane.
+    most : int
+        How many drivers there may be.
+    shared : Lane, optional
+        Whose cheap stages its driver runs in between.
+    is_turning : bool
+        Whether its driver goes to the end of the queue from time to time.
+    is_awaited : bool
+        Whether what its one stage calls is awaited.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        spawn: Callable[[Lane, Callable[..., Any]], Task[Any]],
+        most: int,
+        shared: Lane | None = None,
+        is_turning: bool = True,
+        is_awaited: bool = False,
+    ) -> None:
+        # Guards the fields below; no other lock is taken and nothing of the user's is called
+        # while it is held.
+        self._lock = threading.Lock()
+        self._engine = engine
+        self._spawn = spawn
+        self._shared = shared
+        self._is_turning = is_turning
+        self._driving = drive_awaiting if is_awaited else drive
+        self._most = most
+        self._ready: deque[Stage] = deque()
+        self._drivers = 0
+        # Drivers of other lanes that come to its cheap stages.
+        self._helpers = 0
+        # How often a stage was taken, and how often when the timer was set.
+        self._taken = 0
+        self._timed = -1
+        # Those to fail when no processor may run them any more.
+        self.stages: list[Stage] = []
+
+    def push(self, stage: Stage, waker: Driver | None) -> None:
+        """Let `stage`, which is queued, be run soon; `waker` is the driver that calls."""
+        with self._lock:
+            self._ready.append(stage)
+            begins = self._drivers < self._most and self._is_worth(stage, waker)
+            if begins:
+                self._drivers += 1
+            elif self._timed < 0:
+                self._set_timer()
+        if begins:
+            self._begin()
+
+    def _is_worth(self, stage: Stage, waker: Driver | None) -> bool:
+        """Whether a further driver is to begin for `stage` at once; lock held."""
+        if stage.cost > DEAR:
+            return True
+        if waker is None or waker.stage is None:
+            return not self._drivers
+        if waker.lane is self:
+            return waker.stage.cost > DEAR
+        if waker.shared is self:
+            # It comes to it after the call that it makes, if it knows it to be cheap.
+            return not stage.cost and not self._drivers
+        return not self._drivers
+
+    def _set_timer(self) -> None:
+        self._timed = self._taken
+        timers.call_later(PATIENCE, self._look)
+
+    def _look(self) -> None:
+        """Begin a driver where stages have been ready for a while and none was taken."""
+        begins = False
+        with self._lock:
+            timed, self._timed = self._timed, -1
+            # Those that were ended meanwhile need no driver.
+            self._ready = deque(stage for stage in self._ready if not stage.is_over)
+            if self._ready:
+                begins = self._drivers < self._most and self._taken == timed
+                if begins:
+                    self._drivers += 1
+                self._set_timer()
+        if begins:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Spawn a driver, which is counted already."""
+        try:
+            task = self._spawn(self, self._driving)
+        except BaseException:
+            with self._lock:
+                self._drivers -= 1
+            raise
+        self._engine.watch(task, self._ended)
+
+    def _ended(self, task: Task[Any]) -> None:
+        """Fail the stages where their driver could not run."""
+        if task._state == DONE:
+            return
+        with self._lock:
+            if task.processor is None:
+                self._drivers -= 1
+            stages = list(self.stages)
+        for stage in stages:
+            stage.fail(task._value)
+
+    def _take(self, only_cheap: bool = False) -> Stage | None:
+        with self._lock:
+            if not self._ready or (only_cheap and not 0 < self._ready[0].cost <= DEAR):
+                return None
+            self._taken += 1
+            return self._ready.popleft()
+
+    def put_back(self, stage: Stage) -> None:
+        """Queue a stage that has more to do; the calling driver comes to it."""
+        with self._lock:
+            self._ready.append(stage)
+            if self._timed < 0:
+                self._set_timer()
+
+    def drive(self, call: Callable[..., Any] | None = None) -> None:
+        """Run stages until none has anything to do, or the turn is over.
+
+        The one of a lane of its own makes `call`, if there is one.
+        """
+        shared = self._shared
+        if shared is not None:
+            shared._help(1)
+        try:
+            self._drive(Driver(self, shared), call)
+        finally:
+            if shared is not None:
+                shared._help(-1)
+
+    def _drive(self, driver: Driver, call: Callable[..., Any] | None) -> None:
+        shared = driver.shared
+        ends = perf_counter() + TURN
+        is_dear = False
+        while True:
+            lane, stage = self, self._take()
+            if stage is None and shared is not None:
+                lane, stage = shared, shared._take(only_cheap=True)
+            if stage is None:
+                with self._lock:
+                    if not self._ready:
+                        self._drivers -= 1
+                        return
+                continue
+            driver.stage = stage
+            has_more = stage.run(driver, call if lane is self else None)
+            driver.stage = None
+            if has_more:
+                lane.put_back(stage)
+            is_dear = is_dear or stage.cost > DEAR
+            if self._is_turning and perf_counter() > ends:
+                self._pass_on(is_dear)
+                return
+
+    def _help(self, change: int) -> None:
+        """Count the drivers of other lanes that run cheap stages of this one."""
+        with self._lock:
+            self._helpers += change
+
+    def _pass_on(self, is_dear: bool) -> None:
+        """End a driver's turn: another one goes on, unless there are enough for cheap stages."""
+        with self._lock:
+            goes_on = is_dear or self._drivers + self._helpers == 1
+            if not goes_on:
+                self._drivers -= 1
+        if goes_on:
+            # Still counted: it goes on in this one's place.
+            self._begin()
+
+    async def drive_awaiting(self, call: Callable[..., Any] | None = None) -> None:
+        """Do what `drive` does, on the event loop, for the one stage of the lane."""
+        driver = Driver(self, None)
+        while True:
+            stage = self._take()
+            if stage is None:
+                with self._lock:
+                    if not self._ready:
+                        self._drivers -= 1
+                        return
+                continue
+            if await stage.run_awaiting(driver, call):
+                self.put_back(stage)
+
+    def _check(self) -> None:
+        with self._lock:
+            assert len(set(map(id, self._ready))) == len(self._ready)
+            assert 0 <= self._drivers <= self._most
+            assert not self._ready or self._drivers or self._timed >= 0
+
+
+register_handle(Lane)
+
+
+def drive(lane: Lane, *call: Any) -> None:
+    """Be a driver of `lane`, whose one stage makes `call`, where something is given."""
+    lane.drive(Call(*call).direct if call else None)
+
+
+async def drive_awaiting(lane: Lane, *call: Any) -> None:
+    """Be a driver of `lane`, whose one stage awaits `call`, where something is given."""
+    await lane.drive_awaiting(Call(*call).direct if call else None)

@@ -1,0 +1,400 @@
+"""Regions: blocks of spawns whose tasks run for as long as data flows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from types import FrameType, TracebackType
+from typing import Any, NoReturn, TypeVar, overload
+
+from msgspec.structs import replace
+
+from darray.runtime import contexts, events
+from darray.runtime.arguments import SETTLED, actions, prepared
+from darray.runtime.contexts import Options
+from darray.runtime.engine import Engine, current_engine
+from darray.runtime.places import calling_place, place_text
+from darray.runtime.streams.awaiting import AwaitedStage
+from darray.runtime.streams.calls import Slot, given_iterator, is_async, is_expanding, placed
+from darray.runtime.streams.edges import Edge
+from darray.runtime.streams.outputs import Output
+from darray.runtime.streams.parallel import ParallelStage, refuse_parallel
+from darray.runtime.streams.placing import Placing, Plan
+from darray.runtime.streams.policies import policy_named
+from darray.runtime.streams.stages import NOTHING, Stage, StreamFinished
+from darray.runtime.streams.streaming import Buffered, StreamingTask, sizes
+from darray.runtime.tasks import DONE, HELD, Task
+
+__all__ = ["StreamRegion", "current_region", "finish_stream", "spawn_streaming"]
+
+R = TypeVar("R")
+
+_new_task = object.__new__
+
+
+class StreamRegion:
+    """A block of streaming tasks, and the handle on them afterwards.
+
+    The tasks spawned in the block begin together at its end, which does not wait for them.
+    """
+
+    is_streaming = True
+
+    def __init__(self, teardown: bool, buffer: Any, when_full: str) -> None:
+        sizes(buffer, policy_named(when_full))
+        self._teardown = teardown
+        self._buffer = buffer
+        self._when_full = when_full
+        self._plans: list[Plan] = []
+        self._edges: list[Edge] = []
+        self._engine: Engine | None = None
+        self._has_begun = False
+        self._is_entered = False
+        self._token: Any = None
+        self._place: Any = None
+
+    # The block
+
+    def __enter__(self) -> StreamRegion:
+        if self._is_entered:
+            raise RuntimeError("this region was entered before; call da.spawn_streaming() again")
+        self._is_entered = True
+        self._place = calling_place()
+        outer = contexts.current.get() or contexts.DEFAULT
+        self._token = contexts.current.set(replace(outer, region=self))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        raised: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        contexts.current.reset(self._token)
+        if raised is None:
+            try:
+                self._begin()
+            except BaseException:
+                self.cancel()
+                raise
+        else:
+            self.cancel()
+
+    def described(self) -> str:
+        """Which block it is."""
+        return f"da.spawn_streaming() at {place_text(*self._place)}"
+
+    def _begin(self) -> None:
+        """Let the tasks begin."""
+        engine = self._engine
+        self._has_begun = True
+        if engine is None:
+            return
+        placing = Placing(engine)
+        for plan in self._plans:
+            if plan.stage.task._state == HELD:
+                placing.choose(plan)
+        for plan in self._plans:
+            if plan.space is not None:
+                placing.settle(plan)
+        for edge in self._edges:
+            self._span(edge)
+        for plan in self._plans:
+            stage, task = plan.stage, plan.stage.task
+            if plan.processor is None or not engine.promise(task, plan.processor):
+                stage.told(task)
+                continue
+            if events.consumers:
+                events.publish(
+                    events.TaskBegan(task.number, task.name, plan.processor, stage.began)
+                )
+            engine.watch(task, stage.told)
+        for plan in self._plans:
+            plan.stage.wake()
+
+    @staticmethod
+    def _span(edge: Edge) -> None:
+        """Let values be brought to the space of the consumer, where that is another one."""
+        source = edge.producer.space
+        destination = None if edge.consumer is None else edge.consumer.space
+        if source is not None and destination is not None and source != destination:
+            edge.crossing = (source, destination)
+
+    # Its tasks
+
+    def spawn(
+        self, call: Any, options: Options, frame: FrameType, after: Iterable[Task[Any]]
+    ) -> StreamingTask[Any]:
+        """Spawn a task that runs for every row of values of the streams it is given."""
+        function, args, kwargs = call
+        name: str = options.name or (
+            getattr(function, "__qualname__", None) or type(function).__qualname__
+        )
+        awaited, expands = is_async(function), is_expanding(function)
+        if not callable(function):
+            if not expands:
+                raise TypeError(
+                    f"spawn() calls its first argument, or iterates over it, but {function!r} is "
+                    "neither callable nor an iterator"
+                )
+            function = given_iterator(function)
+        if options.timeout is not None:
+            raise TypeError(
+                "timeout= is the time of one call, so no streaming task takes it; cancel the "
+                "region instead"
+            )
+        streams: dict[Any, tuple[Slot, Buffered]] = {}
+        args = tuple(placed(one, lambda value: self._slot(value, streams)) for one in args)
+        kwargs = {
+            key: placed(one, lambda value: self._slot(value, streams))
+            for key, one in (kwargs or {}).items()
+        }
+        needs: list[Task[Any]] = []
+        args = tuple([prepared(one, needs) for one in args])
+        kwargs = {key: prepared(one, needs) for key, one in kwargs.items()}
+        function = prepared(function, needs)
+        every = (function, *args, *kwargs.values())
+        is_settled = not needs and all(_action(one) in SETTLED for one in every)
+        stage_type: Callable[..., Stage] = AwaitedStage if awaited else Stage
+        extra: dict[str, Any] = {"expands": expands}
+        if options.parallel > 1:
+            refuse_parallel(every, expands)
+            stage_type, extra = ParallelStage, {"site": frame, "is_async": awaited}
+        taken = [one for _, one in streams.values()]
+        task, stage = self.add(stage_type, taken, options, frame, name, **extra)
+        self.plan(Plan(stage, (function, args, kwargs), options, is_settled, (*needs, *after)))
+        return task
+
+    def map(self, function: Callable[..., Any], *streams: Any, parallel: int = 1) -> Task[Any]:
+        """Spawn ``function(*values)`` for each row of values, up to `parallel` calls at once.
+
+        The values stay in order. It is ``spawn.options(parallel=parallel)(function, *streams)``,
+        and belongs into the block.
+        """
+        options = contexts.extended({"parallel": parallel, "name": None})
+        return self.spawn((function, streams, None), options, sys._getframe(1), ())
+
+    def plan(self, plan: Plan) -> None:
+        """Let the stage of `plan` begin with the others."""
+        self._plans.append(plan)
+
+    def add(
+        self,
+        stage_type: Callable[..., Stage],
+        streams: list[Buffered],
+        options: Options,
+        frame: FrameType,
+        name: str,
+        **extra: Any,
+    ) -> tuple[StreamingTask[Any], Stage]:
+        """Make a task of this region that takes `streams`, and its stage."""
+        if self._has_begun:
+            raise RuntimeError(
+                "this region has begun; spawn its tasks in its block, or attach to them in another"
+            )
+        engine = current_engine()
+        if self._engine is None:
+            self._engine = engine
+        task: StreamingTask[Any] = _new_task(StreamingTask)
+        own = replace(options, name=name, region=None, queue=None, group=None, memory=0, own=True)
+        Task.__init__(task, engine, (None, (), None, False), own, frame.f_code, frame.f_lasti)  # type: ignore[arg-type]
+        task._state = HELD
+        task._hold = self
+        inputs = tuple([self._edge(one, options, name) for one in streams])
+        stage = stage_type(task, inputs, options, self._teardown, **extra)
+        task._stage = stage
+        for edge in inputs:
+            edge.consumer = stage
+        if options.group is not None:
+            options.group.expect(task)
+        if events.consumers:
+            events.publish_spawned(task, [one.task for one in streams])
+        return task, stage
+
+    def _slot(self, value: Any, streams: dict[Any, tuple[Slot, Buffered]]) -> Slot | None:
+        """The slot of `value` where it is a stream, one for the same stream given twice."""
+        if isinstance(value, StreamingTask) and value._state < DONE:
+            key: Any = value
+            value = Buffered(value, None, None)
+        elif isinstance(value, Buffered):
+            key = (value.task, value.buffer, value.policy)
+        else:
+            return None
+        if key not in streams:
+            streams[key] = (Slot(len(streams)), value)
+        return streams[key][0]
+
+    def _edge(self, stream: Buffered, options: Options, name: str) -> Edge:
+        """A new edge from a stream to the task called `name`, or to no task yet."""
+        producer = stream.task._stage
+        policy = stream.policy or policy_named(options.when_full or self._when_full)
+        given = (stream.buffer, options.buffer, self._buffer)
+        buffer = next((one for one in given if one is not None), None)
+        edge = Edge(f"{stream.task.name} -> {name}", policy, *sizes(buffer, policy), producer)
+        self._edges.append(edge)
+        producer.join(edge)
+        return edge
+
+    # Its values
+
+    def output(self, task: Task[Any], buffer: Any = None, when_full: str | None = None) -> Output:
+        """The values of a task of this region, to be iterated over by the caller.
+
+        Called in the block they are all its values; called later, those of the calls that begin
+        after. `buffer` and `when_full` are as for `buffered`.
+        """
+        if not isinstance(task, StreamingTask):
+            raise TypeError(f"output() takes a streaming task, not {task!r}")
+        policy = None if when_full is None else policy_named(when_full)
+        stage = task._stage
+        start = stage.evaluations
+        edge = self._edge(Buffered(task, buffer, policy), contexts.DEFAULT, "output")
+        output = Output(task, edge, self.cancel)
+        output.start = start
+        if stage.space is not None:
+            self._span(edge)
+        return output
+
+    # Its end
+
+    @property
+    def tasks(self) -> list[Task[Any]]:
+        """The tasks of the region, in the order of spawning."""
+        return [plan.stage.task for plan in self._plans]
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for at most `timeout` seconds until all its tasks are finished; whether they are.
+
+        Ctrl-C cancels them.
+
+        Raises
+        ------
+        BaseException
+            The exception of the task that failed first.
+        """
+        tasks = [task for task in self.tasks if task._state < DONE]
+        if tasks:
+            try:
+                if self._engine is not None and not self._engine.wait(tasks, timeout):
+                    return False
+            except KeyboardInterrupt:
+                self.cancel()
+                raise
+        failed = [task for task in self.tasks if task._state > DONE]
+        # The one that failed with an exception of its own comes before those that needed it.
+        for task in failed:
+            task.result()
+        return True
+
+    def cancel(self) -> None:
+        """Cancel its tasks; what is in their buffers is dropped."""
+        for task in self.tasks:
+            task.cancel()
+
+
+def _action(value: Any) -> int:
+    action = actions.get(value.__class__)
+    return -1 if action is None else action
+
+
+def current_region(what: str) -> StreamRegion:
+    """The region whose block the calling code is in.
+
+    Raises
+    ------
+    RuntimeError
+        Outside such a block; `what` is asked for.
+    """
+    options = contexts.current.get()
+    region = None if options is None else options.region
+    if not isinstance(region, StreamRegion):
+        raise RuntimeError(f"{what} belongs into the block of a `with da.spawn_streaming():`")
+    return region
+
+
+def finish_stream(value: Any = NOTHING, result: Any = None) -> NoReturn:
+    """End the streaming task that calls this; whether or not it returns what this returns.
+
+    Consumers are given `value`, if there is one, after all values before; then those with no
+    other input end. ``fetch`` of the task gives `result`.
+
+    Raises
+    ------
+    RuntimeError
+        Where it is not called by a streaming task.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> with da.spawn_streaming() as s:
+    ...     numbers = da.spawn(iter(range(10)))
+    ...     few = da.spawn(lambda x: x if x < 3 else da.finish_stream(result="done"), numbers)
+    ...     out = s.output(few)
+    >>> list(out), few.result()
+    ([0, 1, 2], 'done')
+    """
+    streaming = contexts.streaming.get()
+    if streaming is None or current_engine().current_task() is not streaming[0]:
+        raise RuntimeError("finish_stream() was called outside a streaming task")
+    raise StreamFinished(value, result)
+
+
+@overload
+def spawn_streaming(
+    *, teardown: bool = ..., buffer: int | str | None = ..., when_full: str = ...
+) -> StreamRegion: ...
+@overload
+def spawn_streaming(
+    body: Callable[[], R],
+    /,
+    *,
+    teardown: bool = ...,
+    buffer: int | str | None = ...,
+    when_full: str = ...,
+) -> R: ...
+def spawn_streaming(
+    body: Callable[[], R] | None = None,
+    /,
+    *,
+    teardown: bool = True,
+    buffer: int | str | None = None,
+    when_full: str = "block",
+) -> StreamRegion | R:
+    """Spawn tasks that run over and over, joined by bounded buffers.
+
+    In the ``with`` block every task spawned is a streaming task. It takes one value from each of
+    the streaming tasks among its arguments, in order, calls its function, and gives the result
+    to every task that takes it. One without such arguments is a source: a function, called again
+    and again, a generator function or an iterator. All begin together at the end of the block,
+    which does not wait for them: ``s.wait()`` does, ``s.cancel()`` ends them, ``s.output(task)``
+    gives a task's values to the caller.
+
+    Parameters
+    ----------
+    body : callable, optional
+        Instead of a block, a function: it is called, and what it returns is returned.
+    teardown : bool
+        Whether a task ends when the last of its consumers has ended. Otherwise it goes on, and
+        its values are dropped.
+    buffer, when_full
+        What the buffers of the region hold, and do when they are full, as `buffered` says.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> squares = []
+    >>> with da.spawn_streaming() as s:
+    ...     numbers = da.spawn(iter(range(5)))
+    ...     _ = da.spawn(lambda x: squares.append(x * x), numbers)
+    >>> s.wait()
+    True
+    >>> squares
+    [0, 1, 4, 9, 16]
+    """
+    if not isinstance(teardown, bool):
+        raise TypeError(f"teardown= is True or False, not {teardown!r}")
+    region = StreamRegion(teardown, buffer, when_full)
+    if body is None:
+        return region
+    with region:
+        return body()

@@ -1,0 +1,494 @@
+"""Stages: what a streaming task does, value by value."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from enum import Enum
+from time import perf_counter, perf_counter_ns
+from typing import Any
+
+from darray.runtime import contexts
+from darray.runtime.arguments import REF, TASK, actions, sealed
+from darray.runtime.calling import captured
+from darray.runtime.contexts import Options
+from darray.runtime.errors import CancelledError, Failure
+from darray.runtime.spaces import Space
+from darray.runtime.streams.calls import retried
+from darray.runtime.streams.edges import LIGHT, UNBOUNDED, Edge
+from darray.runtime.streams.lanes import Driver, Lane
+from darray.runtime.tasks import DONE, Task
+
+__all__ = ["NOTHING", "Stage", "StreamFinished", "arrived"]
+
+# Seconds that a stage runs before others do.
+SLICE = 0.005
+
+# Seconds that pass, and calls that are made, before a stage looks up.
+GLANCE = 50e-6
+MOST_CALLS = 64
+
+# How a stage stands to its drivers.
+IDLE = 0
+QUEUED = 1
+BUSY = 2
+
+
+class Absent(Enum):
+    """The type of `NOTHING`, which is the same object on every worker."""
+
+    NOTHING = "nothing"
+
+
+# Stands for a value, or a result, that there is not.
+NOTHING: Any = Absent.NOTHING
+
+
+class StreamFinished(BaseException):
+    """Raised by `finish_stream` to end the streaming task that calls it."""
+
+    def __init__(self, value: Any, result: Any) -> None:
+        super().__init__("finish_stream() was called")
+        self.value = value
+        self.result = result
+
+
+def _no_append(value: Any) -> None:
+    raise AssertionError("nobody takes it")
+
+
+def _unplaced(*row: Any) -> Any:
+    raise AssertionError("a stage runs once its lane is known")
+
+
+class Stage:
+    """A streaming task at work: takes a value of every input, calls, gives the result on.
+
+    It is run by one driver at a time. ``is_alarmed`` is set by any thread, without a lock, when
+    the stage is to look at its edges, or at what is asked of it, before its next call.
+
+    Invariants, guarded by ``_lock``
+    --------------------------------
+    * ``_state`` is QUEUED while the stage is in its lane, BUSY while a driver runs it. Who wakes
+      it meanwhile sets ``_is_woken``, and the driver lets it run again.
+    * Once ``is_over`` no call begins, all edges are ended or left, and the task is finished, or
+      is being so by the thread that set it.
+
+    Attributes
+    ----------
+    cost : float
+        Seconds of a call, lately; 0 before the first.
+    evaluations : int
+        Calls made.
+    space : Space or None
+        Where it runs, once that is known.
+    """
+
+    is_awaited = False
+
+    def __init__(
+        self,
+        task: Task[Any],
+        inputs: tuple[Edge, ...],
+        options: Options,
+        teardown: bool,
+        expands: bool = False,
+    ) -> None:
+        # Taken before the lane's lock and before those of edges, never while one is held.
+        self._lock = threading.Lock()
+        self._state = IDLE
+        self._is_woken = False
+        self.is_alarmed = False
+        self.is_over = False
+        self.task = task
+        self.call: Callable[..., Any] = _unplaced
+        self.inputs = inputs
+        self.outputs: tuple[Edge, ...] = ()
+        self._joining: list[Edge] = []
+        self.lane: Lane | None = None
+        self.space: Space | None = None
+        self.cost = 0.0
+        self.busy = 0.0
+        self.evaluations = 0
+        self.began = perf_counter_ns()
+        self._expands = expands
+        # What the call that is not through yet goes on to give.
+        self._values: Iterator[Any] | None = None
+        self._options = options
+        self._left = UNBOUNDED if options.max_evals is None else options.max_evals
+        self._teardown = teardown
+        self._had_outputs = False
+        self._calls = 1
+
+    # From outside
+
+    def use(self, call: Callable[..., Any]) -> None:
+        """Make `call` from now on, again after failures that the options name."""
+        self.call = retried(call, self._options)
+
+    def wake(self, waker: Driver | None = None) -> None:
+        """Let a driver run it soon."""
+        with self._lock:
+            lane = self.lane
+            if lane is None or self.is_over:
+                # Its region has not begun, or there is nothing to do any more.
+                return
+            if self._state != IDLE:
+                self._is_woken = True
+                return
+            self._state = QUEUED
+        lane.push(self, waker)
+
+    async def run_awaiting(self, driver: Driver, call: Callable[..., Any] | None = None) -> bool:
+        """Do what `run` does, on the event loop."""
+        raise NotImplementedError
+
+    def join(self, edge: Edge) -> None:
+        """Give the values of calls that begin from now on to `edge` as well."""
+        with self._lock:
+            if not self.is_over:
+                self._had_outputs = True
+                if self.lane is None:
+                    self.outputs += (edge,)
+                else:
+                    self._joining.append(edge)
+                    self.is_alarmed = True
+                return
+        edge.end(self.task._value if self.task._state > DONE else None)  # it ended before
+
+    def fail(self, failure: Failure) -> None:
+        """End the task with a failure, from any thread."""
+        self._end(failure, failure)
+
+    def left(self, edge: Edge) -> None:
+        """Go on without `edge`, from which nothing is taken any more; end, if it was the last."""
+        if self._teardown and not self.inputs and self._is_alone():
+            # What it does now, or waits for, nobody needs.
+            self._end(None, None)
+        else:
+            self.wake()
+
+    def _is_alone(self) -> bool:
+        """Whether there were consumers and none is left."""
+        with self._lock:
+            every = (*self.outputs, *self._joining)
+            return self._had_outputs and all(edge.is_left for edge in every)
+
+    def told(self, task: Task[Any]) -> None:
+        """End with the task, which somebody cancelled."""
+        self._end(task._value if task._state > DONE else None, NOTHING)
+
+    # Running
+
+    def run(self, driver: Driver, call: Callable[..., Any] | None = None) -> bool:
+        """Make calls for a while; whether there is more to do, so that it is queued again."""
+        self._begin_run()
+        engine: Any = self.task._engine
+        token = contexts.streaming.set((engine.current_task(), self.task))
+        has_more = False
+        try:
+            if call is not None:
+                self.use(call)
+            has_more = self._run(driver, self.call)
+        except StreamFinished as finished:
+            self._finish(finished, driver)
+        except KeyboardInterrupt:
+            # Pressed by the user, where the engine runs tasks in the thread that waits.
+            self.task.cancel()
+            raise
+        except BaseException as error:
+            failure = captured(self.task, error)
+            self._end(failure, failure)
+        finally:
+            contexts.streaming.reset(token)
+        if self.is_over:
+            self._close()
+        return self._end_run(has_more)
+
+    def _begin_run(self) -> None:
+        with self._lock:
+            self._state = BUSY
+            self._is_woken = False
+
+    def _end_run(self, has_more: bool) -> bool:
+        """Run no more; whether the stage is queued again."""
+        with self._lock:
+            has_more = not self.is_over and (has_more or self._is_woken)
+            self._state = QUEUED if has_more else IDLE
+        return has_more
+
+    def _run(self, driver: Driver, call: Callable[..., Any]) -> bool:
+        began = now = perf_counter()
+        while True:
+            if self.is_alarmed:
+                self._attend()
+            if self.is_over:
+                return False
+            if not self._left:
+                self._end(None, None)
+                return False
+            count = min(self._granted(), self._left, self._calls)
+            if not count:
+                if self.is_alarmed:
+                    continue
+                if not self._is_exhausted():
+                    return False
+                if self._exhausted(driver):
+                    self._end(None, None)
+                return False
+            before = self.evaluations
+            now = perf_counter()
+            try:
+                self._make(call, count, driver)
+            finally:
+                then, now = now, perf_counter()
+                self.busy += now - then
+                made = self.evaluations - before
+                self._left -= made
+                self._learn((now - then) / max(1, made))
+            if now - began > SLICE or self.cost > GLANCE:
+                return True
+
+    def _learn(self, cost: float) -> None:
+        self.cost = cost if not self.cost else 0.75 * self.cost + 0.25 * cost
+        if cost > GLANCE:
+            self.cost = max(self.cost, cost)
+        self._calls = min(MOST_CALLS, 2 * self._calls, max(1, int(GLANCE / self.cost)))
+
+    def _granted(self) -> int:
+        """How many calls may be made now; where none, the stage waits for that to change."""
+        count = MOST_CALLS
+        for edge in self.outputs:
+            count = min(count, edge.room())
+            if not count:
+                return 0
+        if self._values is None:
+            for edge in self.inputs:
+                count = min(count, edge.available())
+                if not count:
+                    return 0
+        return count
+
+    def _is_exhausted(self) -> bool:
+        """Whether no further call can ever be made."""
+        return self._values is None and any(
+            edge.is_ended and not edge.items for edge in self.inputs
+        )
+
+    def _exhausted(self, driver: Driver) -> bool:
+        """Give what is to be given when the inputs have ended; whether there was room for it."""
+        return True
+
+    def _attend(self) -> None:
+        """Look at the edges, and at what is asked."""
+        self.is_alarmed = False
+        with self._lock:
+            if self._joining and not self.is_over:
+                self.outputs += tuple(self._joining)
+                self._joining = []
+        gone = [edge for edge in self.outputs if edge.is_left]
+        if gone:
+            with self._lock:
+                self.outputs = tuple(edge for edge in self.outputs if edge not in gone)
+            for edge in gone:
+                edge.clear()
+        failed = next((edge.failure for edge in self.inputs if edge.failure is not None), None)
+        if failed is not None:
+            self._end(failed, failed)
+            return
+        if self._teardown and self._had_outputs and not self.outputs:
+            self._end(None, None)
+            return
+        for edge in self.inputs:
+            if edge.nbytes:
+                edge.recount()
+
+    # Calls
+
+    def _make(self, call: Callable[..., Any], count: int, driver: Driver) -> None:
+        """Make `count` calls, or fewer."""
+        inputs = self.inputs
+        if self._expands and not inputs:
+            if self._values is None:
+                self._values = iter(call())
+            call = self._values.__next__
+        elif self._expands:
+            self._expand(call, count, driver)
+            return
+        if self._is_slow():
+            self._make_slowly(call, count, driver)
+        elif inputs:
+            self._make_of_one(call, count, driver)
+        else:
+            self._make_of_none(call, count, driver)
+
+    def _is_slow(self) -> bool:
+        """Whether values go one by one, as they have several ways or their bytes are counted."""
+        inputs, outputs = self.inputs, self.outputs
+        return (
+            len(inputs) > 1
+            or len(outputs) > 1
+            or any(edge.nbytes or edge.policy.drops or edge.crossing for edge in inputs + outputs)
+        )
+
+    def _make_of_none(self, call: Callable[..., Any], count: int, driver: Driver) -> None:
+        output = self.outputs[0] if self.outputs else None
+        append = _no_append if output is None else output.items.append
+        done = 0
+        try:
+            for done in range(1, count + 1):
+                if self.is_alarmed:
+                    done -= 1
+                    return
+                value = call()
+                if output is None:
+                    continue
+                if value.__class__ not in LIGHT:
+                    self._give(value, driver)
+                    return
+                append(value)
+                if output.consumer_waits:
+                    output.serve(driver)
+        except StopIteration as ended:
+            done -= 1
+            raise StreamFinished(NOTHING, ended.value) from None
+        finally:
+            self.evaluations += done
+
+    def _make_of_one(self, call: Callable[..., Any], count: int, driver: Driver) -> None:
+        edge = self.inputs[0]
+        popleft = edge.items.popleft
+        output = self.outputs[0] if self.outputs else None
+        append = _no_append if output is None else output.items.append
+        done = 0
+        try:
+            for done in range(1, count + 1):
+                if self.is_alarmed:
+                    done -= 1
+                    return
+                value = popleft()
+                if edge.producer_waits:
+                    # What this call does may depend on what the producer gives next.
+                    edge.serve(driver)
+                if value.__class__ not in LIGHT:
+                    value = arrived(value)
+                value = call(value)
+                if output is None:
+                    continue
+                if value.__class__ not in LIGHT:
+                    self._give(value, driver)
+                    return
+                append(value)
+                if output.consumer_waits:
+                    output.serve(driver)
+        finally:
+            self.evaluations += done
+            edge.received += done
+
+    def _make_slowly(self, call: Callable[..., Any], count: int, driver: Driver) -> None:
+        for _ in range(count):
+            try:
+                row = [arrived(edge.pop(driver)) for edge in self.inputs]
+            except IndexError:
+                # What was there has been dropped for what came after it.
+                return
+            self.evaluations += 1
+            try:
+                value = call(*row)
+            except StopIteration as ended:
+                if self.inputs:
+                    raise
+                self.evaluations -= 1
+                raise StreamFinished(NOTHING, ended.value) from None
+            self._give(value, driver)
+            if self.is_alarmed or not self._has_room():
+                return
+
+    def _has_room(self) -> bool:
+        return all(edge.policy.drops or edge.nbytes < edge.most_bytes for edge in self.outputs)
+
+    def _expand(self, call: Callable[..., Any], count: int, driver: Driver) -> None:
+        """Give on up to `count` of the values that one call gives."""
+        if self._values is None:
+            try:
+                row = [arrived(edge.pop(driver)) for edge in self.inputs]
+            except IndexError:
+                return
+            self._values = iter(call(*row))
+            self.evaluations += 1
+        values = self._values
+        for _ in range(count):
+            try:
+                value = next(values)
+            except StopIteration:
+                self._values = None
+                return
+            self._give(value, driver)
+            if self.is_alarmed or not self._has_room():
+                return
+
+    def _give(self, value: Any, driver: Driver | None) -> None:
+        """Put a value into every output."""
+        value = sealed(value)
+        for edge in self.outputs:
+            edge.put(value, driver)
+
+    # The end
+
+    def _finish(self, finished: StreamFinished, driver: Driver) -> None:
+        """End in order, after the last value."""
+        if finished.value is not NOTHING:
+            self._give(finished.value, driver)
+        self._end(None, finished.result)
+
+    def _end(self, failure: Failure | None, outcome: Any) -> None:
+        """End the task with `outcome`, and all its edges; done once."""
+        with self._lock:
+            if self.is_over:
+                return
+            self.is_over = True
+            self.is_alarmed = True
+            outputs = (*self.outputs, *self._joining)
+            self._joining = []
+            is_busy = self._state == BUSY
+        if failure is None:
+            self._deliver(outcome)
+        dropped = sum([edge.leave() for edge in self.inputs])
+        if failure is not None:
+            if dropped:
+                note_dropped(failure, self.task, dropped)
+            self._deliver(outcome)
+        for edge in outputs:
+            edge.end(failure)
+        if not is_busy or self.is_awaited:
+            self._close()
+
+    def _deliver(self, outcome: Any) -> None:
+        """Finish the task, unless it is."""
+        if outcome is NOTHING:
+            return
+        engine: Any = self.task._engine
+        if outcome.__class__ is Failure and isinstance(outcome.exception, CancelledError):
+            engine.cancel(self.task)
+        else:
+            engine.deliver(self.task, outcome, self.began)
+
+    def _close(self) -> None:
+        """Close the generator that it has not come to the end of; it runs no more."""
+        with self._lock:
+            values, self._values = self._values, None
+        close = getattr(values, "close", None)
+        if close is not None:
+            close()
+
+
+def note_dropped(failure: Failure, task: Task[Any], dropped: int) -> None:
+    """Tell of values that a failure keeps a task from seeing."""
+    failure.exception.add_note(
+        f"{dropped} value(s) that streaming task {task.name!r} had been sent were dropped"
+    )
+
+
+def arrived(value: Any) -> Any:
+    """`value` as a call is given it: of a ref or task what it stands for."""
+    return value.result() if actions.get(value.__class__) in (REF, TASK) else value

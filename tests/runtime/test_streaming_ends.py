@@ -1,0 +1,114 @@
+"""Streams that go on: until they are cancelled, or nobody takes what they give."""
+
+from __future__ import annotations
+
+import random
+import threading
+
+import pytest
+
+import darray.runtime as da
+
+pytestmark = pytest.mark.usefixtures("threads")
+
+
+def test_runs_until_all_is_cancelled():
+    begun = threading.Event()
+
+    def source():
+        begun.set()
+        return 1
+
+    with da.spawn_streaming() as s:
+        task = da.spawn(source)
+    begun.wait()
+    da.cancel_all()
+    with pytest.raises(da.CancelledError):
+        task.result()
+    with pytest.raises(da.CancelledError):
+        s.wait()
+
+
+def test_cancelling_the_region():
+    with da.spawn_streaming() as s:
+        last = da.spawn(lambda x: x, da.spawn(random.random))
+    assert not last.done()
+    s.cancel()
+    assert all(task.cancelled() for task in s.tasks)
+
+
+def test_cancelling_one_task_cancels_those_that_need_it():
+    with da.spawn_streaming() as s:
+        source = da.spawn(random.random)
+        middle = da.spawn(lambda x: x, source)
+        last = da.spawn(lambda x: x, middle)
+    middle.cancel()
+    last.wait()
+    source.wait()
+    assert (middle.cancelled(), last.cancelled()) == (True, True)
+    assert source.exception() is None
+    with pytest.raises(da.CancelledError):
+        s.wait()
+
+
+def test_a_consumer_that_ends_ends_its_producer():
+    with da.spawn_streaming() as s:
+        source = da.spawn(random.random)
+        da.spawn.options(max_evals=10)(lambda x: x, source)
+    assert s.wait(10)
+    assert source.result() is None
+
+
+def test_without_teardown_the_producer_goes_on():
+    with da.spawn_streaming(teardown=False) as s:
+        source = da.spawn(random.random)
+        consumer = da.spawn.options(max_evals=10)(lambda x: x, source)
+    consumer.result()
+    assert not s.wait(0.05)
+    s.cancel()
+    assert source.cancelled()
+
+
+def test_a_source_that_waits_for_ever_is_let_go():
+    gate = threading.Event()
+
+    def source():
+        gate.wait()
+        return 1
+
+    with da.spawn_streaming() as s:
+        waiting = da.spawn(source)
+        both = da.spawn(lambda x, y: x, da.spawn(iter([])), waiting)
+    both.result()
+    waiting.result()
+    assert s.wait(10)
+    gate.set()
+
+
+def test_a_wait_in_a_consumer_for_what_its_producer_gives_next():
+    seen = threading.Event()
+
+    def source():
+        yield 1
+        yield 2
+        seen.wait()
+        yield 3
+
+    def look(x):
+        if x == 2:
+            seen.set()
+        return x
+
+    with da.spawn_streaming() as s:
+        out = s.output(da.spawn(look, da.spawn(source)))
+    assert list(out) == [1, 2, 3]
+
+
+def test_many_idle_streams_hold_no_processor():
+    gate = threading.Event()
+    with da.spawn_streaming() as s:
+        for _ in range(50):
+            da.spawn(lambda x: x, da.spawn.options(max_evals=1)(gate.wait))
+    assert da.fetch(da.map(abs, [-1, -2, -3])) == [1, 2, 3]
+    gate.set()
+    assert s.wait(30)
