@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from darray.runtime.errors import Failure
 from darray.runtime.spaces import Space, brought, nbytes_of
 from darray.runtime.streams.policies import Policy
+from darray.runtime.streams.statistics import EdgeStatistics
 
 __all__ = ["LIGHT", "UNBOUNDED", "Edge", "Party"]
 
@@ -73,7 +74,7 @@ class Edge:
         "is_left",
         "items",
         "most_bytes",
-        "name",
+        "names",
         "nbytes",
         "policy",
         "producer",
@@ -85,12 +86,18 @@ class Edge:
     )
 
     def __init__(
-        self, name: str, policy: Policy, capacity: int, most_bytes: int, producer: Party
+        self,
+        names: tuple[str, str],
+        policy: Policy,
+        capacity: int,
+        most_bytes: int,
+        producer: Party,
     ) -> None:
         # Guards all that is changed below, `items` as said above. Taken after no other lock of
         # this package; nothing is called while it is held that takes another.
         self._lock = threading.Lock()
-        self.name = name
+        # Of the producer and of the consumer.
+        self.names = names
         self.policy = policy
         self.capacity = capacity
         self.most_bytes = most_bytes
@@ -272,6 +279,22 @@ class Edge:
                 woken.append(self.producer)
         for one in woken:
             one.wake(waker)
+
+    def statistics(self, seconds: float) -> EdgeStatistics:
+        """What has gone this way in so many seconds."""
+        with self._lock:
+            waits = perf_counter() - self.waits_since
+            return EdgeStatistics(
+                *self.names,
+                self.sent,
+                self.received,
+                self.dropped,
+                len(self.items),
+                self.nbytes,
+                self.received / seconds if seconds else 0.0,
+                self.throttled + waits * self.producer_waits,
+                self.starved + waits * self.consumer_waits,
+            )
 
     def _wait(self, producer: bool) -> None:
         """Let one of the parties wait; lock held."""

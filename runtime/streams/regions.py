@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterable
+from time import perf_counter
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, TypeVar, overload
 
@@ -22,8 +24,9 @@ from darray.runtime.streams.parallel import ParallelStage, refuse_parallel
 from darray.runtime.streams.placing import Placing, Plan
 from darray.runtime.streams.policies import policy_named
 from darray.runtime.streams.stages import NOTHING, Stage, StreamFinished
+from darray.runtime.streams.statistics import StreamStatistics, StreamTaskStatistics
 from darray.runtime.streams.streaming import Buffered, StreamingTask, sizes
-from darray.runtime.tasks import DONE, HELD, Task
+from darray.runtime.tasks import DONE, HELD, STATE_NAMES, Task
 
 __all__ = ["StreamRegion", "current_region", "finish_stream", "spawn_streaming"]
 
@@ -49,6 +52,12 @@ class StreamRegion:
         self._edges: list[Edge] = []
         self._engine: Engine | None = None
         self._has_begun = False
+        # When it began and ended, by `perf_counter`, and how many of its tasks have not.
+        self._begun = 0.0
+        self._ended: float | None = None
+        self._left = 0
+        # Guards `_left` and `_ended`; held for a few operations.
+        self._lock = threading.Lock()
         self._is_entered = False
         self._token: Any = None
         self._place: Any = None
@@ -88,8 +97,10 @@ class StreamRegion:
         """Let the tasks begin."""
         engine = self._engine
         self._has_begun = True
+        self._begun = perf_counter()
         if engine is None:
             return
+        self._left = len(self._plans)
         placing = Placing(engine)
         for plan in self._plans:
             if plan.stage.task._state == HELD:
@@ -103,14 +114,22 @@ class StreamRegion:
             stage, task = plan.stage, plan.stage.task
             if plan.processor is None or not engine.promise(task, plan.processor):
                 stage.told(task)
+                self._count_out(task)
                 continue
             if events.consumers:
                 events.publish(
                     events.TaskBegan(task.number, task.name, plan.processor, stage.began)
                 )
             engine.watch(task, stage.told)
+            engine.watch(task, self._count_out)
         for plan in self._plans:
             plan.stage.wake()
+
+    def _count_out(self, _: Task[Any]) -> None:
+        with self._lock:
+            self._left -= 1
+            if not self._left:
+                self._ended = perf_counter()
 
     @staticmethod
     def _span(edge: Edge) -> None:
@@ -230,7 +249,8 @@ class StreamRegion:
         policy = stream.policy or policy_named(options.when_full or self._when_full)
         given = (stream.buffer, options.buffer, self._buffer)
         buffer = next((one for one in given if one is not None), None)
-        edge = Edge(f"{stream.task.name} -> {name}", policy, *sizes(buffer, policy), producer)
+        names = (stream.task.name, name)
+        edge = Edge(names, policy, *sizes(buffer, policy), producer)
         self._edges.append(edge)
         producer.join(edge)
         return edge
@@ -254,6 +274,35 @@ class StreamRegion:
         if stage.space is not None:
             self._span(edge)
         return output
+
+    def statistics(self) -> StreamStatistics:
+        """How many values went each way, how fast, and who waited for whom, so far.
+
+        Examples
+        --------
+        >>> import darray as da
+        >>> with da.spawn_streaming() as s:
+        ...     _ = da.spawn(lambda x: x, da.spawn(iter(range(5))))
+        >>> s.wait()
+        True
+        >>> edge, = s.statistics().edges
+        >>> edge.sent, edge.received, edge.dropped
+        (5, 5, 0)
+        """
+        ended = perf_counter() if self._ended is None else self._ended
+        seconds = ended - self._begun if self._has_begun else 0.0
+        tasks = tuple(
+            StreamTaskStatistics(
+                plan.stage.task.name,
+                STATE_NAMES[plan.stage.task._state],
+                plan.stage.evaluations,
+                plan.stage.busy,
+            )
+            for plan in self._plans
+        )
+        return StreamStatistics(
+            seconds, tasks, tuple([edge.statistics(seconds) for edge in self._edges])
+        )
 
     # Its end
 
