@@ -2,6 +2,7 @@
 
 from darray.runtime.accesses import Accumulate, Deps, In, InOut, Out
 from darray.runtime.cancelling import cancel, cancel_all, race
+from darray.runtime.consumers.stream_table import stream_table
 from darray.runtime.consumers.tracing import Trace, trace
 from darray.runtime.contexts import get_option, options
 from darray.runtime.defaults import register_default
@@ -16,6 +17,7 @@ from darray.runtime.errors import (
     SchedulingError,
 )
 from darray.runtime.events import (
+    EdgeMeasured,
     Event,
     TaskBegan,
     TaskEnded,
@@ -64,6 +66,7 @@ __all__ = [
     "CancelledError",
     "DeadlockError",
     "Deps",
+    "EdgeMeasured",
     "Event",
     "In",
     "InOut",
@@ -119,6 +122,7 @@ __all__ = [
     "spawn_datadeps",
     "spawn_sequential",
     "spawn_streaming",
+    "stream_table",
     "subscribe",
     "sync",
     "task",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from darray.runtime.tasks import Task
 
 __all__ = [
+    "EdgeMeasured",
     "Event",
     "TaskBegan",
     "TaskEnded",
@@ -118,8 +119,34 @@ class ValueMoved(Struct, frozen=True, gc=False):
     task: int | None = None
 
 
+class EdgeMeasured(Struct, frozen=True, gc=False):
+    """What has gone from one streaming task to another by `time`, since their region began.
+
+    Told ten times a second, and at the end: values taken, dropped, and in the buffer, the bytes of
+    these, and the seconds that the producer waited for room and the consumer for values.
+    """
+
+    producer: str
+    consumer: str
+    received: int
+    dropped: int
+    buffered: int
+    nbytes: int
+    producer_waited: float
+    consumer_waited: float
+    began: int
+    time: int
+
+
 Event: TypeAlias = (
-    TaskSpawned | TaskBegan | TaskEnded | TaskFailed | TaskWaited | TasksPlanned | ValueMoved
+    TaskSpawned
+    | TaskBegan
+    | TaskEnded
+    | TaskFailed
+    | TaskWaited
+    | TasksPlanned
+    | ValueMoved
+    | EdgeMeasured
 )
 Consumer: TypeAlias = Callable[[Event], object]
 

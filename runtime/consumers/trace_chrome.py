@@ -187,6 +187,14 @@ def _counters(history: History) -> Iterator[_Event]:
     yield from _counter("running tasks", "tasks", running)
     yield from _counter("memory declared by running tasks", "bytes", memory)
     yield from _counter("moved", "bytes", moved)
+    for edge in history.edges:
+        yield {
+            "ph": "C",
+            "name": f"{edge.producer} -> {edge.consumer}",
+            "ts": _us(edge.time),
+            "pid": 0,
+            "args": {"taken": edge.received, "buffered": edge.buffered, "dropped": edge.dropped},
+        }
 
 
 def _counter(name: str, unit: str, changes: dict[int, list[tuple[int, int]]]) -> Iterator[_Event]:

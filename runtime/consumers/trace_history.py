@@ -8,6 +8,7 @@ from types import CodeType
 from msgspec import Struct, structs
 
 from darray.runtime.events import (
+    EdgeMeasured,
     Event,
     TaskBegan,
     TaskEnded,
@@ -64,7 +65,8 @@ class Wait(Struct, frozen=True):
 class History(Struct, frozen=True):
     """All that happened; `span` is how many ns were traced.
 
-    What began before the trace begins with it. ``processors`` are those that there are and those
+    What began before the trace begins with it. ``edges`` are the ways of streams, each as often as
+    it was measured. ``processors`` are those that there are and those
     that there were.
     """
 
@@ -74,6 +76,7 @@ class History(Struct, frozen=True):
     processors: tuple[Processor, ...]
     span: int
     dropped: int
+    edges: tuple[EdgeMeasured, ...] = ()
 
     def stretch(self, run: Run) -> tuple[int, int] | None:
         """When `run` was running, until the end of the trace if it is not over; None if never."""
@@ -95,6 +98,7 @@ def history(
     runs: dict[int, Run] = {}
     moves: list[ValueMoved] = []
     waits: list[TaskWaited] = []
+    edges: list[EdgeMeasured] = []
     places: dict[tuple[CodeType, int], str] = {}
     for event in events:
         if isinstance(event, TaskSpawned | TaskBegan | TaskEnded | TaskFailed):
@@ -104,6 +108,9 @@ def history(
             moves.append(event)
         elif isinstance(event, TaskWaited):
             waits.append(event)
+        elif isinstance(event, EdgeMeasured):
+            times = {"began": max(0, event.began - begin), "time": event.time - begin}
+            edges.append(structs.replace(event, **times))
     seen = {run.processor for run in runs.values() if run.processor is not None}
     return History(
         tuple(runs.values()),
@@ -115,6 +122,7 @@ def history(
         tuple(sorted({*processors, *seen}, key=structs.astuple)),
         end - begin,
         dropped,
+        tuple(edges),
     )
 
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 from darray.runtime.consumers.trace_history import History, processor_text
 from darray.runtime.processor import Processor
 
-__all__ = ["FunctionTimes", "ProcessorTimes", "Summary", "duration_text", "summary"]
+__all__ = ["EdgeFlow", "FunctionTimes", "ProcessorTimes", "Summary", "duration_text", "summary"]
 
 
 class FunctionTimes(Struct, frozen=True):
@@ -37,6 +37,22 @@ class ProcessorTimes(Struct, frozen=True):
     idle: float
 
 
+class EdgeFlow(Struct, frozen=True):
+    """What went from one streaming task to another, as it was told last.
+
+    ``rate`` is in values a second; the times are how many seconds the producer waited for room,
+    and the consumer for values.
+    """
+
+    producer: str
+    consumer: str
+    values: int
+    dropped: int
+    rate: float
+    producer_waited: float
+    consumer_waited: float
+
+
 class Summary(Struct, frozen=True):
     """What a trace comes to; prints as a table.
 
@@ -49,6 +65,7 @@ class Summary(Struct, frozen=True):
     processors: tuple[ProcessorTimes, ...]
     unfinished: int = 0
     dropped: int = 0
+    edges: tuple[EdgeFlow, ...] = ()
 
     def __str__(self) -> str:
         tasks = sum(function.count for function in self.functions)
@@ -68,12 +85,15 @@ class Summary(Struct, frozen=True):
         if self.processors:
             rows = [_processor_row(one, self.seconds) for one in self.processors]
             lines += ["", *_table(_PROCESSOR_HEAD, rows)]
+        if self.edges:
+            lines += ["", *_table(_EDGE_HEAD, map(_edge_row, self.edges))]
         return "\n".join(lines)
 
     __repr__ = __str__
 
 
 _FUNCTION_HEAD = ("function", "count", "mean", "min", "max", "total", "failures")
+_EDGE_HEAD = ("stream", "values", "a second", "dropped", "held back", "starved")
 _PROCESSOR_HEAD = ("processor", "computing", "moving", "waiting", "idle")
 # Names longer than this are cut in the middle.
 _WIDTH = 48
@@ -87,6 +107,23 @@ def summary(history: History) -> Summary:
         _processors(history),
         sum(run.ended is None for run in history.runs),
         history.dropped,
+        _edges(history),
+    )
+
+
+def _edges(history: History) -> tuple[EdgeFlow, ...]:
+    last = {(one.producer, one.consumer, one.began): one for one in history.edges}
+    return tuple(
+        EdgeFlow(
+            one.producer,
+            one.consumer,
+            one.received,
+            one.dropped,
+            one.received / max(1e-9, (one.time - one.began) / 1e9),
+            one.producer_waited,
+            one.consumer_waited,
+        )
+        for one in last.values()
     )
 
 
@@ -178,6 +215,12 @@ def _function_row(one: FunctionTimes) -> tuple[str, ...]:
         name = f"{name[: _WIDTH // 2 - 1]}…{name[-_WIDTH // 2 :]}"
     times = map(duration_text, (one.mean, one.min, one.max, one.total))
     return (name, f"{one.count:,}", *times, f"{one.failures:,}")
+
+
+def _edge_row(one: EdgeFlow) -> tuple[str, ...]:
+    figures = (f"{one.values:,}", f"{one.rate:,.0f}", f"{one.dropped:,}")
+    waited = map(duration_text, (one.producer_waited, one.consumer_waited))
+    return (f"{one.producer} -> {one.consumer}", *figures, *waited)
 
 
 def _processor_row(one: ProcessorTimes, seconds: float) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from time import perf_counter
+from time import perf_counter, perf_counter_ns
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, TypeVar, overload
 
@@ -19,6 +19,7 @@ from darray.runtime.places import calling_place, place_text
 from darray.runtime.streams.awaiting import AwaitedStage
 from darray.runtime.streams.calls import Slot, given_iterator, is_async, is_expanding, placed
 from darray.runtime.streams.edges import Edge
+from darray.runtime.streams.lanes import timers
 from darray.runtime.streams.outputs import Output
 from darray.runtime.streams.parallel import ParallelStage, refuse_parallel
 from darray.runtime.streams.placing import Placing, Plan
@@ -33,6 +34,9 @@ __all__ = ["StreamRegion", "current_region", "finish_stream", "spawn_streaming"]
 R = TypeVar("R")
 
 _new_task = object.__new__
+
+# Seconds after which who listens is told again how values flow.
+BETWEEN = 0.1
 
 
 class StreamRegion:
@@ -122,14 +126,36 @@ class StreamRegion:
                 )
             engine.watch(task, stage.told)
             engine.watch(task, self._count_out)
+        if events.consumers:
+            timers.call_later(BETWEEN, self._measure)
         for plan in self._plans:
             plan.stage.wake()
 
     def _count_out(self, _: Task[Any]) -> None:
         with self._lock:
             self._left -= 1
-            if not self._left:
+            has_ended = not self._left
+            if has_ended:
                 self._ended = perf_counter()
+        if has_ended and events.consumers:
+            self._publish()
+
+    def _measure(self) -> None:
+        """Tell of the edges now and later, until all tasks have ended or nobody listens."""
+        if self._ended is None and events.consumers:
+            self._publish()
+            timers.call_later(BETWEEN, self._measure)
+
+    def _publish(self) -> None:
+        now = perf_counter_ns()
+        began = round(self._begun * 1e9)
+        for edge in self._edges:
+            one = edge.statistics(0.0)
+            figures = (one.received, one.dropped, one.buffered, one.nbytes)
+            waited = (one.producer_waited, one.consumer_waited)
+            events.publish(
+                events.EdgeMeasured(one.producer, one.consumer, *figures, *waited, began, now)
+            )
 
     @staticmethod
     def _span(edge: Edge) -> None:
