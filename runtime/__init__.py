@@ -50,7 +50,7 @@ from darray.runtime.spawning import (
     task,
     wait,
 )
-from darray.runtime.streams.operators import batch, join, merge, window
+from darray.runtime.streams.combining import batch, join, merge, window
 from darray.runtime.streams.regions import finish_stream, spawn_streaming
 from darray.runtime.streams.streaming import buffered
 from darray.runtime.surroundings import current_task, processors, workers

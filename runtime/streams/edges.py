@@ -12,7 +12,7 @@ from darray.runtime.spaces import Space, brought, nbytes_of
 from darray.runtime.streams.policies import Policy
 from darray.runtime.streams.statistics import EdgeStatistics
 
-__all__ = ["LIGHT", "UNBOUNDED", "Edge", "Party"]
+__all__ = ["LIGHT", "UNBOUNDED", "Edge", "Party", "Producer"]
 
 # Classes whose values are so small that only their number is limited.
 LIGHT = frozenset((int, float, bool, complex, type(None)))
@@ -22,7 +22,7 @@ UNBOUNDED = 2**62
 
 
 class Party(Protocol):
-    """Who gives values to an edge, or takes them from it."""
+    """Who gives values to edges, or takes them from some."""
 
     # Set without a lock by whoever wants the party to look at its edges soon.
     is_alarmed: bool
@@ -31,6 +31,13 @@ class Party(Protocol):
 
     def wake(self, waker: Any = None) -> None:
         """Go on, for an edge that it waited for has changed."""
+
+
+class Producer(Party, Protocol):
+    """Who gives values to edges."""
+
+    def join(self, edge: Edge) -> None:
+        """Give values to `edge` as well, from now on."""
 
     def left(self, edge: Edge) -> None:
         """Go on without `edge`, from which nothing is taken any more."""
@@ -91,7 +98,7 @@ class Edge:
         policy: Policy,
         capacity: int,
         most_bytes: int,
-        producer: Party,
+        producer: Producer,
     ) -> None:
         # Guards all that is changed below, `items` as said above. Taken after no other lock of
         # this package; nothing is called while it is held that takes another.

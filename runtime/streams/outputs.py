@@ -23,11 +23,6 @@ class Output:
     a failure come before its exception. One thread, or coroutine, at a time takes them.
 
     Closing it, or leaving its ``with`` block, says that no more are wanted.
-
-    Attributes
-    ----------
-    start : int
-        How many values the task had given before, which are not among these.
     """
 
     def __init__(self, task: Task[Any], edge: Edge, cancel: Callable[[], None]) -> None:
@@ -40,7 +35,6 @@ class Output:
         self._call: Callable[[], object] | None = None
         self.is_alarmed = False
         self.space: Space | None = here.get()
-        self.start = 0
         edge.consumer = self
 
     def wake(self, waker: Any = None) -> None:
@@ -49,9 +43,6 @@ class Output:
             call, self._call = self._call, None
         if call is not None:
             call()
-
-    def left(self, edge: Edge) -> None:
-        """Do nothing: it gives no values."""
 
     def __iter__(self) -> Output:
         return self

@@ -20,6 +20,7 @@ from darray.runtime.streams.awaiting import AwaitedStage
 from darray.runtime.streams.calls import Slot, given_iterator, is_async, is_expanding, placed
 from darray.runtime.streams.edges import Edge
 from darray.runtime.streams.lanes import timers
+from darray.runtime.streams.operators import Merge, Operator
 from darray.runtime.streams.outputs import Output
 from darray.runtime.streams.parallel import ParallelStage, refuse_parallel
 from darray.runtime.streams.placing import Placing, Plan
@@ -54,6 +55,8 @@ class StreamRegion:
         self._when_full = when_full
         self._plans: list[Plan] = []
         self._edges: list[Edge] = []
+        # Those of them whose producers ran before, until these are told of them.
+        self._late: list[Edge] = []
         self._engine: Engine | None = None
         self._has_begun = False
         # When it began and ended, by `perf_counter`, and how many of its tasks have not.
@@ -126,10 +129,18 @@ class StreamRegion:
                 )
             engine.watch(task, stage.told)
             engine.watch(task, self._count_out)
+        self._join_late()
         if events.consumers:
             timers.call_later(BETWEEN, self._measure)
         for plan in self._plans:
             plan.stage.wake()
+
+    def _join_late(self) -> None:
+        """Begin to take values of tasks that run already."""
+        late, self._late = self._late, []
+        for edge in late:
+            self._span(edge)
+            edge.producer.join(edge)
 
     def _count_out(self, _: Task[Any]) -> None:
         with self._lock:
@@ -256,6 +267,49 @@ class StreamRegion:
             events.publish_spawned(task, [one.task for one in streams])
         return task, stage
 
+    def operate(
+        self,
+        operator: Callable[..., Operator],
+        streams: list[Buffered],
+        options: Options,
+        frame: FrameType,
+        name: str,
+        **extra: Any,
+    ) -> StreamingTask[Any]:
+        """A task of this region that carries out an operator on `streams`."""
+        task, stage = self.add(operator, streams, options, frame, name, **extra)
+        self.plan(Plan(stage, (_no_call, (), {}), options, True, ()))
+        return task
+
+    def attach(
+        self, task: Task[Any], buffer: int | str | None = None, when_full: str | None = None
+    ) -> Task[Any]:
+        """A task of this region that gives the values of one of a region that runs already.
+
+        They begin with the first call that begins there after this region's block has ended.
+        A running streaming task that is simply given to a task of this region is attached so.
+        `buffer` and `when_full` are as for `buffered`.
+
+        Examples
+        --------
+        >>> import darray as da
+        >>> with da.spawn_streaming() as first:
+        ...     numbers = da.spawn(int)
+        >>> with da.spawn_streaming() as second:
+        ...     few = da.spawn.options(max_evals=3)(lambda x: x + 1, second.attach(numbers))
+        ...     out = second.output(few)
+        >>> list(out)
+        [1, 1, 1]
+        >>> first.wait()
+        True
+        """
+        if not isinstance(task, StreamingTask):
+            raise TypeError(f"attach() takes a streaming task, not {task!r}")
+        policy = None if when_full is None else policy_named(when_full)
+        options = contexts.current.get() or contexts.DEFAULT
+        stream = Buffered(task, buffer, policy)
+        return self.operate(Merge, [stream], options, sys._getframe(1), task.name)
+
     def _slot(self, value: Any, streams: dict[Any, tuple[Slot, Buffered]]) -> Slot | None:
         """The slot of `value` where it is a stream, one for the same stream given twice."""
         if isinstance(value, StreamingTask) and value._state < DONE:
@@ -278,7 +332,11 @@ class StreamRegion:
         names = (stream.task.name, name)
         edge = Edge(names, policy, *sizes(buffer, policy), producer)
         self._edges.append(edge)
-        producer.join(edge)
+        if producer.lane is None:
+            producer.join(edge)
+        else:
+            # It runs already; it gives nothing before the consumer is there.
+            self._late.append(edge)
         return edge
 
     # Its values
@@ -292,13 +350,10 @@ class StreamRegion:
         if not isinstance(task, StreamingTask):
             raise TypeError(f"output() takes a streaming task, not {task!r}")
         policy = None if when_full is None else policy_named(when_full)
-        stage = task._stage
-        start = stage.evaluations
         edge = self._edge(Buffered(task, buffer, policy), contexts.DEFAULT, "output")
         output = Output(task, edge, self.cancel)
-        output.start = start
-        if stage.space is not None:
-            self._span(edge)
+        if self._has_begun:
+            self._join_late()
         return output
 
     def statistics(self) -> StreamStatistics:
@@ -365,6 +420,10 @@ class StreamRegion:
         """Cancel its tasks; what is in their buffers is dropped."""
         for task in self.tasks:
             task.cancel()
+
+
+def _no_call() -> None:
+    raise AssertionError("an operator calls nothing of the user's")
 
 
 def _action(value: Any) -> int:

@@ -112,3 +112,62 @@ def test_many_idle_streams_hold_no_processor():
     assert da.fetch(da.map(abs, [-1, -2, -3])) == [1, 2, 3]
     gate.set()
     assert s.wait(30)
+
+
+def test_a_region_attaches_to_one_that_runs():
+    with da.spawn_streaming() as first:
+        source = da.spawn(iter(range(10**9)))
+        da.spawn(lambda x: x, source)
+    with da.spawn_streaming() as second:
+        few = da.spawn.options(max_evals=100)(lambda x: x, second.attach(source))
+        out = second.output(few)
+    values = list(out)
+    assert values == list(range(values[0], values[0] + 100))
+    assert second.wait(10)
+    assert not source.done()
+    first.cancel()
+
+
+def test_a_running_stream_that_is_given_is_attached():
+    with da.spawn_streaming() as first:
+        source = da.spawn(int)
+    with da.spawn_streaming() as second:
+        out = second.output(da.spawn.options(max_evals=5)(lambda x: x + 1, source))
+    assert list(out) == [1] * 5
+    assert first.wait(10), "nobody takes from it any more"
+
+
+def test_a_stream_that_has_ended_attaches_as_one_without_values():
+    with da.spawn_streaming() as first:
+        source = da.spawn(iter([1, 2]))
+    first.wait()
+    with da.spawn_streaming() as second:
+        out = second.output(second.attach(source))
+    assert list(out) == []
+
+
+def test_an_output_of_a_region_that_runs():
+    with da.spawn_streaming() as s:
+        source = da.spawn(iter(range(10**9)))
+    with s.output(source) as out:
+        first = next(out)
+        assert [next(out) for _ in range(99)] == list(range(first + 1, first + 100))
+    assert s.wait(10)
+
+
+def test_what_each_edge_saw_is_told():
+    with da.trace() as traced:
+        with da.spawn_streaming() as s:
+            source = da.spawn.options(name="source")(iter(range(1000)))
+            da.spawn.options(name="sink")(lambda x: x, source)
+        s.wait()
+    (edge,) = s.statistics().edges
+    assert (edge.producer, edge.consumer) == ("source", "sink")
+    assert (edge.sent, edge.received, edge.dropped, edge.buffered) == (1000, 1000, 0, 0)
+    assert edge.rate > 0
+    assert "source  sink" in str(s.statistics())
+    assert "1,000" in str(s.statistics())
+    assert [task.calls for task in s.statistics().tasks] == [1000, 1000]
+    (flow,) = traced.summary().edges
+    assert (flow.producer, flow.consumer, flow.values) == ("source", "sink", 1000)
+    assert "source -> sink" in str(traced.summary())
