@@ -29,6 +29,8 @@ class Engine(Protocol):
 
     has_spaces: bool
     """Whether tasks may run in other spaces than that of the calling code."""
+    is_serial: bool
+    """Whether tasks run in the thread that spawns them."""
     # What threads that wait for its tasks look at from time to time.
     watchdog: Watchdog
 

@@ -164,8 +164,6 @@ class Edge:
                 len(self.items) > self.capacity or self.nbytes > self.most_bytes
             ):
                 dropped = self._drop_some()
-            if self.nbytes and self.consumer is not None:
-                self.consumer.is_alarmed = True
         # What they hold goes when no lock is held.
         dropped.clear()
         if self.consumer_waits:
@@ -223,9 +221,6 @@ class Edge:
             count = len(self.items)
             if count or self.is_ended:
                 self._stop_waiting(producer=False)
-            else:
-                # The consumer may have taken values before they were counted.
-                self.nbytes = 0
         return count
 
     def pop(self, waker: Any = None) -> Any:
@@ -246,7 +241,7 @@ class Edge:
         return value
 
     def recount(self) -> None:
-        """Measure what is in the buffer: the consumer may have taken values unmeasured."""
+        """Measure what is in the buffer, of which the consumer has taken a value unmeasured."""
         with self._lock:
             self.nbytes = sum(_weight(one) for one in self.items.copy())
 

@@ -88,7 +88,8 @@ class Lane:
         self._engine = engine
         self._spawn = spawn
         self._shared = shared
-        self._is_turning = is_turning
+        # On the serial engine a driver that began in another one's place would run inside it.
+        self._is_turning = is_turning and not engine.is_serial
         self._driving = drive_awaiting if is_awaited else drive
         self._most = most
         self._ready: deque[Stage] = deque()
@@ -115,6 +116,8 @@ class Lane:
 
     def _is_worth(self, stage: Stage, waker: Driver | None) -> bool:
         """Whether a further driver is to begin for `stage` at once; lock held."""
+        if self._engine.is_serial:
+            return not self._drivers
         if stage.cost > DEAR:
             return True
         if waker is None or waker.stage is None:
@@ -127,6 +130,9 @@ class Lane:
         return not self._drivers
 
     def _set_timer(self) -> None:
+        if self._engine.is_serial:
+            # The one thread comes to it.
+            return
         self._timed = self._taken
         timers.call_later(PATIENCE, self._look)
 
@@ -251,7 +257,7 @@ class Lane:
         with self._lock:
             assert len(set(map(id, self._ready))) == len(self._ready)
             assert 0 <= self._drivers <= self._most
-            assert not self._ready or self._drivers or self._timed >= 0
+            assert not self._ready or self._drivers or self._timed >= 0, "someone comes to it"
 
 
 register_handle(Lane)

@@ -98,7 +98,9 @@ class Placing:
         options, stage = plan.options, plan.stage
         source = here.get()
         outer = contexts.outside(options.outer if options.own else options)
-        if not stage.inputs and "occupancy" not in options.given:
+        if self._engine.is_serial:
+            options = replace(options, occupancy=1.0)
+        elif not stage.inputs and "occupancy" not in options.given:
             # It may wait for something.
             options = replace(options, occupancy=0.0)
         is_apart = options.occupancy < 1

@@ -227,7 +227,7 @@ class Stage:
             if not self._left:
                 self._end(None, None)
                 return False
-            count = min(self._granted(), self._left, self._calls)
+            count = min(self._granted(), self._left)
             if not count:
                 if self.is_alarmed:
                     continue
@@ -250,23 +250,29 @@ class Stage:
                 return True
 
     def _learn(self, cost: float) -> None:
-        self.cost = cost if not self.cost else 0.75 * self.cost + 0.25 * cost
+        # A thread that was made to wait makes calls look dear: the next ones tell better.
+        self.cost = cost if cost < self.cost or not self.cost else 0.5 * (self.cost + cost)
         if cost > GLANCE:
-            self.cost = max(self.cost, cost)
-        self._calls = min(MOST_CALLS, 2 * self._calls, max(1, int(GLANCE / self.cost)))
+            self.cost, self._calls = cost, 1
+        else:
+            self._calls = min(MOST_CALLS, 2 * self._calls)
 
     def _granted(self) -> int:
         """How many calls may be made now; where none, the stage waits for that to change."""
-        count = MOST_CALLS
+        count = self._calls
         for edge in self.outputs:
-            count = min(count, edge.room())
-            if not count:
+            room = edge.room()
+            if not room:
                 return 0
+            if room < count:
+                count = room
         if self._values is None:
             for edge in self.inputs:
-                count = min(count, edge.available())
-                if not count:
+                there = edge.available()
+                if not there:
                     return 0
+                if there < count:
+                    count = there
         return count
 
     def _is_exhausted(self) -> bool:
@@ -299,9 +305,6 @@ class Stage:
         if self._teardown and self._had_outputs and not self.outputs:
             self._end(None, None)
             return
-        for edge in self.inputs:
-            if edge.nbytes:
-                edge.recount()
 
     # Calls
 
@@ -324,12 +327,10 @@ class Stage:
 
     def _is_slow(self) -> bool:
         """Whether values go one by one, as they have several ways or their bytes are counted."""
-        inputs, outputs = self.inputs, self.outputs
-        return (
-            len(inputs) > 1
-            or len(outputs) > 1
-            or any(edge.nbytes or edge.policy.drops or edge.crossing for edge in inputs + outputs)
-        )
+        edges = self.inputs + self.outputs
+        if len(edges) > 2 or len(self.inputs) > 1 or len(self.outputs) > 1:
+            return True
+        return any([edge.nbytes or edge.crossing or edge.policy.drops for edge in edges])
 
     def _make_of_none(self, call: Callable[..., Any], count: int, driver: Driver) -> None:
         output = self.outputs[0] if self.outputs else None
@@ -367,11 +368,13 @@ class Stage:
                     done -= 1
                     return
                 value = popleft()
+                is_light = value.__class__ in LIGHT
+                if not is_light:
+                    edge.recount()
+                    value = arrived(value)
                 if edge.producer_waits:
                     # What this call does may depend on what the producer gives next.
                     edge.serve(driver)
-                if value.__class__ not in LIGHT:
-                    value = arrived(value)
                 value = call(value)
                 if output is None:
                     continue

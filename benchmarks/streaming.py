@@ -1,0 +1,254 @@
+"""How fast values flow: ``python benchmarks/streaming.py``.
+
+Small values through 1, 3 and 10 stages that add one, arrays of 1 MB through one, and a value at a
+time to and fro; against threads joined by ``queue.Queue(64)``, asyncio tasks joined by
+``asyncio.Queue(64)``, and streamz where it is installed; in one process, the contenders taking
+turns in every repeat. Wall and CPU time, minimum and median of the repeats; the verdicts compare
+the minima, which other load on the machine disturbs least. Every answer is checked. Ends with
+status 1 where a requirement is missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import queue
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+import darray.runtime as da
+
+THREADS = 2
+STAGES = (1, 3, 10)
+COUNT = 100_000
+ARRAYS = 300
+TRIPS = 2_000
+REPEATS = 5
+END = object()
+
+Run = Callable[[], None]
+
+
+def add_one(value: int) -> int:
+    """Do next to nothing."""
+    return value + 1
+
+
+def same(value: np.ndarray) -> np.ndarray:
+    """Give an array on."""
+    return value
+
+
+class Total:
+    """A sink that counts and checks."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total = 0
+
+    def __call__(self, value: int) -> None:
+        self.count += 1
+        self.total += value
+
+
+def by_queues(source: Callable[[], object], stages: int, step: Run, sink: Run) -> None:
+    """A pipeline of threads, each joined to the next by a queue of 64."""
+    queues: list[queue.Queue[object]] = [queue.Queue(64) for _ in range(stages + 1)]
+
+    def produce() -> None:
+        for value in source():
+            queues[0].put(value)
+        queues[0].put(END)
+
+    def work(place: int) -> None:
+        taken, given = queues[place], queues[place + 1]
+        while (value := taken.get()) is not END:
+            given.put(step(value))
+        given.put(END)
+
+    def consume() -> None:
+        while (value := queues[-1].get()) is not END:
+            sink(value)
+
+    threads = [threading.Thread(target=produce), threading.Thread(target=consume)]
+    threads += [threading.Thread(target=work, args=(place,)) for place in range(stages)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def by_asyncio(source: Callable[[], object], stages: int, step: Run, sink: Run) -> None:
+    """A pipeline of coroutines, each joined to the next by a queue of 64."""
+
+    async def everything() -> None:
+        queues: list[asyncio.Queue[object]] = [asyncio.Queue(64) for _ in range(stages + 1)]
+
+        async def produce() -> None:
+            for value in source():
+                await queues[0].put(value)
+            await queues[0].put(END)
+
+        async def work(place: int) -> None:
+            while (value := await queues[place].get()) is not END:
+                await queues[place + 1].put(step(value))
+            await queues[place + 1].put(END)
+
+        async def consume() -> None:
+            while (value := await queues[-1].get()) is not END:
+                sink(value)
+
+        await asyncio.gather(produce(), consume(), *map(work, range(stages)))
+
+    asyncio.run(everything())
+
+
+def by_streamz(source: Callable[[], object], stages: int, step: Run, sink: Run) -> None:
+    """A pipeline of streamz: a chain of calls, without buffers."""
+    from streamz import Stream
+
+    first = last = Stream()
+    for _ in range(stages):
+        last = last.map(step)
+    last.sink(sink)
+    for value in source():
+        first.emit(value)
+
+
+def by_darray(source: Callable[[], object], stages: int, step: Run, sink: Run) -> None:
+    """A streaming region."""
+    with da.spawn_streaming() as region:
+        last = da.spawn(iter(source()))
+        for _ in range(stages):
+            last = da.spawn(step, last)
+        da.spawn(sink, last)
+    region.wait()
+
+
+def contenders() -> dict[str, Callable[..., None]]:
+    """Those that there are here."""
+    found = {"darray": by_darray, "queue.Queue": by_queues, "asyncio": by_asyncio}
+    if importlib.util.find_spec("streamz") is not None:
+        found["streamz"] = by_streamz
+    return found
+
+
+def small(pipeline: Callable[..., None], stages: int) -> None:
+    """So many small numbers through so many stages."""
+    sink = Total()
+    count = COUNT // stages
+    pipeline(lambda: range(count), stages, add_one, sink)
+    assert (sink.count, sink.total) == (count, count * (count - 1) // 2 + count * stages)
+
+
+def large(pipeline: Callable[..., None]) -> None:
+    """So many arrays of 1 MB through one stage; all show the same memory."""
+    array = np.ones(125_000)
+    seen = []
+    pipeline(lambda: (array for _ in range(ARRAYS)), 1, same, seen.append)
+    assert len(seen) == ARRAYS
+    assert all(np.shares_memory(one, array) for one in seen[:3])
+
+
+def trips_by_queues() -> float:
+    """Seconds from the put of a lone value to its arrival in another thread, many times."""
+    there: queue.Queue[object] = queue.Queue(64)
+    back: queue.Queue[object] = queue.Queue(64)
+
+    def answer() -> None:
+        while (value := there.get()) is not END:
+            back.put(value)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    began = time.perf_counter()
+    for number in range(TRIPS):
+        there.put(number)
+        assert back.get() == number
+    took = time.perf_counter() - began
+    there.put(END)
+    thread.join()
+    return took / TRIPS / 2
+
+
+def trips_by_darray() -> float:
+    """The same, through a source that waits for the value, a stage and an output."""
+    there: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    def source() -> object:
+        value = there.get()
+        return da.finish_stream() if value is END else value
+
+    with da.spawn_streaming() as region:
+        out = region.output(da.spawn(source))
+    began = time.perf_counter()
+    for number in range(TRIPS):
+        there.put(number)
+        assert next(out) == number
+    took = time.perf_counter() - began
+    there.put(END)
+    region.wait()
+    return took / TRIPS / 2
+
+
+def timed(call: Run) -> tuple[float, float]:
+    """Wall and CPU seconds of a call."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    call()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def verdict(what: str, ratio: float, required: float, aim: float) -> bool:
+    """Print a ratio with what it reaches; whether that is what is required."""
+    word = "aim" if ratio >= aim else "required" if ratio >= required else "short"
+    print(f"{what:<58}{ratio:8.2f} x  {word:<9} (required {required:g}, aim {aim:g})")
+    return ratio >= required
+
+
+def main() -> int:
+    """Measure, print, and tell whether all requirements are met."""
+    da.configure(threads=THREADS)
+    print(
+        f"{'us a value, 64 in a buffer':<30}{'wall min':>9}{'median':>9}{'CPU min':>9}{'median':>9}"
+    )
+    good = True
+    for stages in STAGES:
+        least = report(f"{stages} stages", COUNT // stages, lambda run, n=stages: small(run, n))
+        good &= verdict(
+            f"{stages} stages, against queue.Queue", least["queue.Queue"] / least["darray"], 3, 8
+        )
+    least = report("1 MB arrays", ARRAYS, large)
+    for name, seconds in least.items():
+        print(f"1 MB arrays, {name:<20} {ARRAYS / 1e3 / seconds:8.1f} GB/s without copies")
+    lone = [(trips_by_queues(), trips_by_darray()) for _ in range(REPEATS)]
+    queues, ours = (min(times) for times in zip(*lone, strict=True))
+    print(
+        f"a lone value: queue.Queue {queues * 1e6:.1f} us a hand-over, darray {ours * 1e6:.1f} us"
+    )
+    return (
+        0
+        if verdict("a lone value, queue.Queue's time over ours", queues / ours, 0.5, 1) & good
+        else 1
+    )
+
+
+def report(what: str, count: int, work: Callable[[Callable[..., None]], None]) -> dict[str, float]:
+    """Print what a value costs each contender; the least wall times of all values."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders()}
+    for _ in range(REPEATS):
+        for name, pipeline in contenders().items():
+            times[name].append(timed(lambda pipeline=pipeline: work(pipeline)))
+    for name, some in times.items():
+        columns = zip(*some, strict=True)
+        figures = [f(column) / count * 1e6 for column in columns for f in (min, statistics.median)]
+        print(f"{what:<14}{name:<16}" + "".join(f"{figure:9.2f}" for figure in figures))
+    return {name: min(wall for wall, _ in some) for name, some in times.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
