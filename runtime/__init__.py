@@ -15,6 +15,7 @@ from darray.runtime.errors import (
     MemoryLimitError,
     RefReleasedError,
     SchedulingError,
+    WorkerLostError,
 )
 from darray.runtime.events import (
     EdgeMeasured,
@@ -90,6 +91,7 @@ __all__ = [
     "TasksPlanned",
     "Trace",
     "ValueMoved",
+    "WorkerLostError",
     "as_completed",
     "batch",
     "buffered",

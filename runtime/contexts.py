@@ -81,6 +81,8 @@ class Options(Struct, frozen=True):
         Of a streaming task: after how many calls it ends.
     parallel : int
         Of a streaming task: how many of its calls run at once.
+    restartable : bool
+        Of a streaming task: whether it begins anew elsewhere where its worker is lost.
     own : bool
         Whether these options were made for one task alone, so that the tasks it spawns
         start from ``outer`` instead.
@@ -109,6 +111,7 @@ class Options(Struct, frozen=True):
     when_full: str | None = None
     max_evals: int | None = None
     parallel: int = 1
+    restartable: bool = False
     own: bool = False
     outer: Options | None = None
 
@@ -167,6 +170,8 @@ def checked(changes: dict[str, Any]) -> dict[str, Any]:
         most = changes.get(key, 1)
         if isinstance(most, bool) or not isinstance(most, int) or most < 1:
             raise ValueError(f"{key}= is a number of calls, 1 or more, not {most!r}")
+    if not isinstance(changes.get("restartable", False), bool):
+        raise TypeError(f"restartable= is True or False, not {changes['restartable']!r}")
     if "queue" in changes and not callable(getattr(changes["queue"], "enqueue", None)):
         raise TypeError(f"queue= takes an object with a method enqueue, not {changes['queue']!r}")
     return changes

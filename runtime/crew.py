@@ -29,6 +29,7 @@ from darray.runtime.errors import Failure
 from darray.runtime.events import TaskBegan, publish, publish_end
 from darray.runtime.explaining import Survey, survey
 from darray.runtime.graphs import following
+from darray.runtime.losses import Losses
 from darray.runtime.processor import Processor
 from darray.runtime.scope_keys import know
 from darray.runtime.seats import Runner, Seats
@@ -95,6 +96,7 @@ class Crew(Awaiting):
         self._closers: list[Arrival] = []
         self._closed = False
         self._timers = Timers()
+        self.losses = Losses()
         self.watchdog = Watchdog(self._survey, watchdog)
 
     def _present(self) -> tuple[Processor, ...]:

@@ -14,6 +14,7 @@ from time import perf_counter_ns
 from typing import Any, Protocol, TypeVar
 
 from darray.runtime import events, kinds, limits, settings
+from darray.runtime.losses import Losses
 from darray.runtime.processor import Processor
 from darray.runtime.refs import in_use
 from darray.runtime.tasks import Task
@@ -31,6 +32,8 @@ class Engine(Protocol):
     """Whether tasks may run in other spaces than that of the calling code."""
     is_serial: bool
     """Whether tasks run in the thread that spawns them."""
+    # Who is told of workers that are lost.
+    losses: Losses
     # What threads that wait for its tasks look at from time to time.
     watchdog: Watchdog
 

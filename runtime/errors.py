@@ -14,6 +14,7 @@ __all__ = [
     "MemoryLimitError",
     "RefReleasedError",
     "SchedulingError",
+    "WorkerLostError",
 ]
 
 
@@ -30,6 +31,10 @@ class SchedulingError(RuntimeError):
 
     No processor satisfies the scopes that it must obey, or a queue still holds it.
     """
+
+
+class WorkerLostError(RuntimeError):
+    """A worker on which a streaming task ran is gone, with the values that it had."""
 
 
 class MemoryLimitError(MemoryError):

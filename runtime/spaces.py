@@ -21,6 +21,7 @@ __all__ = [
     "AWAY",
     "HOST",
     "Away",
+    "Message",
     "Origin",
     "Placed",
     "Raw",
@@ -31,6 +32,7 @@ __all__ = [
     "here",
     "measured_nbytes",
     "nbytes_of",
+    "packed",
     "placing",
     "raw_of",
     "register_container",
@@ -43,6 +45,7 @@ __all__ = [
     "register_seal",
     "sealed",
     "space_of",
+    "unpacked",
 ]
 
 _Change = Callable[[Any], Any]
@@ -364,6 +367,28 @@ def brought(value: Any, source: Space, destination: Space) -> Any:
     return _seal(value)
 
 
+def packed(value: Any, source: Space) -> Message:
+    """`value`, which is in a space, as it goes to another worker.
+
+    Raises
+    ------
+    TypeError
+        For a value that cannot be pickled.
+    """
+    if source.kind != "host":
+        cls, to_host, _ = _devices[source.kind]
+        value = _changed(value, cls, to_host)
+    return _pickled(value)
+
+
+def unpacked(message: Message, destination: Space) -> Any:
+    """What `packed` packed, in a space of the worker that it came to."""
+    value = _unpickled(message)
+    if destination.kind != "host":
+        value = _changed(value, _host_arrays, _devices[destination.kind][2])
+    return _seal(value)
+
+
 def _changed(value: Any, cls: type, change: _Change) -> Any:
     """`value` with `change` made to every array of class `cls` in builtin containers."""
     if isinstance(value, cls):
@@ -376,7 +401,7 @@ def _changed(value: Any, cls: type, change: _Change) -> Any:
     return value if rebuild is None else rebuild(value, lambda item: _changed(item, cls, change))
 
 
-class _Message(Struct, frozen=True):
+class Message(Struct, frozen=True):
     """What goes from one worker to another."""
 
     data: bytes
@@ -385,18 +410,23 @@ class _Message(Struct, frozen=True):
     # What the data refers to by number.
     handles: list[Any]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that go."""
+        return len(self.data) + sum(map(len, self.buffers))
 
-def _pickled(value: Any) -> _Message:
+
+def _pickled(value: Any) -> Message:
     file = io.BytesIO()
     buffers: list[Any] = []
     pickler = _pickling()[0](file, protocol=5, buffer_callback=buffers.append)
     handles: list[Any] = []
     pickler.handles = handles
     pickler.dump(value)
-    return _Message(file.getvalue(), [bytearray(one.raw()) for one in buffers], handles)
+    return Message(file.getvalue(), [bytearray(one.raw()) for one in buffers], handles)
 
 
-def _unpickled(message: _Message) -> Any:
+def _unpickled(message: Message) -> Any:
     unpickler = _pickling()[1](io.BytesIO(message.data), buffers=message.buffers)
     unpickler.handles = message.handles
     return unpickler.load()

@@ -172,6 +172,7 @@ class Spawn(Protocol):
         when_full: str | None = None,
         max_evals: int | None = None,
         parallel: int = 1,
+        restartable: bool = False,
     ) -> Callable[..., Task[Any]]:
         """`spawn` with options for the one task."""
 
@@ -221,6 +222,7 @@ def _spawn_options(
     when_full: str | None = None,
     max_evals: int | None = None,
     parallel: int | None = None,
+    restartable: bool | None = None,
 ) -> Callable[..., Task[Any]]:
     """Return a `spawn` that gives its task these options.
 
@@ -251,9 +253,10 @@ def _spawn_options(
         How often it is called again when it raises one of `retry_on`.
     retry_on : tuple of exception types
         The exceptions after which it is; none by default.
-    buffer, when_full, max_evals, parallel
+    buffer, when_full, max_evals, parallel, restartable
         Of a streaming task: how its inputs are buffered, as `buffered` says; after how many
-        calls it ends; how many run at once, as tasks of their own that give values in order.
+        calls it ends; how many run at once, as tasks of their own that give values in order;
+        whether it goes on elsewhere where its worker is lost.
     """
     given = {key: value for key, value in locals().items() if key != "after"}
     changes = {key: value for key, value in given.items() if value is not None}

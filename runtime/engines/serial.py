@@ -29,6 +29,7 @@ from darray.runtime.calling import (
 from darray.runtime.errors import Failure
 from darray.runtime.explaining import Survey
 from darray.runtime.graphs import following
+from darray.runtime.losses import Losses
 from darray.runtime.processor import Processor
 from darray.runtime.promising import promise
 from darray.runtime.ready import Queue
@@ -101,6 +102,7 @@ class SerialEngine(Stopping):
         self._waits: dict[Task[Any], Arrival] = {}
         self._closed = False
         self._timers = Timers()
+        self.losses = Losses()
         self.watchdog = Watchdog(self._survey, watchdog)
 
     def spawn(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Task[Any]:

@@ -38,3 +38,12 @@ class WorkersEngine(ThreadsEngine):
     def submit(self, task: Task[Any], needs: Sequence[Task[Any]] | None) -> None:
         """Take a new task that runs once `needs` are done."""
         self.submit_all([(task, needs)])
+
+    def lose(self, worker: int) -> None:
+        """Do without a worker from now on, as if its process had ended.
+
+        What is queued for it alone fails; streaming tasks that ran there end, or begin anew.
+        """
+        self._threads = tuple(one for one in self._threads if one.worker != worker)
+        self.reseat()
+        self.losses.tell(worker)

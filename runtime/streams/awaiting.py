@@ -75,6 +75,7 @@ class AwaitedStage(Stage):
             began = perf_counter()
             try:
                 await self._await_one(driver)
+                self._acknowledge()
             finally:
                 self.cost = perf_counter() - began
                 self.busy += self.cost
@@ -84,10 +85,10 @@ class AwaitedStage(Stage):
         if values is None:
             row = [arrived(edge.pop(driver)) for edge in self.inputs]
             values = self.call(*row)
-            if self.inputs or not self._expands:
+            if self.inputs or not self.expands:
                 self.evaluations += 1
                 self._left -= 1
-        if not self._expands:
+        if not self.expands:
             self._give(await values, driver)
             return
         self._values = values

@@ -43,6 +43,13 @@ class Producer(Party, Protocol):
         """Go on without `edge`, from which nothing is taken any more."""
 
 
+class Acknowledging(Protocol):
+    """What tells a producer on another worker how far its consumer is."""
+
+    def acknowledge(self, count: int) -> None:
+        """Tell that so many values have been worked on."""
+
+
 class Edge:
     """A bounded buffer from one producer to one consumer.
 
@@ -67,6 +74,8 @@ class Edge:
     ----------
     crossing : tuple of two spaces, or None
         Those that the values are brought from and to, where they are not the same.
+    receiver : Acknowledging or None
+        Whom to tell how many values have been worked on, where the producer is on another worker.
     """
 
     __slots__ = (
@@ -87,6 +96,7 @@ class Edge:
         "producer",
         "producer_waits",
         "received",
+        "receiver",
         "starved",
         "throttled",
         "waits_since",
@@ -111,6 +121,7 @@ class Edge:
         self.producer = producer
         self.consumer: Party | None = None
         self.crossing: tuple[Space, Space] | None = None
+        self.receiver: Acknowledging | None = None
         self.items: deque[Any] = deque()
         self.nbytes = 0
         self.received = 0

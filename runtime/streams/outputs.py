@@ -53,7 +53,13 @@ class Output:
                 self._raise_failure()
                 raise StopIteration
             self._block()
-        return self._edge.pop()
+        return self._pop()
+
+    def _pop(self) -> Any:
+        value = self._edge.pop()
+        if self._edge.receiver is not None:
+            self._edge.receiver.acknowledge(self._edge.received)
+        return value
 
     def _block(self) -> None:
         gate = threading.Lock()
@@ -106,7 +112,7 @@ class Output:
                 self._call = call
             if not self._edge.available() and not self._edge.is_ended:
                 await arrival
-        return self._edge.pop()
+        return self._pop()
 
     def _raise_failure(self) -> None:
         failure = self._edge.failure

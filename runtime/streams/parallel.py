@@ -106,6 +106,7 @@ class ParallelStage(Stage):
         task = submit(engine, self._calling, args, None, self._own, self._frame)
         self._pending.append(task)
         engine.watch(task, self._came)
+        self._acknowledge()
 
     def _came(self, _: Task[Any]) -> None:
         self.wake()

@@ -49,7 +49,8 @@ class Plan:
     ) -> None:
         self.stage = stage
         self.call = call
-        self.options = options
+        # As they were given, and as `Placing` narrows them.
+        self.given = self.options = options
         self.is_settled = is_settled
         self.after = after
         self.processor: Processor | None = None
@@ -61,6 +62,8 @@ class Placing:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        # Where the region is, and so what its tasks are given.
+        self._here = here.get()
         self._shared: dict[Any, Lane] = {}
 
     def choose(self, plan: Plan) -> None:
@@ -83,7 +86,7 @@ class Placing:
             )
         spaces = dict.fromkeys(map(space_of, allowed))
         near = [edge.producer.space for edge in plan.stage.inputs]
-        space = next((one for one in (*near, here.get()) if one in spaces), next(iter(spaces)))
+        space = next((one for one in (*near, self._here) if one in spaces), next(iter(spaces)))
         plan.space = plan.stage.space = space
         plan.processor = next(one for one in allowed if space_of(one) == space)
         if len(spaces) > 1:
@@ -96,7 +99,7 @@ class Placing:
     def settle(self, plan: Plan) -> None:
         """Give the stage its lane, and its function and what it is given to where it runs."""
         options, stage = plan.options, plan.stage
-        source = here.get()
+        source = self._here
         outer = contexts.outside(options.outer if options.own else options)
         if self._engine.is_serial:
             options = replace(options, occupancy=1.0)
@@ -144,7 +147,7 @@ class Placing:
         self, options: Options, extra: tuple[Any, ...], plan: Plan
     ) -> Callable[[Lane, Callable[..., Any]], Task[Any]]:
         """What spawns the drivers of a lane, with what the call of its stage is given."""
-        engine, after, source = self._engine, plan.after, here.get()
+        engine, after, source = self._engine, plan.after, self._here
 
         def spawn(lane: Lane, function: Callable[..., Any]) -> Task[Any]:
             frame = sys._getframe()

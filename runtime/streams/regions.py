@@ -20,11 +20,13 @@ from darray.runtime.streams.awaiting import AwaitedStage
 from darray.runtime.streams.calls import Slot, given_iterator, is_async, is_expanding, placed
 from darray.runtime.streams.edges import Edge
 from darray.runtime.streams.lanes import timers
+from darray.runtime.streams.links import Sending, linked
 from darray.runtime.streams.operators import Merge, Operator
 from darray.runtime.streams.outputs import Output
 from darray.runtime.streams.parallel import ParallelStage, refuse_parallel
 from darray.runtime.streams.placing import Placing, Plan
 from darray.runtime.streams.policies import policy_named
+from darray.runtime.streams.restarting import lose
 from darray.runtime.streams.stages import NOTHING, Stage, StreamFinished
 from darray.runtime.streams.statistics import StreamStatistics, StreamTaskStatistics
 from darray.runtime.streams.streaming import Buffered, StreamingTask, sizes
@@ -55,7 +57,7 @@ class StreamRegion:
         self._when_full = when_full
         self._plans: list[Plan] = []
         self._edges: list[Edge] = []
-        # Those of them whose producers ran before, until these are told of them.
+        # Those of them that their producers have not been told of.
         self._late: list[Edge] = []
         self._engine: Engine | None = None
         self._has_begun = False
@@ -63,6 +65,9 @@ class StreamRegion:
         self._begun = 0.0
         self._ended: float | None = None
         self._left = 0
+        self._placing: Placing | None = None
+        # The producers' ends of the edges between workers.
+        self._sendings: dict[Edge, Sending] = {}
         # Guards `_left` and `_ended`; held for a few operations.
         self._lock = threading.Lock()
         self._is_entered = False
@@ -108,15 +113,15 @@ class StreamRegion:
         if engine is None:
             return
         self._left = len(self._plans)
-        placing = Placing(engine)
+        placing = self._placing = Placing(engine)
+        engine.losses.watch(self._lose)
         for plan in self._plans:
             if plan.stage.task._state == HELD:
                 placing.choose(plan)
         for plan in self._plans:
             if plan.space is not None:
                 placing.settle(plan)
-        for edge in self._edges:
-            self._span(edge)
+        self._join()
         for plan in self._plans:
             stage, task = plan.stage, plan.stage.task
             if plan.processor is None or not engine.promise(task, plan.processor):
@@ -129,18 +134,17 @@ class StreamRegion:
                 )
             engine.watch(task, stage.told)
             engine.watch(task, self._count_out)
-        self._join_late()
         if events.consumers:
             timers.call_later(BETWEEN, self._measure)
         for plan in self._plans:
             plan.stage.wake()
 
-    def _join_late(self) -> None:
-        """Begin to take values of tasks that run already."""
+    def _join(self) -> None:
+        """Let the producers of new edges know of them."""
         late, self._late = self._late, []
         for edge in late:
-            self._span(edge)
-            edge.producer.join(edge)
+            producer = edge.producer
+            producer.join(self._spanned(edge))
 
     def _count_out(self, _: Task[Any]) -> None:
         with self._lock:
@@ -148,8 +152,33 @@ class StreamRegion:
             has_ended = not self._left
             if has_ended:
                 self._ended = perf_counter()
-        if has_ended and events.consumers:
+        if not has_ended:
+            return
+        if self._engine is not None:
+            self._engine.losses.forget(self._lose)
+        if events.consumers:
             self._publish()
+
+    def _lose(self, worker: int) -> None:
+        """End the tasks that ran on a worker that is lost, or let them begin anew."""
+        assert self._placing is not None
+        for place, plan in enumerate(self._plans):
+            stage = plan.stage
+            if stage.space is None or stage.space.worker != worker or stage.is_over:
+                continue
+            anew = lose(plan, worker, self._placing, self._sendings)
+            if anew is not None:
+                self._take_over(place, anew)
+
+    def _take_over(self, place: int, plan: Plan) -> None:
+        """Let the stage of `plan` go on for the one in that place."""
+        stage, before = plan.stage, self._plans[place].stage
+        fresh = dict(zip(before.inputs, stage.inputs, strict=True))
+        self._edges = [fresh.get(edge, edge) for edge in self._edges]
+        self._plans[place] = plan
+        stage.task._stage = stage  # type: ignore[attr-defined]
+        stage.task._engine.watch(stage.task, stage.told)
+        stage.wake()
 
     def _measure(self) -> None:
         """Tell of the edges now and later, until all tasks have ended or nobody listens."""
@@ -168,13 +197,17 @@ class StreamRegion:
                 events.EdgeMeasured(one.producer, one.consumer, *figures, *waited, began, now)
             )
 
-    @staticmethod
-    def _span(edge: Edge) -> None:
-        """Let values be brought to the space of the consumer, where that is another one."""
+    def _spanned(self, edge: Edge) -> Edge:
+        """What the producer gives its values to, for them to come to where the consumer is."""
         source = edge.producer.space
         destination = None if edge.consumer is None else edge.consumer.space
-        if source is not None and destination is not None and source != destination:
-            edge.crossing = (source, destination)
+        if source is None or destination is None or source == destination:
+            return edge
+        if source.worker != destination.worker:
+            self._sendings[edge] = linked(edge, source, destination)
+            return self._sendings[edge]
+        edge.crossing = (source, destination)
+        return edge
 
     # Its tasks
 
@@ -332,11 +365,7 @@ class StreamRegion:
         names = (stream.task.name, name)
         edge = Edge(names, policy, *sizes(buffer, policy), producer)
         self._edges.append(edge)
-        if producer.lane is None:
-            producer.join(edge)
-        else:
-            # It runs already; it gives nothing before the consumer is there.
-            self._late.append(edge)
+        self._late.append(edge)
         return edge
 
     # Its values
@@ -353,7 +382,7 @@ class StreamRegion:
         edge = self._edge(Buffered(task, buffer, policy), contexts.DEFAULT, "output")
         output = Output(task, edge, self.cancel)
         if self._has_begun:
-            self._join_late()
+            self._join()
         return output
 
     def statistics(self) -> StreamStatistics:

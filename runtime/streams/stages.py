@@ -111,12 +111,12 @@ class Stage:
         self.busy = 0.0
         self.evaluations = 0
         self.began = perf_counter_ns()
-        self._expands = expands
+        self.expands = expands
         # What the call that is not through yet goes on to give.
         self._values: Iterator[Any] | None = None
         self._options = options
         self._left = UNBOUNDED if options.max_evals is None else options.max_evals
-        self._teardown = teardown
+        self.teardown = teardown
         self._had_outputs = False
         self._calls = 1
 
@@ -162,7 +162,7 @@ class Stage:
 
     def left(self, edge: Edge) -> None:
         """Go on without `edge`, from which nothing is taken any more; end, if it was the last."""
-        if self._teardown and not self.inputs and self._is_alone():
+        if self.teardown and not self.inputs and self._is_alone():
             # What it does now, or waits for, nobody needs.
             self._end(None, None)
         else:
@@ -173,6 +173,21 @@ class Stage:
         with self._lock:
             every = (*self.outputs, *self._joining)
             return self._had_outputs and all(edge.is_left for edge in every)
+
+    def retire(self) -> bool:
+        """Make no more calls, but end nothing: another stage goes on; False if it had ended."""
+        with self._lock:
+            if self.is_over:
+                return False
+            self.is_over = self.is_alarmed = True
+            return True
+
+    def resume(self, outputs: tuple[Edge, ...], count: int) -> None:
+        """Go on, before it has begun, where another stage made `count` calls."""
+        with self._lock:
+            self.outputs = outputs
+            self._had_outputs = bool(outputs)
+            self._left -= count
 
     def told(self, task: Task[Any]) -> None:
         """End with the task, which somebody cancelled."""
@@ -246,8 +261,15 @@ class Stage:
                 made = self.evaluations - before
                 self._left -= made
                 self._learn((now - then) / max(1, made))
+            self._acknowledge()
             if now - began > SLICE or self.cost > GLANCE:
                 return True
+
+    def _acknowledge(self) -> None:
+        """Tell producers on other workers how many of their values have been worked on."""
+        for edge in self.inputs:
+            if edge.receiver is not None:
+                edge.receiver.acknowledge(edge.received)
 
     def _learn(self, cost: float) -> None:
         # A thread that was made to wait makes calls look dear: the next ones tell better.
@@ -302,7 +324,7 @@ class Stage:
         if failed is not None:
             self._end(failed, failed)
             return
-        if self._teardown and self._had_outputs and not self.outputs:
+        if self.teardown and self._had_outputs and not self.outputs:
             self._end(None, None)
             return
 
@@ -311,11 +333,11 @@ class Stage:
     def _make(self, call: Callable[..., Any], count: int, driver: Driver) -> None:
         """Make `count` calls, or fewer."""
         inputs = self.inputs
-        if self._expands and not inputs:
+        if self.expands and not inputs:
             if self._values is None:
                 self._values = iter(call())
             call = self._values.__next__
-        elif self._expands:
+        elif self.expands:
             self._expand(call, count, driver)
             return
         if self._is_slow():
