@@ -43,9 +43,15 @@ def stream_table(region: StreamRegion) -> Iterator[None]:
     live = _live(sys.stderr)
     stop = threading.Event()
 
+    def show() -> None:
+        from rich.text import Text
+
+        # Names may look like rich's own markup.
+        live.update(Text(str(region.statistics()), no_wrap=True), refresh=True)
+
     def draw() -> None:
         while not stop.wait(_INTERVAL):
-            live.update(str(region.statistics()), refresh=True)
+            show()
 
     if live is None:
         try:
@@ -61,7 +67,7 @@ def stream_table(region: StreamRegion) -> Iterator[None]:
         finally:
             stop.set()
             drawing.join()
-            live.update(str(region.statistics()), refresh=True)
+            show()
 
 
 def _live(file: TextIO) -> Any:
