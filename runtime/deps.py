@@ -82,6 +82,11 @@ class Region(RegionArguments):
             raise RuntimeError("this region was entered before; call da.spawn_datadeps() again")
         self._is_entered = True
         options = contexts.current.get() or contexts.DEFAULT
+        if getattr(options.region, "is_streaming", False):
+            raise RuntimeError(
+                "the tasks of a streaming block run over and over, in no order that a datadeps "
+                "block could keep; open it in a function that a streaming task calls, or outside"
+            )
         self._outer = contexts.without_queue(contexts.current.get())
         self._joins = options.region is not None
         if not self._joins:

@@ -30,6 +30,10 @@ class Timers:
 
     def __init__(self, name: str = "darray-timers") -> None:
         self._name = name
+        self.forget_all()
+
+    def forget_all(self) -> None:
+        """Begin afresh, in the child of a fork, which has none of the calls and no thread."""
         # Guards all below and the timers' calls; held for a few operations, none of them
         # such a call.
         self._changed = threading.Condition()

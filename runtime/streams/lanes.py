@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +30,9 @@ PATIENCE = 0.005
 DEAR = 100e-6
 
 timers = Timers("darray-streams")
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=timers.forget_all)
 
 
 class Driver:

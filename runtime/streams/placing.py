@@ -56,6 +56,15 @@ class Plan:
         self.processor: Processor | None = None
         self.space: Space | None = None
 
+    def forget(self) -> None:
+        """Keep nothing of the call, which is made no more."""
+        self.call = (None, (), {})
+        self.stage.use(_nothing)
+
+
+def _nothing(*row: Any) -> Any:
+    raise AssertionError("a stage that has ended makes no calls")
+
 
 class Placing:
     """The lanes of a region; used by the thread that begins it."""

@@ -156,6 +156,8 @@ class StreamRegion:
             return
         if self._engine is not None:
             self._engine.losses.forget(self._lose)
+        for plan in self._plans:
+            plan.forget()
         if events.consumers:
             self._publish()
 
