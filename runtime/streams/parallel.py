@@ -70,6 +70,7 @@ class ParallelStage(Stage):
     def use(self, call: Callable[..., Any]) -> None:
         """Make `call` from now on."""
         self.call = call
+        self.has_call = True
 
     def _run(self, driver: Driver, call: Callable[..., Any]) -> bool:
         while True:

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from darray.runtime import contexts
+from darray.runtime.arguments import uses_in
 from darray.runtime.contexts import Options
 from darray.runtime.engine import Engine
 from darray.runtime.errors import SchedulingError
@@ -157,13 +158,17 @@ class Placing:
     ) -> Callable[[Lane, Callable[..., Any]], Task[Any]]:
         """What spawns the drivers of a lane, with what the call of its stage is given."""
         engine, after, source = self._engine, plan.after, self._here
+        changes = bool(extra) and bool(uses_in(extra[0], *extra[1], *extra[2].values()))
+        stage = plan.stage
 
         def spawn(lane: Lane, function: Callable[..., Any]) -> Task[Any]:
             frame = sys._getframe()
             token = contexts.current.set(None)
             at = here.set(source)
             try:
-                return submit(engine, function, (lane, *extra), None, options, frame, after)
+                # Refs and files stand for the same values every time; once is enough.
+                given = extra if changes or not stage.has_call else ()
+                return submit(engine, function, (lane, *given), None, options, frame, after)
             finally:
                 here.reset(at)
                 contexts.current.reset(token)

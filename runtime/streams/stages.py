@@ -82,6 +82,8 @@ class Stage:
         Calls made.
     space : Space or None
         Where it runs, once that is known.
+    has_call : bool
+        Whether it knows what to call.
     """
 
     is_awaited = False
@@ -102,6 +104,7 @@ class Stage:
         self.is_over = False
         self.task = task
         self.call: Callable[..., Any] = _unplaced
+        self.has_call = False
         self.inputs = inputs
         self.outputs: tuple[Edge, ...] = ()
         self._joining: list[Edge] = []
@@ -125,6 +128,7 @@ class Stage:
     def use(self, call: Callable[..., Any]) -> None:
         """Make `call` from now on, again after failures that the options name."""
         self.call = retried(call, self._options)
+        self.has_call = True
 
     def wake(self, waker: Driver | None = None) -> None:
         """Let a driver run it soon."""

@@ -8,10 +8,27 @@ import numpy as np
 import pytest
 
 import darray.runtime as da
+from darray.runtime.arguments import register_argument
+from tests.runtime.shared import Notes
 
 pytestmark = pytest.mark.usefixtures("engine")
 
 TEN = list(range(10))
+
+
+class Loaded:
+    """An argument that is loaded where the task runs, as a file is."""
+
+    def __init__(self, loads):
+        self.loads = loads
+
+
+def load(argument):
+    argument.loads.append(1)
+    return "read"
+
+
+register_argument(Loaded, load)
 
 
 def numbers(count=10):
@@ -66,6 +83,15 @@ def test_tasks_and_refs_are_given_as_their_values():
     with da.spawn_streaming() as s:
         out = s.output(da.spawn(lambda x, a, n: float(a.sum()) + n + x, numbers(3), ref, task))
     assert list(out) == [11.0, 12.0, 13.0]
+
+
+def test_a_file_is_read_once(tmp_path):
+    loads = Notes()
+    argument = Loaded(loads)
+    with da.spawn_streaming() as s:
+        out = s.output(da.spawn(lambda x, text: f"{text}{x}", numbers(1000), argument))
+    assert list(out) == [f"read{x}" for x in range(1000)]
+    assert list(loads) == [1]
 
 
 def test_a_mutable_is_used_by_one_call_at_a_time():
