@@ -31,8 +31,7 @@ class AwaitedStage(Stage):
         self._begin_run()
         with self._lock:
             self._stop = lambda: loop.call_soon_threadsafe(current.cancel)
-        engine: Any = self.task._engine
-        token = contexts.streaming.set((engine.current_task(), self.task))
+        token = contexts.streaming.set((driver.task, self.task))
         try:
             if call is not None:
                 self.use(call)

@@ -38,12 +38,14 @@ if hasattr(os, "register_at_fork"):
 class Driver:
     """One thread's turn at running stages: those of its lane, and cheap ones of `shared`.
 
-    Used by that thread alone. ``stage`` is the one that it runs right now.
+    Used by that thread alone. ``stage`` is the one that it runs right now, ``task`` what it is to
+    the engine.
     """
 
-    __slots__ = ("lane", "shared", "stage")
+    __slots__ = ("lane", "shared", "stage", "task")
 
-    def __init__(self, lane: Lane, shared: Lane | None) -> None:
+    def __init__(self, lane: Lane, shared: Lane | None, task: Task[Any] | None) -> None:
+        self.task = task
         self.lane = lane
         self.shared = shared
         self.stage: Stage | None = None
@@ -199,7 +201,7 @@ class Lane:
         if shared is not None:
             shared._help(1)
         try:
-            self._drive(Driver(self, shared), call)
+            self._drive(Driver(self, shared, self._engine.current_task()), call)
         finally:
             if shared is not None:
                 shared._help(-1)
@@ -245,7 +247,7 @@ class Lane:
 
     async def drive_awaiting(self, call: Callable[..., Any] | None = None) -> None:
         """Do what `drive` does, on the event loop, for the one stage of the lane."""
-        driver = Driver(self, None)
+        driver = Driver(self, None, self._engine.current_task())
         while True:
             stage = self._take()
             if stage is None:

@@ -15,7 +15,7 @@ from darray.runtime.contexts import Options
 from darray.runtime.errors import CancelledError, Failure
 from darray.runtime.spaces import Space
 from darray.runtime.streams.calls import retried
-from darray.runtime.streams.edges import LIGHT, UNBOUNDED, Edge
+from darray.runtime.streams.edges import LIGHT, UNBOUNDED, Acknowledging, Edge
 from darray.runtime.streams.lanes import Driver, Lane
 from darray.runtime.tasks import DONE, Task
 
@@ -100,7 +100,7 @@ class Stage:
         self._lock = threading.Lock()
         self._state = IDLE
         self._is_woken = False
-        self.is_alarmed = False
+        self.is_alarmed = True
         self.is_over = False
         self.task = task
         self.call: Callable[..., Any] = _unplaced
@@ -122,6 +122,9 @@ class Stage:
         self.teardown = teardown
         self._had_outputs = False
         self._calls = 1
+        # Known once it has looked at its edges, which it is alarmed to do at first.
+        self._is_single = False
+        self._receivers: tuple[tuple[Edge, Acknowledging], ...] = ()
 
     # From outside
 
@@ -202,8 +205,7 @@ class Stage:
     def run(self, driver: Driver, call: Callable[..., Any] | None = None) -> bool:
         """Make calls for a while; whether there is more to do, so that it is queued again."""
         self._begin_run()
-        engine: Any = self.task._engine
-        token = contexts.streaming.set((engine.current_task(), self.task))
+        token = contexts.streaming.set((driver.task, self.task))
         has_more = False
         try:
             if call is not None:
@@ -265,15 +267,15 @@ class Stage:
                 made = self.evaluations - before
                 self._left -= made
                 self._learn((now - then) / max(1, made))
-            self._acknowledge()
+            if self._receivers:
+                self._acknowledge()
             if now - began > SLICE or self.cost > GLANCE:
                 return True
 
     def _acknowledge(self) -> None:
         """Tell producers on other workers how many of their values have been worked on."""
-        for edge in self.inputs:
-            if edge.receiver is not None:
-                edge.receiver.acknowledge(edge.received)
+        for edge, receiver in self._receivers:
+            receiver.acknowledge(edge.received)
 
     def _learn(self, cost: float) -> None:
         # A thread that was made to wait makes calls look dear: the next ones tell better.
@@ -324,6 +326,7 @@ class Stage:
                 self.outputs = tuple(edge for edge in self.outputs if edge not in gone)
             for edge in gone:
                 edge.clear()
+        self._look_at_edges()
         failed = next((edge.failure for edge in self.inputs if edge.failure is not None), None)
         if failed is not None:
             self._end(failed, failed)
@@ -351,12 +354,24 @@ class Stage:
         else:
             self._make_of_none(call, count, driver)
 
+    def _look_at_edges(self) -> None:
+        """Find out again how values go: to be called when outputs have come or gone."""
+        edges = self.inputs + self.outputs
+        self._is_single = (
+            len(self.inputs) < 2
+            and len(self.outputs) < 2
+            and not any(edge.crossing or edge.policy.drops for edge in edges)
+        )
+        self._receivers = tuple(
+            (edge, edge.receiver) for edge in self.inputs if edge.receiver is not None
+        )
+
     def _is_slow(self) -> bool:
         """Whether values go one by one, as they have several ways or their bytes are counted."""
-        edges = self.inputs + self.outputs
-        if len(edges) > 2 or len(self.inputs) > 1 or len(self.outputs) > 1:
+        if not self._is_single:
             return True
-        return any([edge.nbytes or edge.crossing or edge.policy.drops for edge in edges])
+        inputs, outputs = self.inputs, self.outputs
+        return bool((inputs and inputs[0].nbytes) or (outputs and outputs[0].nbytes))
 
     def _make_of_none(self, call: Callable[..., Any], count: int, driver: Driver) -> None:
         output = self.outputs[0] if self.outputs else None
@@ -387,6 +402,7 @@ class Stage:
         popleft = edge.items.popleft
         output = self.outputs[0] if self.outputs else None
         append = _no_append if output is None else output.items.append
+        light = int
         done = 0
         try:
             for done in range(1, count + 1):
@@ -394,17 +410,19 @@ class Stage:
                     done -= 1
                     return
                 value = popleft()
-                is_light = value.__class__ in LIGHT
-                if not is_light:
-                    edge.recount()
-                    value = arrived(value)
+                if value.__class__ is not light:
+                    if value.__class__ in LIGHT:
+                        light = value.__class__
+                    else:
+                        edge.recount()
+                        value = arrived(value)
                 if edge.producer_waits:
                     # What this call does may depend on what the producer gives next.
                     edge.serve(driver)
                 value = call(value)
                 if output is None:
                     continue
-                if value.__class__ not in LIGHT:
+                if value.__class__ is not light and value.__class__ not in LIGHT:
                     self._give(value, driver)
                     return
                 append(value)
