@@ -12,16 +12,17 @@ from typing import Any, TypeVar
 from darray.runtime import contexts, events, limits
 from darray.runtime.calling import apart, is_shallow, measured
 from darray.runtime.crew import Crew
-from darray.runtime.errors import DeadlockError
+from darray.runtime.errors import DeadlockError, Failure
 from darray.runtime.graphs import closure
 from darray.runtime.loops import awaited
 from darray.runtime.processor import Processor
+from darray.runtime.refusals import cancellation
 from darray.runtime.seats import Runner
 from darray.runtime.settings import Settings
 from darray.runtime.spaces import Origin, here, measured_nbytes
 from darray.runtime.spawning import submit
 from darray.runtime.spilling import asked
-from darray.runtime.tasks import DONE, READY, RUNNING, WAITING, Task, Watcher
+from darray.runtime.tasks import CANCELLED, DONE, READY, RUNNING, WAITING, Task, Watcher
 from darray.runtime.waiting import (
     Arrival,
     Stack,
@@ -469,6 +470,8 @@ class ThreadsEngine(Crew):
             self._closed = self._seats.ended = True
             for task in self._schedule.queued():
                 finished += self._schedule.cancel(task)
+            for task in list(self._schedule.promised):
+                finished += self._schedule.fail(task, Failure(cancellation(task)), CANCELLED)
             # Left there, they would look like work for which threads are to be started.
             self._schedule.drop_queued()
             running = self._schedule.running

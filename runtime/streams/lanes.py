@@ -148,7 +148,7 @@ class Lane:
         with self._lock:
             timed, self._timed = self._timed, -1
             # Those that were ended meanwhile need no driver.
-            self._ready = deque(stage for stage in self._ready if not stage.is_over)
+            self._ready = deque(stage for stage in self._ready if not stage.is_through())
             if self._ready:
                 begins = self._drivers < self._most and self._taken == timed
                 if begins:

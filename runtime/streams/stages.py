@@ -133,11 +133,15 @@ class Stage:
         self.call = retried(call, self._options)
         self.has_call = True
 
+    def is_through(self) -> bool:
+        """Whether no call begins any more: it has ended, or its task was ended from outside."""
+        return self.is_over or self.task._state >= DONE
+
     def wake(self, waker: Driver | None = None) -> None:
         """Let a driver run it soon."""
         with self._lock:
             lane = self.lane
-            if lane is None or self.is_over:
+            if lane is None or self.is_through():
                 # Its region has not begun, or there is nothing to do any more.
                 return
             if self._state != IDLE:
