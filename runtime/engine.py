@@ -29,6 +29,8 @@ class Engine(Protocol):
 
     has_spaces: bool
     """Whether tasks may run in other spaces than that of the calling code."""
+    runs_at_once: bool
+    """Whether a task runs before its `submit` returns."""
     # What threads that wait for its tasks look at from time to time.
     watchdog: Watchdog
 

@@ -80,6 +80,8 @@ class SerialEngine(Stopping):
     when that has ended.
     """
 
+    runs_at_once = True
+
     def __init__(self, memory: int, watchdog: float | None = None) -> None:
         # Guards the schedule, `_stacks` and the tasks' fields; held for a few operations, never
         # while a task or a callback runs.

@@ -51,6 +51,8 @@ def start(settings: Settings) -> ThreadsEngine:
 class ThreadsEngine(Crew):
     """Tasks on the threads of this process: how they come in, and how one waits for them."""
 
+    runs_at_once = False
+
     # Submitting
 
     def spawn(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Task[Any]:

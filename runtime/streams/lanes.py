@@ -34,15 +34,17 @@ timers = Timers("darray-streams")
 class Driver:
     """One thread's turn at running stages: those of its lane, and cheap ones of `shared`.
 
-    Used by that thread alone. ``stage`` is the one that it runs right now.
+    Used by that thread alone. ``stage`` is the one that it runs right now. To the lanes in
+    ``owed`` it comes after that: on an engine that runs tasks at once no other thread does.
     """
 
-    __slots__ = ("lane", "shared", "stage")
+    __slots__ = ("lane", "owed", "shared", "stage")
 
     def __init__(self, lane: Lane, shared: Lane | None) -> None:
         self.lane = lane
         self.shared = shared
         self.stage: Stage | None = None
+        self.owed: list[Lane] = []
 
 
 class Lane:
@@ -50,13 +52,15 @@ class Lane:
 
     A driver is a task of the engine: it takes its turn among all other tasks, gives its
     processor up when no stage has anything to do, and goes to the end of the queue after
-    `TURN` seconds. A lane for one stage, which may wait and so runs beside the processors, has
-    its driver also run the cheap stages of a `shared` lane, instead of waking a thread for them.
+    `TURN` seconds, unless it runs within what wakes its stages. A lane for one stage, which may
+    wait and so runs beside the processors, has its driver also run the cheap stages of a `shared`
+    lane, instead of waking a thread for them.
 
     Invariants, guarded by ``_lock`` and checked by `_check`
     -------------------------------------------------------
     * A stage in ``_ready`` is queued, and in it once.
-    * While ``_ready`` is not empty there is a driver, or a timer that will see to it.
+    * While ``_ready`` is not empty there is a driver, or a timer that will see to it; on an engine
+      that runs tasks at once, a driver that is owed to it may.
     * There are at most ``most`` drivers.
 
     Parameters
@@ -88,7 +92,8 @@ class Lane:
         self._engine = engine
         self._spawn = spawn
         self._shared = shared
-        self._is_turning = is_turning
+        # A driver that runs within what wakes its stages ends before others can have a turn.
+        self._is_turning = is_turning and not engine.runs_at_once
         self._driving = drive_awaiting if is_awaited else drive
         self._most = most
         self._ready: deque[Stage] = deque()
@@ -108,13 +113,17 @@ class Lane:
             begins = self._drivers < self._most and self._is_worth(stage, waker)
             if begins:
                 self._drivers += 1
-            elif self._timed < 0:
-                self._set_timer()
+            elif self._engine.runs_at_once and waker is not None:
+                waker.owed.append(self)
+            else:
+                self._see_to_it()
         if begins:
             self._begin()
 
     def _is_worth(self, stage: Stage, waker: Driver | None) -> bool:
         """Whether a further driver is to begin for `stage` at once; lock held."""
+        if self._engine.runs_at_once:
+            return waker is None
         if stage.cost > DEAR:
             return True
         if waker is None or waker.stage is None:
@@ -126,6 +135,11 @@ class Lane:
             return not stage.cost and not self._drivers
         return not self._drivers
 
+    def _see_to_it(self) -> None:
+        """Set the timer, unless it is set, or a driver is sure to come; lock held."""
+        if self._timed < 0 and not self._engine.runs_at_once:
+            self._set_timer()
+
     def _set_timer(self) -> None:
         self._timed = self._taken
         timers.call_later(PATIENCE, self._look)
@@ -135,13 +149,21 @@ class Lane:
         begins = False
         with self._lock:
             timed, self._timed = self._timed, -1
-            # Those that were ended meanwhile need no driver.
-            self._ready = deque(stage for stage in self._ready if not stage.is_over)
+            # Those that were ended meanwhile need no driver, unless to close what they awaited.
+            self._ready = deque(one for one in self._ready if one.is_awaited or not one.is_over)
             if self._ready:
                 begins = self._drivers < self._most and self._taken == timed
                 if begins:
                     self._drivers += 1
                 self._set_timer()
+        if begins:
+            self._begin()
+
+    def come(self) -> None:
+        """Begin a driver that is owed, where stages are ready still."""
+        with self._lock:
+            begins = bool(self._ready) and self._drivers < self._most
+            self._drivers += begins
         if begins:
             self._begin()
 
@@ -177,8 +199,7 @@ class Lane:
         """Queue a stage that has more to do; the calling driver comes to it."""
         with self._lock:
             self._ready.append(stage)
-            if self._timed < 0:
-                self._set_timer()
+            self._see_to_it()
 
     def drive(self, call: Callable[..., Any] | None = None) -> None:
         """Run stages until none has anything to do, or the turn is over.
@@ -209,14 +230,28 @@ class Lane:
                         return
                 continue
             driver.stage = stage
-            has_more = stage.run(driver, call if lane is self else None)
+            try:
+                has_more = stage.run(driver, call if lane is self else None)
+            except BaseException as error:
+                self._broken_off(error)
+                raise
             driver.stage = None
             if has_more:
                 lane.put_back(stage)
+            while driver.owed:
+                driver.owed.pop().come()
             is_dear = is_dear or stage.cost > DEAR
             if self._is_turning and perf_counter() > ends:
                 self._pass_on(is_dear)
                 return
+
+    def _broken_off(self, error: BaseException) -> None:
+        """Count a driver no more that ends with `error`."""
+        if self._engine.runs_at_once and isinstance(error, KeyboardInterrupt):
+            # It goes on through whoever began the driver, who does this.
+            return
+        with self._lock:
+            self._drivers -= 1
 
     def _help(self, change: int) -> None:
         """Count the drivers of other lanes that run cheap stages of this one."""
@@ -244,14 +279,22 @@ class Lane:
                         self._drivers -= 1
                         return
                 continue
-            if await stage.run_awaiting(driver, call):
+            try:
+                has_more = await stage.run_awaiting(driver, call)
+            except BaseException as error:
+                self._broken_off(error)
+                raise
+            if has_more:
                 self.put_back(stage)
+            while driver.owed:
+                driver.owed.pop().come()
 
     def _check(self) -> None:
         with self._lock:
             assert len(set(map(id, self._ready))) == len(self._ready)
             assert 0 <= self._drivers <= self._most
-            assert not self._ready or self._drivers or self._timed >= 0
+            comes = self._drivers or self._timed >= 0
+            assert not self._ready or comes or self._engine.runs_at_once
 
 
 register_handle(Lane)

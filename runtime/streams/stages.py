@@ -195,6 +195,8 @@ class Stage:
         except KeyboardInterrupt:
             # Pressed by the user, where the engine runs tasks in the thread that waits.
             self.task.cancel()
+            self._close()
+            self._end_run(False)
             raise
         except BaseException as error:
             failure = captured(self.task, error)
@@ -224,10 +226,11 @@ class Stage:
                 self._attend()
             if self.is_over:
                 return False
-            if not self._left:
+            left = self._calls_left()
+            if not left:
                 self._end(None, None)
                 return False
-            count = min(self._granted(), self._left, self._calls)
+            count = min(self._granted(), left, self._calls)
             if not count:
                 if self.is_alarmed:
                     continue
@@ -248,6 +251,10 @@ class Stage:
                 self._learn((now - then) / max(1, made))
             if now - began > SLICE or self.cost > GLANCE:
                 return True
+
+    def _calls_left(self) -> int:
+        """How many calls may be made still, the one that is not through yet among them."""
+        return self._left or (self._values is not None and bool(self.inputs))
 
     def _learn(self, cost: float) -> None:
         self.cost = cost if not self.cost else 0.75 * self.cost + 0.25 * cost
