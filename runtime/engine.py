@@ -104,6 +104,9 @@ class Engine(Protocol):
         """Refuse everything from now on: this is a child of a fork, without threads."""
 
 
+# Called with an engine that is about to be closed.
+closers: list[Callable[[Engine], object]] = []
+
 # Guards `_engine`; taken before an engine's own lock, never while one is held.
 _lock = threading.RLock()
 _engine: Engine | None = None
@@ -208,6 +211,8 @@ def close(finish: bool = True) -> None:
     if engine is None:
         return
     try:
+        for call in closers:
+            call(engine)
         engine.close(finish)
     finally:
         with _lock:
