@@ -49,6 +49,12 @@ class Timers:
                 self._changed.notify()
         return timer
 
+    def abandon(self) -> None:
+        """Forget every call, in the child of a fork, which has no thread for them."""
+        self._changed = threading.Condition()
+        self._pending = []
+        self._thread = None
+
     def forget(self, timer: Timer) -> None:
         """Make the call of `timer` no more."""
         with self._changed:

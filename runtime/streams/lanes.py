@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from darray.runtime.engine import Engine
+from darray.runtime.errors import Failure
 from darray.runtime.spaces import register_handle
 from darray.runtime.streams.calls import Call
 from darray.runtime.tasks import DONE, Task
@@ -29,6 +31,8 @@ PATIENCE = 0.005
 DEAR = 100e-6
 
 timers = Timers("darray-streams")
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=timers.abandon)
 
 
 class Driver:
@@ -75,6 +79,8 @@ class Lane:
         Whether its driver goes to the end of the queue from time to time.
     is_awaited : bool
         Whether what its one stage calls is awaited.
+    is_single : bool
+        Whether it is a lane for one stage.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class Lane:
         shared: Lane | None = None,
         is_turning: bool = True,
         is_awaited: bool = False,
+        is_single: bool = False,
     ) -> None:
         # Guards the fields below; no other lock is taken and nothing of the user's is called
         # while it is held.
@@ -96,6 +103,10 @@ class Lane:
         self._is_turning = is_turning and not engine.runs_at_once
         self._driving = drive_awaiting if is_awaited else drive
         self._most = most
+        self._is_single = is_single
+        # The driver of a single stage, and whether that was let go.
+        self._driver: Task[Any] | None = None
+        self._is_let_go = False
         self._ready: deque[Stage] = deque()
         self._drivers = 0
         # Drivers of other lanes that come to its cheap stages.
@@ -156,8 +167,15 @@ class Lane:
                 if begins:
                     self._drivers += 1
                 self._set_timer()
+            stages = list(self.stages)
         if begins:
-            self._begin()
+            try:
+                self._begin()
+            except Exception as error:
+                # The engine was closed: no processor runs them any more.
+                failure = Failure(error)
+                for stage in stages:
+                    stage.fail(failure)
 
     def come(self) -> None:
         """Begin a driver that is owed, where stages are ready still."""
@@ -175,7 +193,23 @@ class Lane:
             with self._lock:
                 self._drivers -= 1
             raise
+        with self._lock:
+            if self._is_single:
+                self._driver = task
+            is_let_go = self._is_let_go
         self._engine.watch(task, self._ended)
+        if is_let_go:
+            self._engine.cancel(task)
+
+    def let_go(self) -> None:
+        """Abandon the driver of the one stage, which is over, in a call that nobody needs."""
+        if not self._is_single or self._engine.runs_at_once:
+            return
+        with self._lock:
+            self._is_let_go = True
+            driver = self._driver
+        if driver is not None:
+            self._engine.cancel(driver)
 
     def _ended(self, task: Task[Any]) -> None:
         """Fail the stages where their driver could not run."""
@@ -241,6 +275,11 @@ class Lane:
             while driver.owed:
                 driver.owed.pop().come()
             is_dear = is_dear or stage.cost > DEAR
+            if self._is_let_go:
+                # It was abandoned: what others wait for is not for it to do.
+                with self._lock:
+                    self._drivers -= 1
+                return
             if self._is_turning and perf_counter() > ends:
                 self._pass_on(is_dear)
                 return

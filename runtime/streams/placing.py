@@ -120,6 +120,7 @@ class Placing:
             lane = Lane(
                 self._engine, self._spawner(options, extra, plan), 1, shared,
                 is_turning=bool(extra) or not is_apart, is_awaited=stage.is_awaited,
+                is_single=True,
             )  # fmt: skip
         else:
             lane = self._lane(options, plan)

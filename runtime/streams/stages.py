@@ -469,6 +469,13 @@ class Stage:
             edge.end(failure)
         if not is_busy or self.is_awaited:
             self._close()
+        elif self.lane is not None and not self._is_calling():
+            self.lane.let_go()
+
+    def _is_calling(self) -> bool:
+        """Whether this thread runs the stage."""
+        streaming = contexts.streaming.get()
+        return streaming is not None and streaming[1] is self.task
 
     def _deliver(self, outcome: Any) -> None:
         """Finish the task, unless it is."""
