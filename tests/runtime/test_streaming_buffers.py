@@ -177,7 +177,8 @@ def test_arrays_go_through_without_being_copied(one_worker):
         out, batches = s.output(same), s.output(da.batch(same, 4))
     values, lists = list(out), list(batches)
     assert len(values) == 20
-    for array, one, other in zip(arrays, values, sum(lists, start=[]), strict=True):
+    batched = [one for batch in lists for one in batch]
+    for array, one, other in zip(arrays, values, batched, strict=True):
         assert np.shares_memory(array, one)
         assert np.shares_memory(array, other)
 

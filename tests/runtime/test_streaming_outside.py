@@ -34,7 +34,7 @@ def test_queues_in_and_out():
 def test_a_queue_that_is_full_holds_the_stream_back():
     outward = queue.Queue(maxsize=2)
     calls = []
-    with da.spawn_streaming(buffer=2) as s:
+    with da.spawn_streaming(buffer=2):
         source = spawn(lambda: calls.append(None) or len(calls))
         sink = spawn(outward.put, source)
     for expected in range(1, 50):
