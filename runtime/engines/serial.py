@@ -473,7 +473,7 @@ class SerialEngine(Stopping):
 
     def _begun_or_ready(self) -> list[Task[Any]]:
         """The tasks whose functions are being called; lock held."""
-        return [*self._running, *self._schedule.promised]
+        return [*self._schedule.promised, *self._running]
 
     def _cancel(self, tasks: list[Task[Any]], begun: bool) -> None:
         super()._cancel(tasks, begun)
