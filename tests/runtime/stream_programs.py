@@ -212,11 +212,13 @@ def sources(draw, place):
 @st.composite
 def stages(draw, nodes, place, may_fail):
     first = draw(st.integers(0, len(nodes) - 1))
-    kinds = ELEMENTWISE + (POSITIONAL if nodes[first].ordered else ()) + ("join",)
+    kinds = ELEMENTWISE + ((*POSITIONAL, "join") if nodes[first].ordered else ())
     kind = draw(st.sampled_from(kinds))
     node = Node(kind, [first], ordered=nodes[first].ordered, part=nodes[first].part)
     if kind in ("merge", "join"):
-        node.inputs += draw(st.lists(st.integers(0, len(nodes) - 1), max_size=2))
+        others = draw(st.lists(st.integers(0, len(nodes) - 1), max_size=2))
+        # Of a key the first goes with the first.
+        node.inputs += [one for one in others if kind == "merge" or nodes[one].ordered]
         node.ordered = node.ordered and len(node.inputs) == 1 and kind == "merge"
     elif kind == "zip" or kind == "parallel":
         node.inputs += [

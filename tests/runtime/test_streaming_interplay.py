@@ -95,9 +95,8 @@ def test_a_greater_priority_goes_first(one_thread):
 
 
 def test_sync_waits_for_the_tasks_of_a_region(engine):
-    with da.sync():
-        with da.spawn_streaming() as s:
-            last = da.spawn(work, da.spawn(iter(range(300))))
+    with da.sync(), da.spawn_streaming() as s:
+        last = da.spawn(work, da.spawn(iter(range(300))))
     assert last.done()
     assert s.wait(0)
 
@@ -154,7 +153,7 @@ def test_a_region_inside_the_block_of_another(engine):
 
 def test_a_finish_inside_an_inner_region_ends_that_alone(engine):
     def inside(x):
-        with da.spawn_streaming() as s:
+        with da.spawn_streaming():
             end = da.spawn(lambda y: da.finish_stream(result=x) if y == 3 else y, numbers())
         return end.result()
 
