@@ -205,6 +205,10 @@ class Stage:
             contexts.streaming.reset(token)
         if self.is_over:
             self._close()
+            for edge in self.outputs:
+                # Another thread may have ended it while a value was being put.
+                if edge.is_left:
+                    edge.clear()
         return self._end_run(has_more)
 
     def _begin_run(self) -> None:

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 import darray.runtime as da
+from tests.runtime.stream_programs import until
 
 pytestmark = pytest.mark.usefixtures("threads")
 
@@ -112,3 +113,22 @@ def test_many_idle_streams_hold_no_processor():
     assert da.fetch(da.map(abs, [-1, -2, -3])) == [1, 2, 3]
     gate.set()
     assert s.wait(30)
+
+
+def test_a_value_made_after_the_end_is_dropped():
+    begun, gate = threading.Event(), threading.Event()
+
+    def source():
+        begun.set()
+        gate.wait(60)
+        return 1
+
+    with da.spawn_streaming() as s:
+        da.spawn(lambda x: x, da.spawn(source))
+    assert begun.wait(60)
+    s.cancel()
+    gate.set()
+    lane = s.tasks[0]._stage.lane
+    until(lambda: lane._drivers == 0)
+    assert not s._edges[0].items
+    s._edges[0]._check()
