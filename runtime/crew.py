@@ -378,9 +378,12 @@ class Crew(Awaiting):
             return following(self._begun_or_ready())
 
     def _begun_or_ready(self) -> list[Task[Any]]:
-        """The unfinished tasks that need no others any more; lock held."""
+        """The unfinished tasks that need no others any more; lock held.
+
+        Those that were promised come first: others carry them out.
+        """
         schedule = self._schedule
-        return [*schedule.queued(), *self._seats.running(), *self._awaited, *schedule.promised]
+        return [*schedule.promised, *schedule.queued(), *self._seats.running(), *self._awaited]
 
     def _abandon(self, task: Task[Any], failure: Failure, state: int) -> None:
         """End a RUNNING task in `state`; its thread goes on with the function by itself."""

@@ -30,8 +30,8 @@ class Engine(Protocol):
 
     has_spaces: bool
     """Whether tasks may run in other spaces than that of the calling code."""
-    is_serial: bool
-    """Whether tasks run in the thread that spawns them."""
+    runs_at_once: bool
+    """Whether a task runs before its `submit` returns."""
     # Who is told of workers that are lost.
     losses: Losses
     # What threads that wait for its tasks look at from time to time.
@@ -106,6 +106,9 @@ class Engine(Protocol):
     def abandon(self) -> None:
         """Refuse everything from now on: this is a child of a fork, without threads."""
 
+
+# Called with an engine that is about to be closed.
+closers: list[Callable[[Engine], object]] = []
 
 # Guards `_engine`; taken before an engine's own lock, never while one is held.
 _lock = threading.RLock()
@@ -211,6 +214,8 @@ def close(finish: bool = True) -> None:
     if engine is None:
         return
     try:
+        for call in closers:
+            call(engine)
         engine.close(finish)
     finally:
         with _lock:

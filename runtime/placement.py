@@ -175,7 +175,7 @@ class PlacingSchedule(Schedule):
                 task for task in tasks if task._state == RUNNING and task not in self.promised
             ]
             assert count == sum(space_of(task._processor).worker == worker for task in running)
-        begun = {task for task in tasks if task._state == RUNNING} - self.promised
+        begun = {task for task in tasks if task._state == RUNNING} - self.promised.keys()
         assert set(self._began) == begun
         assert not self.shared, "tasks are queued for workers"
         assert all(task._state == READY for task in self.queued())

@@ -16,7 +16,7 @@ class Counts(Protocol):
     running: int
     blocked: int
     outstanding: int
-    promised: set[Task[Any]]
+    promised: dict[Task[Any], None]
 
 
 def promise(schedule: Counts, task: Task[Any], processor: Processor) -> bool:
@@ -32,12 +32,12 @@ def promise(schedule: Counts, task: Task[Any], processor: Processor) -> bool:
     schedule.running += 1
     schedule.blocked += 1
     schedule.outstanding += 1
-    schedule.promised.add(task)
+    schedule.promised[task] = None
     return True
 
 
 def keep_promise(schedule: Counts, task: Task[Any]) -> None:
     """Forget that `task`, which ends now, was promised, if it was; the engine's lock is held."""
     if task in schedule.promised:
-        schedule.promised.discard(task)
+        del schedule.promised[task]
         schedule.blocked -= 1

@@ -77,8 +77,9 @@ class Schedule:
         # stands for each thread that waits from outside a task.
         self.blocked = 0
         self.waiters: set[object] = set()
-        # The running tasks that no seat runs, as `promising` says; they count as blocked.
-        self.promised: set[Task[Any]] = set()
+        # The running tasks that no seat runs, as `promising` says, those that began first before
+        # others; they count as blocked.
+        self.promised: dict[Task[Any], None] = {}
         # How many tasks became READY as one that they only follow failed; where an engine wants
         # to know, those tasks, which are queued as well.
         self.releases = 0

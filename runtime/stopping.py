@@ -59,9 +59,11 @@ class Stopping:
             has_released = self._schedule.releases > before
         if has_released:
             self._fill_all()
-        self._tell(finished)
+        # These first: those that were promised are cancelled themselves, instead of failing when
+        # they are told of the tasks that carry them out.
         for task in running:
             self._abandon(task, Failure(cancellation(task)), CANCELLED)
+        self._tell(finished)
 
     def _begun_or_ready(self) -> list[Task[Any]]:
         """The unfinished tasks that need no others any more; lock held."""

@@ -30,10 +30,6 @@ class Timers:
 
     def __init__(self, name: str = "darray-timers") -> None:
         self._name = name
-        self.forget_all()
-
-    def forget_all(self) -> None:
-        """Begin afresh, in the child of a fork, which has none of the calls and no thread."""
         # Guards all below and the timers' calls; held for a few operations, none of them
         # such a call.
         self._changed = threading.Condition()
@@ -52,6 +48,12 @@ class Timers:
             elif self._pending[0][2] is timer:
                 self._changed.notify()
         return timer
+
+    def abandon(self) -> None:
+        """Forget every call, in the child of a fork, which has no thread for them."""
+        self._changed = threading.Condition()
+        self._pending = []
+        self._thread = None
 
     def forget(self, timer: Timer) -> None:
         """Make the call of `timer` no more."""

@@ -81,7 +81,7 @@ class SerialEngine(Stopping):
     when that has ended.
     """
 
-    is_serial = True
+    runs_at_once = True
 
     def __init__(self, memory: int, watchdog: float | None = None) -> None:
         # Guards the schedule, `_stacks` and the tasks' fields; held for a few operations, never
@@ -475,7 +475,7 @@ class SerialEngine(Stopping):
 
     def _begun_or_ready(self) -> list[Task[Any]]:
         """The tasks whose functions are being called; lock held."""
-        return [*self._running, *self._schedule.promised]
+        return [*self._schedule.promised, *self._running]
 
     def _cancel(self, tasks: list[Task[Any]], begun: bool) -> None:
         super()._cancel(tasks, begun)

@@ -52,7 +52,7 @@ def start(settings: Settings) -> ThreadsEngine:
 class ThreadsEngine(Crew):
     """Tasks on the threads of this process: how they come in, and how one waits for them."""
 
-    is_serial = False
+    runs_at_once = False
 
     # Submitting
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from darray.runtime import contexts
 from darray.runtime.calling import captured
 from darray.runtime.streams.lanes import Driver
-from darray.runtime.streams.stages import NOTHING, Stage, StreamFinished, arrived
+from darray.runtime.streams.stages import IDLE, NOTHING, QUEUED, Stage, StreamFinished, arrived
 
 __all__ = ["AwaitedStage"]
 
@@ -62,7 +63,7 @@ class AwaitedStage(Stage):
                 self._attend()
             if self.is_over:
                 return
-            if not self._left:
+            if not self._calls_left():
                 self._end(None, None)
                 return
             if not self._granted():
@@ -90,9 +91,10 @@ class AwaitedStage(Stage):
         if not self.expands:
             self._give(await values, driver)
             return
+        first = self._values is None
         self._values = values
         try:
-            value = await anext(values)
+            value = await (_first(values) if first else anext(values))
         except StopAsyncIteration:
             self._values = None
             if not self.inputs:
@@ -104,8 +106,27 @@ class AwaitedStage(Stage):
         self._give(value, driver)
 
     def _close(self) -> None:
-        """Stop what it awaits; an async generator is closed on its loop."""
+        """Stop what it awaits; an async generator is closed on the loop, by a last driver."""
         with self._lock:
-            stop = self._stop
+            stop, lane = self._stop, self.lane
+            is_open = self._state == IDLE and self._values is not None
+            if is_open:
+                self._state = QUEUED
         if stop is not None:
             stop()
+        if is_open and lane is not None:
+            lane.push(self, None)
+
+
+def _first(values: Any) -> Any:
+    """Ask `values` for the first one; the loop is not told of it.
+
+    It would close an async generator when it ends itself, which the serial engine's do with the
+    driver that they were made for. The stage closes it.
+    """
+    before = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return anext(values)
+    finally:
+        sys.set_asyncgen_hooks(*before)

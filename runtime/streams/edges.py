@@ -64,6 +64,7 @@ class Edge:
     Invariants, guarded by ``_lock`` and checked by `_check`
     -------------------------------------------------------
     * There are at most ``capacity`` items. Their bytes reach ``most_bytes`` by the last alone.
+      Once ``is_left`` there may be more, which the producer is about to drop.
     * ``nbytes`` is the sum of the bytes of the items whose class is not `LIGHT`.
     * Once ``is_ended`` no item is added; once ``is_left`` none is taken, and the producer, if it
       is there, drops what there is.
@@ -216,6 +217,10 @@ class Edge:
             self._stop_waiting(producer=True)
             self._stop_waiting(producer=False)
             consumer = self.consumer
+            is_left = self.is_left
+        if is_left:
+            # The producer comes to it no more.
+            self.clear()
         if consumer is not None:
             consumer.is_alarmed = True
             consumer.wake()
@@ -329,10 +334,11 @@ class Edge:
     def _check(self) -> None:
         """Assert the invariants; neither party runs."""
         with self._lock:
-            assert len(self.items) <= self.capacity
+            assert len(self.items) <= self.capacity or self.is_left
             heavy = [one for one in self.items if one.__class__ not in LIGHT]
             assert self.nbytes == sum(map(nbytes_of, heavy))
-            assert not heavy or self.nbytes - nbytes_of(heavy[-1]) < self.most_bytes
+            before_last = self.nbytes - (nbytes_of(heavy[-1]) if heavy else 0)
+            assert not heavy or before_last < self.most_bytes or self.is_left
             assert not (self.is_left and self.is_ended and self.items)
             assert not (self.producer_waits and (self.is_left or self.is_ended))
             assert not (self.consumer_waits and self.is_ended)

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from darray.runtime.engine import Engine
+from darray.runtime.errors import Failure
 from darray.runtime.spaces import register_handle
 from darray.runtime.streams.calls import Call
 from darray.runtime.tasks import DONE, Task
@@ -30,25 +31,26 @@ PATIENCE = 0.005
 DEAR = 100e-6
 
 timers = Timers("darray-streams")
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=timers.forget_all)
+    os.register_at_fork(after_in_child=timers.abandon)
 
 
 class Driver:
     """One thread's turn at running stages: those of its lane, and cheap ones of `shared`.
 
     Used by that thread alone. ``stage`` is the one that it runs right now, ``task`` what it is to
-    the engine.
+    the engine. To the lanes in ``owed`` it comes after that: on an engine that runs tasks at once
+    no other thread does.
     """
 
-    __slots__ = ("lane", "shared", "stage", "task")
+    __slots__ = ("lane", "owed", "shared", "stage", "task")
 
     def __init__(self, lane: Lane, shared: Lane | None, task: Task[Any] | None) -> None:
         self.task = task
         self.lane = lane
         self.shared = shared
         self.stage: Stage | None = None
+        self.owed: list[Lane] = []
 
 
 class Lane:
@@ -56,13 +58,15 @@ class Lane:
 
     A driver is a task of the engine: it takes its turn among all other tasks, gives its
     processor up when no stage has anything to do, and goes to the end of the queue after
-    `TURN` seconds. A lane for one stage, which may wait and so runs beside the processors, has
-    its driver also run the cheap stages of a `shared` lane, instead of waking a thread for them.
+    `TURN` seconds, unless it runs within what wakes its stages. A lane for one stage, which may
+    wait and so runs beside the processors, has its driver also run the cheap stages of a `shared`
+    lane, instead of waking a thread for them.
 
     Invariants, guarded by ``_lock`` and checked by `_check`
     -------------------------------------------------------
     * A stage in ``_ready`` is queued, and in it once.
-    * While ``_ready`` is not empty there is a driver, or a timer that will see to it.
+    * While ``_ready`` is not empty there is a driver, or a timer that will see to it; on an engine
+      that runs tasks at once, a driver that is owed to it may.
     * There are at most ``most`` drivers.
 
     Parameters
@@ -77,6 +81,8 @@ class Lane:
         Whether its driver goes to the end of the queue from time to time.
     is_awaited : bool
         Whether what its one stage calls is awaited.
+    is_single : bool
+        Whether it is a lane for one stage.
     """
 
     def __init__(
@@ -87,6 +93,7 @@ class Lane:
         shared: Lane | None = None,
         is_turning: bool = True,
         is_awaited: bool = False,
+        is_single: bool = False,
     ) -> None:
         # Guards the fields below; no other lock is taken and nothing of the user's is called
         # while it is held.
@@ -94,10 +101,14 @@ class Lane:
         self._engine = engine
         self._spawn = spawn
         self._shared = shared
-        # On the serial engine a driver that began in another one's place would run inside it.
-        self._is_turning = is_turning and not engine.is_serial
+        # A driver that runs within what wakes its stages ends before others can have a turn.
+        self._is_turning = is_turning and not engine.runs_at_once
         self._driving = drive_awaiting if is_awaited else drive
         self._most = most
+        self._is_single = is_single
+        # The driver of a single stage, and whether that was let go.
+        self._driver: Task[Any] | None = None
+        self._is_let_go = False
         self._ready: deque[Stage] = deque()
         self._drivers = 0
         # Drivers of other lanes that come to its cheap stages.
@@ -115,15 +126,17 @@ class Lane:
             begins = self._drivers < self._most and self._is_worth(stage, waker)
             if begins:
                 self._drivers += 1
-            elif self._timed < 0:
-                self._set_timer()
+            elif self._engine.runs_at_once and waker is not None:
+                waker.owed.append(self)
+            else:
+                self._see_to_it()
         if begins:
             self._begin()
 
     def _is_worth(self, stage: Stage, waker: Driver | None) -> bool:
         """Whether a further driver is to begin for `stage` at once; lock held."""
-        if self._engine.is_serial:
-            return not self._drivers
+        if self._engine.runs_at_once:
+            return waker is None
         if stage.cost > DEAR:
             return True
         if waker is None or waker.stage is None:
@@ -135,10 +148,12 @@ class Lane:
             return not stage.cost and not self._drivers
         return not self._drivers
 
+    def _see_to_it(self) -> None:
+        """Set the timer, unless it is set, or a driver is sure to come; lock held."""
+        if self._timed < 0 and not self._engine.runs_at_once:
+            self._set_timer()
+
     def _set_timer(self) -> None:
-        if self._engine.is_serial:
-            # The one thread comes to it.
-            return
         self._timed = self._taken
         timers.call_later(PATIENCE, self._look)
 
@@ -147,13 +162,30 @@ class Lane:
         begins = False
         with self._lock:
             timed, self._timed = self._timed, -1
-            # Those that were ended meanwhile need no driver.
-            self._ready = deque(stage for stage in self._ready if not stage.is_through())
+            # Those that were ended meanwhile need no driver, unless to close what they awaited.
+            self._ready = deque(
+                one for one in self._ready if one.is_awaited or not one.is_through()
+            )
             if self._ready:
                 begins = self._drivers < self._most and self._taken == timed
                 if begins:
                     self._drivers += 1
                 self._set_timer()
+            stages = list(self.stages)
+        if begins:
+            try:
+                self._begin()
+            except Exception as error:
+                # The engine was closed: no processor runs them any more.
+                failure = Failure(error)
+                for stage in stages:
+                    stage.fail(failure)
+
+    def come(self) -> None:
+        """Begin a driver that is owed, where stages are ready still."""
+        with self._lock:
+            begins = bool(self._ready) and self._drivers < self._most
+            self._drivers += begins
         if begins:
             self._begin()
 
@@ -165,7 +197,23 @@ class Lane:
             with self._lock:
                 self._drivers -= 1
             raise
+        with self._lock:
+            if self._is_single:
+                self._driver = task
+            is_let_go = self._is_let_go
         self._engine.watch(task, self._ended)
+        if is_let_go:
+            self._engine.cancel(task)
+
+    def let_go(self) -> None:
+        """Abandon the driver of the one stage, which is over, in a call that nobody needs."""
+        if not self._is_single or self._engine.runs_at_once:
+            return
+        with self._lock:
+            self._is_let_go = True
+            driver = self._driver
+        if driver is not None:
+            self._engine.cancel(driver)
 
     def _ended(self, task: Task[Any]) -> None:
         """Fail the stages where their driver could not run."""
@@ -189,8 +237,7 @@ class Lane:
         """Queue a stage that has more to do; the calling driver comes to it."""
         with self._lock:
             self._ready.append(stage)
-            if self._timed < 0:
-                self._set_timer()
+            self._see_to_it()
 
     def drive(self, call: Callable[..., Any] | None = None) -> None:
         """Run stages until none has anything to do, or the turn is over.
@@ -221,14 +268,33 @@ class Lane:
                         return
                 continue
             driver.stage = stage
-            has_more = stage.run(driver, call if lane is self else None)
+            try:
+                has_more = stage.run(driver, call if lane is self else None)
+            except BaseException as error:
+                self._broken_off(error)
+                raise
             driver.stage = None
             if has_more:
                 lane.put_back(stage)
+            while driver.owed:
+                driver.owed.pop().come()
             is_dear = is_dear or stage.cost > DEAR
+            if self._is_let_go:
+                # It was abandoned: what others wait for is not for it to do.
+                with self._lock:
+                    self._drivers -= 1
+                return
             if self._is_turning and perf_counter() > ends:
                 self._pass_on(is_dear)
                 return
+
+    def _broken_off(self, error: BaseException) -> None:
+        """Count a driver no more that ends with `error`."""
+        if self._engine.runs_at_once and isinstance(error, KeyboardInterrupt):
+            # It goes on through whoever began the driver, who does this.
+            return
+        with self._lock:
+            self._drivers -= 1
 
     def _help(self, change: int) -> None:
         """Count the drivers of other lanes that run cheap stages of this one."""
@@ -256,14 +322,22 @@ class Lane:
                         self._drivers -= 1
                         return
                 continue
-            if await stage.run_awaiting(driver, call):
+            try:
+                has_more = await stage.run_awaiting(driver, call)
+            except BaseException as error:
+                self._broken_off(error)
+                raise
+            if has_more:
                 self.put_back(stage)
+            while driver.owed:
+                driver.owed.pop().come()
 
     def _check(self) -> None:
         with self._lock:
             assert len(set(map(id, self._ready))) == len(self._ready)
             assert 0 <= self._drivers <= self._most
-            assert not self._ready or self._drivers or self._timed >= 0, "someone comes to it"
+            comes = self._drivers or self._timed >= 0
+            assert not self._ready or comes or self._engine.runs_at_once
 
 
 register_handle(Lane)

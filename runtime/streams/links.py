@@ -215,6 +215,7 @@ class Receiver:
 
     def left(self, edge: Edge) -> None:
         """Tell that nothing is taken any more."""
+        edge.clear()
         self.link.send(Left())
 
 

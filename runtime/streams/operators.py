@@ -20,6 +20,10 @@ class Operator(Stage):
     no room.
     """
 
+    # The input that is looked at first, each in turn: one that always has something does not keep
+    # the others from being taken.
+    _turn = 0
+
     def take(self, number: int, value: Any) -> tuple[Any, ...]:
         """Take a value of the input of that number; the values to give."""
         raise NotImplementedError
@@ -56,7 +60,10 @@ class Operator(Stage):
         return True
 
     def _make(self, call: Callable[..., Any], count: int, driver: Driver) -> None:
-        for number, edge in enumerate(self.inputs):
+        turn = self._turn
+        self._turn = (turn + 1) % len(self.inputs)
+        for number in (*range(turn, len(self.inputs)), *range(turn)):
+            edge = self.inputs[number]
             while count and edge.items and self.wants(number) and not self.is_alarmed:
                 self._take_one(number, edge, driver)
                 count -= 1

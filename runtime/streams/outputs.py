@@ -7,9 +7,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from darray.runtime.engine import current_engine
+from darray.runtime.engine import Engine, closers, current_engine
 from darray.runtime.spaces import Space, here
 from darray.runtime.streams.edges import Edge
+from darray.runtime.streams.streaming import StreamingTask
 from darray.runtime.tasks import Task
 from darray.runtime.waiting import LOOKING_UP
 
@@ -35,6 +36,7 @@ class Output:
         self._call: Callable[[], object] | None = None
         self.is_alarmed = False
         self.space: Space | None = here.get()
+        self._is_abandoned = False
         edge.consumer = self
 
     def wake(self, waker: Any = None) -> None:
@@ -48,9 +50,9 @@ class Output:
         return self
 
     def __next__(self) -> Any:
-        while not self._edge.available():
-            if self._edge.is_ended:
-                self._raise_failure()
+        edge = self._edge
+        while edge.is_left or not edge.available():
+            if self._is_through():
                 raise StopIteration
             self._block()
         return self._pop()
@@ -60,6 +62,20 @@ class Output:
         if self._edge.receiver is not None:
             self._edge.receiver.acknowledge(self._edge.received)
         return value
+
+    def _is_through(self) -> bool:
+        """Whether no value comes any more; raises what the task ended with."""
+        if self._is_abandoned:
+            raise RuntimeError(
+                f"the engine of {self._task!r} was closed before all values of this output were "
+                "taken; take them, or close() the output, before"
+            )
+        if self._edge.is_left:
+            return True
+        if self._edge.is_ended and not self._edge.items:
+            self._raise_failure()
+            return True
+        return False
 
     def _block(self) -> None:
         gate = threading.Lock()
@@ -74,7 +90,7 @@ class Output:
             self._call = gate.release
         try:
             # It may have come meanwhile, and found nobody to call.
-            if not self._edge.available() and not self._edge.is_ended:
+            if not (self._edge.available() or self._edge.is_ended or self._edge.is_left):
                 current_engine().block(wait)
         except KeyboardInterrupt:
             self._cancel()
@@ -89,9 +105,9 @@ class Output:
     async def __anext__(self) -> Any:
         import asyncio
 
-        while not self._edge.available():
-            if self._edge.is_ended:
-                self._raise_failure()
+        edge = self._edge
+        while edge.is_left or not edge.available():
+            if self._is_through():
                 raise StopAsyncIteration
             loop = asyncio.get_running_loop()
             arrival = loop.create_future()
@@ -110,7 +126,7 @@ class Output:
 
             with self._lock:
                 self._call = call
-            if not self._edge.available() and not self._edge.is_ended:
+            if not (edge.available() or edge.is_ended or edge.is_left):
                 await arrival
         return self._pop()
 
@@ -127,6 +143,12 @@ class Output:
     def close(self) -> None:
         """Take no more values."""
         self._edge.leave()
+        self.wake()
+
+    def abandon(self) -> None:
+        """Take no more values, as the engine ends; who asks for one is told so."""
+        self._is_abandoned = True
+        self.close()
 
     def __enter__(self) -> Output:
         return self
@@ -141,3 +163,15 @@ class Output:
 
     def __repr__(self) -> str:
         return f"<Output of {self._task!r}, {len(self._edge.items)} value(s) there>"
+
+
+def _abandon_all(engine: Engine) -> None:
+    """Let the tasks end that nobody takes values from while `engine` is being closed."""
+    for task in engine.unfinished():
+        if isinstance(task, StreamingTask):
+            for edge in task._stage.outputs:
+                if isinstance(edge.consumer, Output):
+                    edge.consumer.abandon()
+
+
+closers.append(_abandon_all)

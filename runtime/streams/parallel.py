@@ -120,7 +120,8 @@ class ParallelStage(Stage):
 
     def _close(self) -> None:
         super()._close()
-        for task in list(self._pending):
+        # The last first: where one that runs is let go, another one would begin.
+        for task in reversed(self._pending):
             task.cancel()
 
 

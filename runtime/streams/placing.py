@@ -111,7 +111,7 @@ class Placing:
         options, stage = plan.options, plan.stage
         source = self._here
         outer = contexts.outside(options.outer if options.own else options)
-        if self._engine.is_serial:
+        if self._engine.runs_at_once:
             options = replace(options, occupancy=1.0)
         elif not stage.inputs and "occupancy" not in options.given:
             # It may wait for something.
@@ -135,6 +135,7 @@ class Placing:
             lane = Lane(
                 self._engine, self._spawner(options, extra, plan), 1, shared,
                 is_turning=bool(extra) or not is_apart, is_awaited=stage.is_awaited,
+                is_single=True,
             )  # fmt: skip
         else:
             lane = self._lane(options, plan)

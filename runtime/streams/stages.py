@@ -220,6 +220,8 @@ class Stage:
         except KeyboardInterrupt:
             # Pressed by the user, where the engine runs tasks in the thread that waits.
             self.task.cancel()
+            self._close()
+            self._end_run(False)
             raise
         except BaseException as error:
             failure = captured(self.task, error)
@@ -228,6 +230,10 @@ class Stage:
             contexts.streaming.reset(token)
         if self.is_over:
             self._close()
+            for edge in self.outputs:
+                # Another thread may have ended it while a value was being put.
+                if edge.is_left:
+                    edge.clear()
         return self._end_run(has_more)
 
     def _begin_run(self) -> None:
@@ -249,10 +255,11 @@ class Stage:
                 self._attend()
             if self.is_over:
                 return False
-            if not self._left:
+            left = self._calls_left()
+            if not left:
                 self._end(None, None)
                 return False
-            count = min(self._granted(), self._left)
+            count = min(self._granted(), left)
             if not count:
                 if self.is_alarmed:
                     continue
@@ -280,6 +287,10 @@ class Stage:
         """Tell producers on other workers how many of their values have been worked on."""
         for edge, receiver in self._receivers:
             receiver.acknowledge(edge.received)
+
+    def _calls_left(self) -> int:
+        """How many calls may be made still, the one that is not through yet among them."""
+        return self._left or (self._values is not None and bool(self.inputs))
 
     def _learn(self, cost: float) -> None:
         # A thread that was made to wait makes calls look dear: the next ones tell better.
@@ -513,6 +524,13 @@ class Stage:
             edge.end(failure)
         if not is_busy or self.is_awaited:
             self._close()
+        elif self.lane is not None and not self._is_calling():
+            self.lane.let_go()
+
+    def _is_calling(self) -> bool:
+        """Whether this thread runs the stage."""
+        streaming = contexts.streaming.get()
+        return streaming is not None and streaming[1] is self.task
 
     def _deliver(self, outcome: Any) -> None:
         """Finish the task, unless it is."""

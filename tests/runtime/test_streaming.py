@@ -9,6 +9,7 @@ import pytest
 
 import darray.runtime as da
 from darray.runtime.arguments import register_argument
+from darray.runtime.engine import current_engine
 from tests.runtime.shared import Notes
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -371,3 +372,62 @@ def test_buffers_of_no_size_are_refused(wrong):
 def test_what_is_neither_function_nor_iterator_is_refused():
     with pytest.raises(TypeError, match="neither callable nor an iterator"), da.spawn_streaming():
         da.spawn([1, 2, 3])
+
+
+def test_max_evals_lets_a_generator_go_on_to_its_end():
+    def repeated(x):
+        yield from [x] * 100
+
+    async def repeated_async(x):
+        for _ in range(100):
+            yield x
+
+    for function in (repeated, repeated_async):
+        with da.spawn_streaming() as s:
+            out = s.output(da.spawn.options(max_evals=2)(function, numbers()))
+        assert list(out) == [0] * 100 + [1] * 100
+
+
+@pytest.mark.parametrize("buffer", [1, 3])
+def test_an_async_generator_that_is_held_back_goes_on(buffer):
+    closed = Notes()
+
+    async def count():
+        try:
+            for x in range(10):
+                yield x
+        finally:
+            closed.append("closed")
+
+    with da.spawn_streaming(buffer=buffer) as s:
+        out = s.output(da.spawn(count))
+    assert list(out) == TEN
+    assert s.wait(60)
+    assert closed == ["closed"]
+
+
+def test_a_generator_that_nobody_takes_from_any_more_is_closed():
+    closed = Notes()
+
+    def count():
+        try:
+            yield from range(1000)
+        finally:
+            closed.append("plain")
+
+    async def count_async():
+        try:
+            for x in range(1000):
+                yield x
+        finally:
+            closed.append("async")
+
+    for function in (count, count_async):
+        with da.spawn_streaming(buffer=2) as s:
+            out = s.output(da.spawn(function))
+        assert next(out) == 0
+        out.close()
+        assert s.wait(60)
+    engine = current_engine()
+    assert engine.wait(engine.unfinished(), 60)
+    assert closed == ["plain", "async"]

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 import darray.runtime as da
+from tests.runtime.stream_programs import until
 
 pytestmark = pytest.mark.usefixtures("threads")
 
@@ -171,3 +172,22 @@ def test_what_each_edge_saw_is_told():
     (flow,) = traced.summary().edges
     assert (flow.producer, flow.consumer, flow.values) == ("source", "sink", 1000)
     assert "source -> sink" in str(traced.summary())
+
+
+def test_a_value_made_after_the_end_is_dropped():
+    begun, gate = threading.Event(), threading.Event()
+
+    def source():
+        begun.set()
+        gate.wait(60)
+        return 1
+
+    with da.spawn_streaming() as s:
+        da.spawn(lambda x: x, da.spawn(source))
+    assert begun.wait(60)
+    s.cancel()
+    gate.set()
+    lane = s.tasks[0]._stage.lane
+    until(lambda: lane._drivers == 0)
+    assert not s._edges[0].items
+    s._edges[0]._check()
