@@ -5,15 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["kernel", "kernel_for"]
+__all__ = ["DEVICES", "kernel", "kernel_for"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+# Stands for every kind of device with a memory of its own that has no kernel of its own.
+DEVICES = "devices"
 
 _kernels: dict[str, dict[Callable[..., Any], Callable[..., Any]]] = {}
 
 
 def kernel(function: Callable[..., Any], *, on: str) -> Callable[[F], F]:
     """Register the decorated function as what runs `function` on processors of kind `on`.
+
+    It is given the pieces of one chunk as arrays of that kind, with the parameters of the call,
+    and gives an array of that kind of the shape and dtype that NumPy's function gives.
+
+    Parameters
+    ----------
+    function : callable
+        A function of NumPy, such as `numpy.hypot`, or one given to ``map_blocks``; reductions by
+        a ufunc call its ``reduce``. For a class whose objects are called, the kernel is given
+        the object first.
+    on : str
+        ``"cpu"``, or a kind of device with a memory of its own. Kinds without one work in the
+        memory of the host, by the kernels for ``"cpu"``.
 
     Examples
     --------
@@ -26,6 +42,11 @@ def kernel(function: Callable[..., Any], *, on: str) -> Callable[[F], F]:
     >>> kernel_for(np.sin, "abacus") is np.sin
     True
     """
+    given: object = on
+    if not (isinstance(given, str) and given):
+        raise TypeError(f"kernel(on=...) takes the name of a kind of processors, not {on!r}")
+    if not callable(function):
+        raise TypeError(f"kernel() takes a function that it is a kernel of, not {function!r}")
 
     def register(code: F) -> F:
         _kernels.setdefault(on, {})[function] = code
@@ -35,5 +56,11 @@ def kernel(function: Callable[..., Any], *, on: str) -> Callable[[F], F]:
 
 
 def kernel_for(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
-    """What runs `function` on `kind`: its kernel, or the function as it is."""
-    return _kernels.get(kind, {}).get(function, function)
+    """What runs `function` on `kind`: its kernel, or the function as it is.
+
+    NumPy's functions, given arrays of a device, leave the work to the class of these.
+    """
+    code = _kernels.get(kind, {}).get(function)
+    if code is None and kind != "cpu":
+        code = _kernels.get(DEVICES, {}).get(function)
+    return function if code is None else code

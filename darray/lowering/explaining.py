@@ -22,6 +22,7 @@ from darray.lowering.plans import Draft, Plan, Stage
 from darray.lowering.rehearsal import Rehearsal
 from darray.runtime import Task, limits, settings
 from darray.runtime.consumers.progress import bytes_text
+from darray.runtime.tasks import nbytes_held
 
 __all__ = ["Explanation", "StageSummary", "explain", "pending_tasks"]
 
@@ -254,7 +255,7 @@ def _kept_nbytes(chunk: Any) -> int:
     if isinstance(chunk, Task):
         if not chunk.done() or chunk.exception() is not None:
             return 0
-        chunk = chunk.result()
+        return nbytes_held(chunk)
     return int(chunk.nbytes)
 
 
