@@ -11,6 +11,7 @@ import numpy as np
 
 from darray.kernels.devices import DeviceArray, called
 from darray.kernels.extrema import ArgExtremum, NanExtremum
+from darray.kernels.mean_squares import MeanSquare
 from darray.kernels.moments import Mean, Variance
 from darray.kernels.reductions import (
     CountNonzero,
@@ -290,21 +291,41 @@ class _Variance:
         """Return the variance or its root, with NumPy's warning where too little was counted."""
         count, _, squares, operand = partial
         reduction = self.reduction
-        degrees = count - reduction.ddof
         skips = reduction.skip_nan and _has_nan(operand)
-        is_lacking = _any(degrees <= 0)
-        if is_lacking:
-            warn("Degrees of freedom <= 0 for slice" + ("." if skips else ""))
-        if skips:
-            with np.errstate(invalid="ignore", divide="ignore"):
-                variance = called(np.true_divide, squares, degrees)
-            if is_lacking:
-                variance = called(np.where, degrees <= 0, squares.dtype.type(np.nan), variance)
-        else:
-            positive = max(degrees, 0) if _is_number(degrees) else called(np.maximum, degrees, 0)
-            variance = called(np.true_divide, squares, positive)
-        result = variance.astype(reduction.result_dtype(operand))
+        result = _divided(squares, count - reduction.ddof, skips, warn)
+        result = result.astype(reduction.result_dtype(operand))
         return called(np.sqrt, result) if reduction.root else result
+
+
+class _MeanSquare(_Mean):
+    """`var` and `std` about means that are given: sums and counts of the squared distances."""
+
+    def __init__(self, reduction: MeanSquare) -> None:
+        super().__init__(reduction)
+        self.square = reduction
+
+    def finish(self, partial: Partial, warn: Warn) -> DeviceArray:
+        """Return the sum over the degrees of freedom, or its root."""
+        total, count, operand = partial
+        square = self.square
+        result = _divided(total, count - square.ddof, square.nan_if_lacking, warn)
+        result = result.astype(square.result_dtype(operand))
+        return called(np.sqrt, result) if square.root else result
+
+
+def _divided(squares: DeviceArray, degrees: Any, nan_if_lacking: bool, warn: Warn) -> DeviceArray:
+    """Sums of squares over degrees of freedom, with NumPy's warning where there are too few."""
+    is_lacking = _any(degrees <= 0)
+    if is_lacking:
+        warn("Degrees of freedom <= 0 for slice" + ("." if nan_if_lacking else ""))
+    if not nan_if_lacking:
+        positive = max(degrees, 0) if _is_number(degrees) else called(np.maximum, degrees, 0)
+        return called(np.true_divide, squares, positive)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        variance = called(np.true_divide, squares, degrees)
+    if not is_lacking:
+        return variance
+    return called(np.where, degrees <= 0, squares.dtype.type(np.nan), variance)
 
 
 def _is_number(value: Any) -> bool:
@@ -399,4 +420,5 @@ _THERE[NanExtremum] = _NanExtremum
 _THERE[CountNonzero] = _CountNonzero
 _THERE[Mean] = _Mean
 _THERE[Variance] = _Variance
+_THERE[MeanSquare] = _MeanSquare
 _THERE[ArgExtremum] = _ArgExtremum

@@ -38,7 +38,7 @@ from darray.lowering.reshaping import Rearrange
 from darray.runtime import events
 from darray.runtime.boxes import index_of
 from darray.runtime.engine import publish_move
-from darray.runtime.spaces import here
+from darray.runtime.spaces import here, sealed
 
 __all__ = ["WAYS", "computed", "loaded", "way"]
 
@@ -183,7 +183,7 @@ def _function_of(call: MapBlock) -> Callable[..., Any]:
 
 @way(MapBlock)
 def _map_block(call: MapBlock, values: tuple[Any, ...]) -> DeviceArray:
-    blocks = computed(call.pieces, values)
+    blocks = [sealed(block) for block in computed(call.pieces, values)]
     result = _function_of(call)(*blocks)
     name = getattr(call.function, "__name__", repr(call.function))
     if not isinstance(result, type(blocks[0])):
