@@ -22,6 +22,9 @@ from darray.lowering.plans import Draft, Plan, Stage
 from darray.lowering.rehearsal import Rehearsal
 from darray.runtime import Task, limits, settings
 from darray.runtime.consumers.progress import bytes_text
+from darray.runtime.kinds import CPU, registered
+from darray.runtime.narrowing import device_kind
+from darray.runtime.spaces import here
 from darray.runtime.tasks import nbytes_held
 
 __all__ = ["Explanation", "StageSummary", "explain", "pending_tasks"]
@@ -83,6 +86,8 @@ class Explanation(Struct, frozen=True):
         What the memory limit leaves for tasks.
     libraries : tuple of str
         Whose code computes the elements.
+    kind : str
+        The kind of processors that the tasks run on.
 
     Examples
     --------
@@ -107,6 +112,7 @@ class Explanation(Struct, frozen=True):
     peak_nbytes: int
     limit_nbytes: int
     libraries: tuple[str, ...]
+    kind: str = CPU
 
     @property
     def nbytes(self) -> int:
@@ -130,7 +136,8 @@ class Explanation(Struct, frozen=True):
             return "in memory, nothing to compute"
         if not self.tasks:
             return "computed by the calling thread, without tasks"
-        return f"{_counted(self.tasks, 'task')} on {_counted(self.threads, 'thread')}"
+        noun = "thread" if self.kind == CPU else f"{self.kind} device"
+        return f"{_counted(self.tasks, 'task')} on {_counted(self.threads, noun)}"
 
     def _figures(self) -> Iterator[tuple[str, str]]:
         yield "reads", f"{bytes_text(self.read_nbytes)} from stores"
@@ -198,14 +205,15 @@ def explain(node: Expression) -> Explanation:
     """
     planner, plan = _planned(node)
     room = limits.task_memory(settings.current())
-    threads = 1 if _is_serial() else settings.current().threads or limits.processor_count()
+    kind = device_kind() or CPU
+    threads = _processors(kind)
     keepers = computing.keepers(planner)
     kept = [chunk for one in planner.kept_used.values() for chunk in one.chunks.values()]
     return Explanation(
         node.shape,
         node.dtype,
         chunk_count(node.chunks),
-        tuple([_summary(stage) for stage in plan.stages if stage.drafts]),
+        tuple([_summary(stage, kind) for stage in plan.stages if stage.drafts]),
         0 if _is_direct(node, plan) else plan.count(),
         plan.nbytes,
         len(kept),
@@ -214,7 +222,8 @@ def explain(node: Expression) -> Explanation:
         threads,
         Rehearsal(plan, keepers, _is_serial()).peak(threads),
         room,
-        _libraries(plan),
+        _libraries(plan, kind),
+        kind,
     )
 
 
@@ -251,6 +260,15 @@ def _is_serial() -> bool:
     return settings.current().engine == "serial"
 
 
+def _processors(kind: str) -> int:
+    """How many tasks run at a time on processors of a kind."""
+    if _is_serial():
+        return 1
+    if kind == CPU:
+        return settings.current().threads or limits.processor_count()
+    return len([one for one in registered(here.get().worker) if one.kind == kind])
+
+
 def _kept_nbytes(chunk: Any) -> int:
     if isinstance(chunk, Task):
         if not chunk.done() or chunk.exception() is not None:
@@ -259,7 +277,7 @@ def _kept_nbytes(chunk: Any) -> int:
     return int(chunk.nbytes)
 
 
-def _summary(stage: Stage) -> StageSummary:
+def _summary(stage: Stage, kind: str) -> StageSummary:
     programs = [pieces for draft in stage.drafts for pieces in _pieces(draft)]
     shapes = [pieces.shape for pieces in programs] or [
         largest(draft.key[0].chunks)
@@ -273,7 +291,7 @@ def _summary(stage: Stage) -> StageSummary:
         names = [_name(one.function) for one in group.program.instructions]
         functions[tuple(names)] = None
         if names:
-            kernels[_kernel(group, stage.elements)] = None
+            kernels[_kernel(group, stage.elements, kind)] = None
     return StageSummary(
         stage.name,
         len(stage.drafts),
@@ -284,8 +302,10 @@ def _summary(stage: Stage) -> StageSummary:
     )
 
 
-def _kernel(group: Group, elements: int) -> str:
+def _kernel(group: Group, elements: int, kind: str) -> str:
     """What runs the program of `group` on chunks of so many elements, and why."""
+    if kind != CPU:
+        return f"{kind}, call by call, by the kernels and arrays of the device"
     if elements <= TILE:
         return "NumPy, call by call: a chunk fits into the cache"
     for one in group.program.instructions:
@@ -304,13 +324,16 @@ def _name(function: Any) -> str:
     return str(getattr(function, "__name__", repr(function)))
 
 
-def _libraries(plan: Plan) -> tuple[str, ...]:
+def _libraries(plan: Plan, kind: str) -> tuple[str, ...]:
     """Whose code runs the programs: that of NumPy at the least, which moves the elements."""
-    found = {"NumPy": None}
+    own = "NumPy" if kind == CPU else f"the arrays of {kind}"
+    found = {own: None}
     for draft in plan.drafts():
         for pieces in _pieces(draft):
             for instruction in pieces.group.program.instructions:
-                code = kernel_for(instruction.function, "cpu")
+                code = kernel_for(instruction.function, kind)
+                if kind != CPU and code is instruction.function:
+                    continue
                 package = str(getattr(code, "__module__", None) or "numpy").partition(".")[0]
                 found[_LIBRARIES.get(package, package)] = None
     return tuple(found)
