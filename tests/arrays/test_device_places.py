@@ -1,0 +1,302 @@
+"""Where arrays are computed and kept: in a block that asks for a device, after it, within it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import darray as da
+from darray.functions.summaries import summary
+from darray.kernels import table
+from darray.kernels.summary import Summary
+from darray.lowering import computing
+from darray.runtime import engine as engines
+from darray.runtime import settings
+from darray.runtime.spaces import Placed
+from darray.runtime.tasks import value_of
+from darray.testing.separate_memory import KIND, SeparateArray, separate_memory
+from tests.arrays.agreement import same_arrays
+from tests.arrays.devices import Moves, on_devices, there
+
+A = np.random.default_rng(1).standard_normal((360, 300))
+CHUNKS = 4 * 5
+ENGINES = {
+    "serial": {"engine": "serial"},
+    "threads": {"engine": "threads", "threads": 2},
+    "2 workers": {"engine": "workers", "threads": 2, "workers": 2},
+}
+
+
+@pytest.fixture(autouse=True, params=ENGINES)
+def engine(request):
+    """Every engine in one process."""
+    before = settings.current()
+    da.configure(**ENGINES[request.param])
+    with separate_memory():
+        yield request.param
+    engines.close()
+    settings._current = before
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """Kernels that a test registers are gone after it."""
+    monkeypatch.setattr(table, "_kernels", {kind: dict(of) for kind, of in table._kernels.items()})
+
+
+def cut():
+    return da.distribute(A, da.Blocks(90, 60))
+
+
+def kept_values(array):
+    """The values of the chunks of a persisted array, where they are."""
+    tasks = computing.chunk_tasks(array.expression)
+    da.wait(tasks)
+    return [one._value for one in tasks]
+
+
+def test_kept_chunks_are_arrays_of_the_device():
+    with there():
+        x = (cut() + 1).persist()
+    values = kept_values(x)
+    assert len(values) == CHUNKS
+    assert all(isinstance(one, Placed) and one.home.kind == KIND for one in values)
+    assert all(type(one.at_home()) is SeparateArray for one in values)
+    assert {task.processor.kind for task in computing.chunk_tasks(x.expression)} == {KIND}
+
+
+def test_what_is_kept_there_is_used_there():
+    with there():
+        x = cut().persist()
+        x.wait()
+        with Moves() as moves:
+            y = (np.sqrt(x * x + 1) @ x[:300].T).persist()
+            z = (y.rechunk(150) - y.mean(axis=0)).std(axis=1)
+            z.persist().wait()
+        assert (moves.home, moves.out) == ([], [])
+        with Moves() as moves:
+            found = z.collect()
+    assert sum(moves.home) == found.nbytes
+    plain = np.sqrt(A * A + 1) @ A[:300].T
+    np.testing.assert_allclose(found, (plain - plain.mean(axis=0)).std(axis=1), rtol=1e-11)
+
+
+def test_looking_at_an_array_moves_nothing():
+    with there():
+        x = (cut() * 2).persist()
+        kept_values(x)
+        with Moves() as moves:
+            x.wait()
+            assert x.shape == A.shape
+            assert f"on 1 {KIND} device" in str((x + 1).sum().explain())
+            assert x.explain().kept_nbytes == A.nbytes
+    assert x.explain().kind == "cpu"
+    assert (moves.home, moves.out) == ([], [])
+
+
+def test_after_the_block_the_host_computes():
+    with there():
+        x = (cut() + 1).persist()
+        x.wait()
+        lazy = np.sqrt(x * x)
+    with Moves() as moves:
+        assert same_arrays(lazy.collect(), np.sqrt((A + 1) * (A + 1)))
+    assert sum(moves.home) == A.nbytes
+    assert not moves.out
+    with Moves() as moves:
+        assert same_arrays((x - 1).collect(), (A + 1) - 1)
+    assert not moves.home, "a copy of what came is kept beside it"
+
+
+def test_what_is_kept_on_the_host_goes_there_once():
+    x = (cut() + 1).persist()
+    x.wait()
+    with there():
+        for _ in range(2):
+            with Moves() as moves:
+                assert same_arrays(np.sin(x).collect(), np.sin(A + 1))
+            assert len(moves.home) == CHUNKS
+    # Where the values were not placed yet, each computation brings its own.
+    assert len(moves.out) in (0, CHUNKS)
+
+
+def test_a_kernel_is_picked_for_its_kind_alone(kernels):
+    seen = {"device": set(), "host": set()}
+
+    @da.kernel(np.cbrt, on=KIND)
+    def there_only(x):
+        seen["device"].add(type(x).__name__)
+        return x * 0 + 7
+
+    @da.kernel(np.exp, on="cpu")
+    def here_only(x):
+        seen["host"].add(type(x).__name__)
+        return x * 0 + 5
+
+    x = cut()
+    assert same_arrays(np.cbrt(x).collect(), np.cbrt(A))
+    assert (np.exp(x).collect() == 5).all()
+    with there():
+        assert (np.cbrt(x).collect() == 7).all()
+        assert ((np.cbrt(x) + 1).sum(axis=0).collect() == 8 * 360).all()
+        assert same_arrays(np.exp(x).collect(), np.exp(A))
+    assert same_arrays(np.cbrt(x).collect(), np.cbrt(A))
+    assert seen == {"device": {"SeparateArray"}, "host": {"ndarray"}}
+
+
+def test_kernels_of_reductions_products_and_functions_of_blocks(kernels):
+    def own(x):
+        return x - 1
+
+    @da.kernel(np.maximum.reduce, on=KIND)
+    def most(x, axis, keepdims):
+        return np.maximum.reduce(x, axis=axis, keepdims=keepdims) + 100
+
+    @da.kernel(np.matmul, on=KIND)
+    def product(a, b):
+        return np.matmul(a, b) * 2
+
+    @da.kernel(own, on=KIND)
+    def own_there(x):
+        return x + 1
+
+    with there():
+        assert float(cut().max()) == A.max() + 100
+        np.testing.assert_allclose((cut().T @ cut()).collect(), A.T @ A * 2, rtol=1e-11, atol=1e-11)
+        assert same_arrays(cut().map_blocks(own).collect(), A + 1)
+    assert float(cut().max()) == A.max()
+    assert same_arrays(cut().map_blocks(own).collect(), A - 1)
+
+
+def test_scopes_with_processors_of_the_host_stay_there():
+    for scope in (da.ANY, da.scope(kinds=["cpu", KIND]), da.DEFAULT, da.scope(thread=0, worker=0)):
+        with da.options(scope=scope), Moves() as moves:
+            assert same_arrays((cut() * 3).collect(), A * 3)
+        assert (moves.home, moves.out) == ([], [])
+
+
+def test_devices_that_are_used_by_default():
+    da.register_kind(KIND, None)
+    da.register_kind(KIND, 1, default=True)
+    with Moves() as moves:
+        assert same_arrays((cut() * 3).collect(), A * 3)
+    assert (moves.home, moves.out) == ([], []), "the host's processors may do it, and do"
+
+
+def test_a_kind_that_is_gone():
+    da.register_kind(KIND, None)
+    with pytest.raises(da.SchedulingError, match=KIND), there():
+        (cut() * 3).collect()
+    da.register_kind(KIND, 1)
+    with there():
+        assert same_arrays((cut() * 3).collect(), A * 3)
+
+
+def test_arrays_within_a_task_on_a_device():
+    x = cut()
+
+    def nested(chunk):
+        assert type(chunk).__name__ == "SeparateArray"
+        small = (x[:2] + 1).collect()
+        large = (x.T @ x).collect()
+        return da.current_task().processor.kind, small, large, float(x.max())
+
+    for scope in (None, da.scope(kind=KIND)):
+        with da.options(scope=scope or da.DEFAULT):
+            spawn = da.spawn.options(scope=da.scope(worker=0, kind=KIND))
+            kind, small, large, most = spawn(nested, A).result()
+        assert kind == KIND
+        assert same_arrays(small.copy(), A[:2] + 1)
+        np.testing.assert_allclose(large, A.T @ A, rtol=1e-11, atol=1e-11)
+        assert most == A.max()
+
+
+def test_chunks_as_arguments_of_tasks():
+    with there():
+        x = (cut() + 1).persist()
+        name = da.spawn(lambda chunk: type(chunk).__name__, x.blocks[0, 0]).result()
+        of_memory = da.spawn(lambda chunk: type(chunk).__name__, cut().blocks[0, 0]).result()
+    assert (name, of_memory) == ("SeparateArray", "SeparateArray")
+    assert same_arrays(da.fetch(x.blocks[1, 1], copy=True), (A + 1)[90:180, 60:120].copy())
+
+
+def test_stores_are_read_and_written(tmp_path):
+    with there():
+        da.tofile(cut() + 1, tmp_path / "a.npy")
+        again = da.from_npy(tmp_path / "a.npy", blocks=(90, 60))
+        with Moves() as moves:
+            total = (again * 2).sum(axis=0).collect()
+    assert sum(moves.home) == total.nbytes
+    np.testing.assert_allclose(total, ((A + 1) * 2).sum(axis=0), rtol=1e-12)
+    assert same_arrays(np.load(tmp_path / "a.npy"), A + 1)
+
+
+def test_a_failing_kernel_tells_what_to_do(kernels):
+    @da.kernel(np.cbrt, on=KIND)
+    def broken(x):
+        return np.cbrt(np.asarray(x))
+
+    with there(), pytest.raises(TypeError, match="bring it to the host") as caught:
+        (np.cbrt(cut()) + 1).collect()
+    notes = "\n".join(caught.value.__notes__)
+    assert f"register a kernel, da.kernel(..., on={KIND!r}), or collect the array" in notes
+
+
+def test_what_is_not_computed_there_says_so_before_it_starts():
+    with (
+        there(),
+        Moves() as moves,
+        pytest.raises(NotImplementedError, match="summary is not") as caught,
+    ):
+        summary(cut() + 1, axis=0).collect()
+    assert "collect the array, or persist it, and go on outside the block" in str(caught.value)
+    assert (moves.home, moves.out) == ([], [])
+    assert summary(cut() + 1, axis=0).collect().dtype == Summary().result_dtype(A.dtype)
+
+
+def test_functions_of_blocks_that_leave_the_device_are_refused():
+    with there(), pytest.raises(TypeError, match="returned list for block") as caught:
+        cut().map_blocks(lambda block: [1, 2]).collect()
+    assert "return an array of the device" in str(caught.value)
+    with there(), pytest.raises(ValueError, match="expected float64 of shape"):
+        cut().map_blocks(lambda block: block[1:]).collect()
+
+
+def test_objects_and_records_are_refused():
+    objects = da.distribute(np.array([[1, "a"]], object))
+    records = da.distribute(np.zeros(4, [("n", "i4")]))
+    with there():
+        with pytest.raises(NotImplementedError, match="fields of records, here 'n'"):
+            (records["n"] + 1).collect()
+        with pytest.raises(TypeError):
+            (objects * 2 + "b").collect()
+
+
+def test_kernels_that_cannot_be():
+    with pytest.raises(TypeError, match="name of a kind of processors, not 3"):
+        da.kernel(np.sin, on=3)
+    with pytest.raises(TypeError, match="a function that it is a kernel of, not 'sin'"):
+        da.kernel("sin", on=KIND)
+
+
+def test_several_devices_share_the_work():
+    da.register_kind(KIND, None)
+    with on_devices(3):
+        x = (cut() * 2).persist()
+        assert len(kept_values(x)) == CHUNKS
+        with Moves() as moves:
+            found = (x.T @ x).collect()
+        assert sum(moves.home) == found.nbytes
+        np.testing.assert_allclose(found, (A * 2).T @ (A * 2), rtol=1e-11, atol=1e-11)
+    da.register_kind(KIND, 1)
+
+
+def test_values_of_tasks_are_brought_when_asked():
+    with there():
+        x = (cut() + 1).persist()
+    (task, *_) = computing.chunk_tasks(x.expression)
+    task.wait()
+    with Moves() as moves:
+        value = value_of(task)
+    assert type(value) is np.ndarray
+    assert moves.home == [value.nbytes]
