@@ -18,7 +18,6 @@ import numpy as np
 from darray.kernels.device_reductions import combined, reduction_there
 from darray.kernels.devices import DeviceArray, called, filled, run, to_device, to_host
 from darray.kernels.products import Contraction
-from darray.kernels.programs import Program
 from darray.kernels.table import kernel_for
 from darray.kernels.warnings_ledger import recording
 from darray.lowering import contracting, exchanging, scanning, writing
@@ -117,16 +116,20 @@ def computed(pieces: Pieces, values: tuple[Any, ...]) -> tuple[DeviceArray, ...]
 def _evaluate(call: Evaluate, values: tuple[Any, ...]) -> DeviceArray:
     (chunk,) = _results(call.pieces, values)
     shape = call.pieces.shape
-    is_own = chunk.shape == shape and _ends_with_ufunc(call.pieces.group.program)
+    is_own = chunk.shape == shape and _makes_its_own(call.pieces)
     return chunk if is_own else filled(chunk, shape).copy()
 
 
-def _ends_with_ufunc(program: Program) -> bool:
+def _makes_its_own(pieces: Pieces) -> bool:
     """Whether a program gives an array of its own, not perhaps a view of what it read."""
+    program = pieces.group.program
     register, _ = program.results[0]
-    if register is None or register >= 0:
+    if register is None:
         return False
-    return isinstance(program.instructions[~register].function, np.ufunc)
+    if register < 0:
+        return isinstance(program.instructions[~register].function, np.ufunc)
+    load = pieces.loads[register]
+    return isinstance(load, Gather) and len(load.pieces) > 1 and load.index_map.is_identity
 
 
 @way(Fill)
