@@ -73,7 +73,7 @@ def run(program: Program, inputs: Sequence[DeviceArray], ledger: Ledger) -> tupl
     given: list[Any] = list(inputs)
     made: list[Any] = []
     for instruction, released in zip(program.instructions, program.released, strict=True):
-        with recording(instruction.errors, ledger, instruction.origin), explained(instruction):
+        with recording(instruction.errors, ledger, instruction.origin), _explained(instruction):
             made.append(_call(instruction, given, made, kind))
         for register in released:
             if register >= 0:
@@ -84,7 +84,7 @@ def run(program: Program, inputs: Sequence[DeviceArray], ledger: Ledger) -> tupl
 
 
 @contextmanager
-def explained(instruction: Instruction) -> Iterator[None]:
+def _explained(instruction: Instruction) -> Iterator[None]:
     """Say what to do where the arrays of a device refuse the function of an instruction."""
     try:
         yield

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
+
 __all__ = ["DEVICES", "kernel", "kernel_for"]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,8 +30,13 @@ def kernel(function: Callable[..., Any], *, on: str) -> Callable[[F], F]:
         a ufunc call its ``reduce``. For a class whose objects are called, the kernel is given
         the object first.
     on : str
-        ``"cpu"``, or a kind of device with a memory of its own. Kinds without one work in the
-        memory of the host, by the kernels for ``"cpu"``.
+        ``"cpu"``, for functions of elements, or a kind of device with a memory of its own. Kinds
+        without one work in the memory of the host, by the kernels for ``"cpu"``.
+
+    Raises
+    ------
+    ValueError
+        For reductions, scans and products on the CPU, which have ways of their own there.
 
     Examples
     --------
@@ -47,6 +54,16 @@ def kernel(function: Callable[..., Any], *, on: str) -> Callable[[F], F]:
         raise TypeError(f"kernel(on=...) takes the name of a kind of processors, not {on!r}")
     if not callable(function):
         raise TypeError(f"kernel() takes a function that it is a kernel of, not {function!r}")
+
+    is_of_elements = not isinstance(getattr(function, "__self__", None), np.ufunc)
+    if isinstance(function, np.ufunc) and function.signature is not None:
+        is_of_elements = False
+    if on == "cpu" and not is_of_elements:
+        raise ValueError(
+            f"kernel({function!r}, on='cpu') would never be used: reductions, scans and products "
+            "are computed in ways of their own there; kernels on the CPU are for functions of "
+            "elements, such as numpy.hypot"
+        )
 
     def register(code: F) -> F:
         _kernels.setdefault(on, {})[function] = code

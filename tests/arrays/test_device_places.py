@@ -277,6 +277,9 @@ def test_kernels_that_cannot_be():
         da.kernel(np.sin, on=3)
     with pytest.raises(TypeError, match="a function that it is a kernel of, not 'sin'"):
         da.kernel("sin", on=KIND)
+    for function in (np.add.reduce, np.maximum.accumulate, np.matmul):
+        with pytest.raises(ValueError, match="would never be used"):
+            da.kernel(function, on="cpu")
 
 
 def test_several_devices_share_the_work():
