@@ -22,7 +22,7 @@ from darray.runtime.spaces import has_memory, here
 __all__ = [
     "Part",
     "ambient_scope",
-    "device_kind",
+    "kind_asked",
     "limits_of",
     "narrowed",
     "scope_here",
@@ -98,24 +98,24 @@ def _scope_of_host(worker: int, version: int) -> Scope:
     return shared & scope_of_worker(worker)
 
 
-def device_kind() -> str | None:
-    """The kind of device that tasks spawned here use, if no processor of the host may run them.
+def kind_asked() -> str | None:
+    """The kind of processors, other than CPU threads, that tasks spawned here are to run on.
 
-    Of several kinds the first by name. It has a memory of its own; None where the host's
-    processors may run them, or no processor of this worker can.
+    None where a thread of this worker may run them, or no processor of it can. Of several kinds
+    those without a memory of their own come first, then it goes by their names.
     """
     if contexts.current.get() is None:
         # The commonest case by far.
         return None
-    return _device_kind(ambient_scope(), here.get().worker, kinds.version)
+    return _kind_asked(ambient_scope(), here.get().worker, kinds.version)
 
 
 @lru_cache(maxsize=1000)
-def _device_kind(scope: Scope, worker: int, version: int) -> str | None:
-    if scope & scope_of_host(worker):
-        return None
+def _kind_asked(scope: Scope, worker: int, version: int) -> str | None:
     inside = scope & scope_of_worker(worker)
-    names = sorted(name for name in kinds.names() if has_memory(name))
+    if inside & scope_of(kind=kinds.CPU):
+        return None
+    names = sorted(kinds.names(), key=lambda name: (has_memory(name), name))
     return next((name for name in names if inside & scope_of(kind=name)), None)
 
 

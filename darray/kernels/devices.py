@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,10 +22,14 @@ from darray.kernels.table import DEVICES, kernel, kernel_for
 from darray.kernels.warnings_ledger import Ledger, recording
 from darray.runtime.spaces import Space, brought, here
 
-__all__ = ["DeviceArray", "called", "filled", "run", "to_device", "to_host"]
+__all__ = ["DeviceArray", "called", "filled", "kind_here", "run", "to_device", "to_host"]
 
 # An array of the class that a kind of device has.
 DeviceArray: TypeAlias = Any
+
+
+# The kind of processor that computes, where that is not "cpu".
+kind_here: ContextVar[str] = ContextVar("darray.kind")
 
 
 def to_device(array: NDArray[Any]) -> DeviceArray:
@@ -48,8 +53,8 @@ def to_host(array: DeviceArray) -> NDArray[Any]:
 
 
 def called(function: Any, *operands: Any, **parameters: Any) -> DeviceArray:
-    """What `function` gives on the device that the calling code runs on, by its kernel there."""
-    return kernel_for(function, here.get().kind)(*operands, **parameters)
+    """What `function` gives on the kind of processor that computes, by its kernel there."""
+    return kernel_for(function, kind_here.get())(*operands, **parameters)
 
 
 @kernel(cast, on=DEVICES)
@@ -69,7 +74,7 @@ def run(program: Program, inputs: Sequence[DeviceArray], ledger: Ledger) -> tupl
     FloatingPointError
         Where the errors of an instruction are to be raised, and the device tells of them.
     """
-    kind = here.get().kind
+    kind = kind_here.get()
     given: list[Any] = list(inputs)
     made: list[Any] = []
     for instruction, released in zip(program.instructions, program.released, strict=True):
@@ -90,7 +95,7 @@ def _explained(instruction: Instruction) -> Iterator[None]:
         yield
     except (TypeError, NotImplementedError) as error:
         name = getattr(instruction.function, "__name__", repr(instruction.function))
-        kind = here.get().kind
+        kind = kind_here.get()
         error.add_note(
             f"{name} was called with arrays of a device of kind {kind!r}; where these have no "
             f"such function, register a kernel, da.kernel(..., on={kind!r}), or collect the array "

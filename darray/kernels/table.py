@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["DEVICES", "kernel", "kernel_for"]
+__all__ = ["DEVICES", "has_kernels", "kernel", "kernel_for"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Stands for every kind of device with a memory of its own that has no kernel of its own.
-DEVICES = "devices"
+# Stands for every kind but "cpu" where it has no kernel of its own.
+DEVICES = "*"
 
 _kernels: dict[str, dict[Callable[..., Any], Callable[..., Any]]] = {}
 
@@ -30,8 +30,8 @@ def kernel(function: Callable[..., Any], *, on: str) -> Callable[[F], F]:
         a ufunc call its ``reduce``. For a class whose objects are called, the kernel is given
         the object first.
     on : str
-        ``"cpu"``, for functions of elements, or a kind of device with a memory of its own. Kinds
-        without one work in the memory of the host, by the kernels for ``"cpu"``.
+        A kind of processors; on ``"cpu"`` for functions of elements. A kind without a memory of
+        its own has NumPy arrays.
 
     Raises
     ------
@@ -70,6 +70,11 @@ def kernel(function: Callable[..., Any], *, on: str) -> Callable[[F], F]:
         return code
 
     return register
+
+
+def has_kernels(kind: str) -> bool:
+    """Whether any function has a kernel for `kind` itself."""
+    return bool(_kernels.get(kind))
 
 
 def kernel_for(function: Callable[..., Any], kind: str) -> Callable[..., Any]:

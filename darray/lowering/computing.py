@@ -34,7 +34,8 @@ from darray.runtime.boxes import index_of
 from darray.runtime.contexts import DEFAULT, current, outside, without_queue
 from darray.runtime.devices.host_buffers import empty
 from darray.runtime.engine import Engine, current_engine
-from darray.runtime.narrowing import device_kind, narrowed
+from darray.runtime.narrowing import narrowed
+from darray.runtime.spaces import has_memory
 from darray.runtime.tasks import value_or_parts
 
 __all__ = [
@@ -128,7 +129,8 @@ def persist(nodes: Sequence[Expression]) -> list[Expression]:
     These let go of what they are computed from as soon as all chunks are there.
     """
     advance(nodes)
-    if device_kind() is not None:
+    kind = places.kind_of_plans()
+    if kind is not None and has_memory(kind):
         # What is in the memory of the host goes to that of the device.
         nodes = [_beside(node) if isinstance(node, Memory) else node for node in nodes]
     planner = Planner()
@@ -386,12 +388,12 @@ def spawned(plan: Plan, batch: Batch) -> tuple[dict[Key, Task[Any]], list[Task[A
     # In a region they are none of its tasks.
     outer = outside(without_queue(current.get()))
     context = outer or DEFAULT
-    kind = device_kind()
+    kind = places.kind_of_plans()
     if kind is not None or batch.engine.has_spaces:
         context = narrowed(context, [places.scope_of_plan(kind)]) or DEFAULT
     moved: Callable[..., Any] | None = None
     if kind is not None:
-        # Few programs use devices.
+        # Few programs use other kinds.
         from darray.lowering.device_plans import on_device
 
         moved = partial(on_device, kind=kind)

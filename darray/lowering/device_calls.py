@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from darray.kernels.device_reductions import combined, reduction_there
-from darray.kernels.devices import DeviceArray, called, filled, run, to_device, to_host
+from darray.kernels.devices import DeviceArray, called, filled, kind_here, run, to_device, to_host
 from darray.kernels.products import Contraction
 from darray.kernels.table import kernel_for
 from darray.kernels.warnings_ledger import recording
@@ -37,7 +37,7 @@ from darray.lowering.reshaping import Rearrange
 from darray.runtime import events
 from darray.runtime.boxes import index_of
 from darray.runtime.engine import publish_move
-from darray.runtime.spaces import here, sealed
+from darray.runtime.spaces import sealed
 
 __all__ = ["WAYS", "computed", "loaded", "way"]
 
@@ -177,7 +177,7 @@ def _combine(call: Combine, values: tuple[Any, ...]) -> Any:
 
 def _function_of(call: MapBlock) -> Callable[..., Any]:
     """The function of a call on the device; of an object that is called, by its class."""
-    kind = here.get().kind
+    kind = kind_here.get()
     there = kernel_for(type(call.function), kind)
     if there is not type(call.function):
         return partial(there, call.function)

@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from darray.kernels.device_reductions import reduction_there
+from darray.kernels.devices import kind_here
 from darray.lowering import device_picks  # noqa: F401 - says what some calls do
 from darray.lowering.calls import PartialReduce
 from darray.lowering.device_calls import WAYS
@@ -23,10 +24,15 @@ class OnDevice(Struct, frozen=True):
     """A call as it is done on a device."""
 
     call: Any
+    kind: str
 
     def __call__(self, *values: Any) -> Any:
         """What the call gives, in the device's memory."""
-        return WAYS[type(self.call)](self.call, values)
+        token = kind_here.set(self.kind)
+        try:
+            return WAYS[type(self.call)](self.call, values)
+        finally:
+            kind_here.reset(token)
 
 
 def on_device(call: Any, kind: str, name: str) -> OnDevice:
@@ -47,4 +53,4 @@ def on_device(call: Any, kind: str, name: str) -> OnDevice:
     if isinstance(call, PartialReduce):
         for one in call.reducers:
             reduction_there(one.reduction)
-    return OnDevice(call)
+    return OnDevice(call, kind)

@@ -14,7 +14,7 @@ from darray.expr.nodes import Expression, Memory
 from darray.kernels.evaluation import TILE
 from darray.kernels.table import kernel_for
 from darray.kernels.tiling import can_write
-from darray.lowering import at_once, collector, computing
+from darray.lowering import at_once, collector, computing, places
 from darray.lowering.calls import Combine, Pieces
 from darray.lowering.fusion import Group
 from darray.lowering.planning import Planner
@@ -23,8 +23,7 @@ from darray.lowering.rehearsal import Rehearsal
 from darray.runtime import Task, limits, settings
 from darray.runtime.consumers.progress import bytes_text
 from darray.runtime.kinds import CPU, registered
-from darray.runtime.narrowing import device_kind
-from darray.runtime.spaces import here
+from darray.runtime.spaces import has_memory, here
 from darray.runtime.tasks import nbytes_held
 
 __all__ = ["Explanation", "StageSummary", "explain", "pending_tasks"]
@@ -136,7 +135,7 @@ class Explanation(Struct, frozen=True):
             return "in memory, nothing to compute"
         if not self.tasks:
             return "computed by the calling thread, without tasks"
-        noun = "thread" if self.kind == CPU else f"{self.kind} device"
+        noun = "thread" if self.kind == CPU else f"{self.kind} processor"
         return f"{_counted(self.tasks, 'task')} on {_counted(self.threads, noun)}"
 
     def _figures(self) -> Iterator[tuple[str, str]]:
@@ -205,7 +204,7 @@ def explain(node: Expression) -> Explanation:
     """
     planner, plan = _planned(node)
     room = limits.task_memory(settings.current())
-    kind = device_kind() or CPU
+    kind = places.kind_of_plans() or CPU
     threads = _processors(kind)
     keepers = computing.keepers(planner)
     kept = [chunk for one in planner.kept_used.values() for chunk in one.chunks.values()]
@@ -305,7 +304,7 @@ def _summary(stage: Stage, kind: str) -> StageSummary:
 def _kernel(group: Group, elements: int, kind: str) -> str:
     """What runs the program of `group` on chunks of so many elements, and why."""
     if kind != CPU:
-        return f"{kind}, call by call, by the kernels and arrays of the device"
+        return f"{kind}, call by call: its kernels, and NumPy's functions of its arrays"
     if elements <= TILE:
         return "NumPy, call by call: a chunk fits into the cache"
     for one in group.program.instructions:
@@ -326,7 +325,7 @@ def _name(function: Any) -> str:
 
 def _libraries(plan: Plan, kind: str) -> tuple[str, ...]:
     """Whose code runs the programs: that of NumPy at the least, which moves the elements."""
-    own = "NumPy" if kind == CPU else f"the arrays of {kind}"
+    own = f"the arrays of {kind}" if has_memory(kind) else "NumPy"
     found = {own: None}
     for draft in plan.drafts():
         for pieces in _pieces(draft):

@@ -88,7 +88,7 @@ def test_looking_at_an_array_moves_nothing():
         with Moves() as moves:
             x.wait()
             assert x.shape == A.shape
-            assert f"on 1 {KIND} device" in str((x + 1).sum().explain())
+            assert f"on 1 {KIND} processor" in str((x + 1).sum().explain())
             assert x.explain().kept_nbytes == A.nbytes
     assert x.explain().kind == "cpu"
     assert (moves.home, moves.out) == ([], [])
@@ -142,6 +142,36 @@ def test_a_kernel_is_picked_for_its_kind_alone(kernels):
         assert same_arrays(np.exp(x).collect(), np.exp(A))
     assert same_arrays(np.cbrt(x).collect(), np.cbrt(A))
     assert seen == {"device": {"SeparateArray"}, "host": {"ndarray"}}
+
+
+@pytest.fixture
+def npu(engine):
+    """A processor that works in the memory of the host."""
+    da.register_kind("npu", 1)
+    yield
+    da.register_kind("npu", None)
+
+
+@pytest.mark.usefixtures("npu")
+def test_kernels_of_a_kind_in_the_memory_of_the_host(kernels):
+    seen = []
+    with da.options(scope=da.scope(kind="npu")), Moves() as moves:
+        assert same_arrays(np.cbrt(cut()).collect(), np.cbrt(A))
+
+        @da.kernel(np.cbrt, on="npu")
+        def there_only(x):
+            seen.append((type(x).__name__, da.current_task().processor.kind))
+            return x * 0 + 7
+
+        x = (np.cbrt(cut()) + 1).persist()
+        assert same_arrays((x - A).collect(), 8 - A)
+        np.testing.assert_allclose((x + A).mean(axis=0).collect(), (A + 8).mean(axis=0), rtol=1e-13)
+        assert same_arrays((cut() * 2)[::-1, 5].collect(), (A * 2)[::-1, 5])
+        np.testing.assert_allclose((cut().T @ cut()).collect(), A.T @ A, rtol=1e-11, atol=1e-11)
+        assert "on 1 npu processor" in str((cut() + 1).explain())
+    assert seen == [("ndarray", "npu")] * CHUNKS
+    assert (moves.home, moves.out) == ([], [])
+    assert same_arrays(np.cbrt(cut()).collect(), np.cbrt(A))
 
 
 def test_kernels_of_reductions_products_and_functions_of_blocks(kernels):

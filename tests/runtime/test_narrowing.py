@@ -9,7 +9,7 @@ import pytest
 
 import darray.runtime as da
 from darray.runtime import contexts
-from darray.runtime.narrowing import device_kind, scope_of_host
+from darray.runtime.narrowing import kind_asked, scope_of_host
 from darray.runtime.processor import Processor
 from darray.testing import separate_memory  # noqa: F401 - has a kind with memory of its own
 
@@ -277,30 +277,33 @@ def test_scopes_of_many_arguments_that_are_the_same_cost_one(kinds):
 
 @pytest.mark.parametrize("default", [False, True])
 def test_kinds_of_devices_that_are_asked_for(one_worker, default):
-    """Those with a memory of their own, where no processor of the host is in the scope."""
+    """Those without a memory of their own come first; none where a thread is in the scope."""
     da.register_kind("own", 1)
+    da.register_kind("another", 1)
     da.register_kind("separate", 1, default=default)
     asked = {
         da.DEFAULT: None,
         da.ANY: None,
-        da.scope(kind="own"): None,
+        da.scope(kind="own"): "own",
         da.scope(kind="separate"): "separate",
-        da.scope(kinds=["separate", "own"]): None,
+        da.scope(kinds=["another", "separate", "own"]): "another",
+        da.scope(kinds=["separate", "own"]): "own",
+        da.scope(kinds=["separate", "cpu"]): None,
         da.scope(worker=0, kind="separate"): "separate",
         da.scope(worker=1, kind="separate"): None,
         da.scope(kind="gone"): None,
     }
-    assert device_kind() is None
+    assert kind_asked() is None
     for scope, kind in asked.items():
         with da.options(scope=scope):
-            assert device_kind() == kind, scope
+            assert kind_asked() == kind, scope
             nested = da.options(compute_scope=da.scope(kind="cpu"))
             with nested:
-                assert device_kind() is None
+                assert kind_asked() is None
     device = Processor(0, "separate", 0)
     assert device not in scope_of_host(0)
     assert Processor(0, "own", 0) in scope_of_host(0)
     assert Processor(0, "cpu", 0) in scope_of_host(0)
     da.register_kind("separate", None)
     with da.options(scope=da.scope(kind="separate")):
-        assert device_kind() is None
+        assert kind_asked() is None
