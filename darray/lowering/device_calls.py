@@ -20,7 +20,7 @@ from darray.kernels.devices import DeviceArray, called, filled, kind_here, run, 
 from darray.kernels.products import Contraction
 from darray.kernels.table import kernel_for
 from darray.kernels.warnings_ledger import recording
-from darray.lowering import contracting, exchanging, scanning, writing
+from darray.lowering import exchanging, scanning, writing
 from darray.lowering.assigning import AssignPart, Unchanged
 from darray.lowering.calls import (
     Combine,
@@ -324,17 +324,13 @@ def _join_scans(call: scanning.Join, values: tuple[Any, ...]) -> DeviceArray:
         return _scanned_after(call.scanner, before, chunk)
 
 
-# What concerns no chunk
+# What concerns no chunk. `contracting.Done` is not here: on devices products are not summed in a
+# place that the host has for them.
 
 
 def _as_it_is(call: Any, values: tuple[Any, ...]) -> Any:
     return call(*values)
 
 
-for _class in (
-    contracting.Done,
-    exchanging.Done,
-    writing.EndChunk,
-    writing.AllWritten,
-):
+for _class in (exchanging.Done, writing.EndChunk, writing.AllWritten):
     WAYS[_class] = _as_it_is
