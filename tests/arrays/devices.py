@@ -30,8 +30,7 @@ class Moves:
     Attributes
     ----------
     home, out : list of int
-        Bytes of each value that came to the host, and of each that went to a device. What goes
-        to a device is counted from 16 KiB on: below are the calls themselves, without arrays.
+        Bytes of each value that came to the host, and of each that went to a device.
     """
 
     def __init__(self) -> None:
@@ -45,7 +44,7 @@ class Moves:
         leaves, arrives = [one.startswith(KIND) for one in (event.source, event.destination)]
         if leaves and not arrives:
             self.home.append(event.nbytes)
-        elif arrives and not leaves and event.nbytes >= 2**14:
+        elif arrives and not leaves:
             self.out.append(event.nbytes)
 
     def __enter__(self) -> Moves:
