@@ -12,7 +12,7 @@ from darray.lowering import device_plans, gathering
 from darray.lowering.device_calls import WAYS
 from darray.testing.strategies import advanced_indices
 from tests.arrays.agreement import same_arrays
-from tests.arrays.devices import Moves, on_devices
+from tests.arrays.devices import moves, on_devices
 from tests.arrays.drawing import pairs
 from tests.arrays.test_gathers import way  # noqa: F401 - a fixture
 
@@ -76,10 +76,10 @@ def test_exchanges_in_rounds(monkeypatch, made):
     plain = np.arange(200_000.0)
     x = da.distribute(plain, da.Blocks(10_000)) + 1
     order = np.random.default_rng(0).permutation(len(plain))
-    with Moves() as moves:
+    with moves() as moved:
         found = x[order].collect()
     assert same_arrays(found, plain[order] + 1)
-    assert sum(moves.home) == found.nbytes
+    assert sum(moved.home) == found.nbytes
     assert {"After", "Done"} <= made
 
 
@@ -107,10 +107,10 @@ def test_chunks_that_no_write_touches(made):
 def test_products_of_several_chains(made):
     a = np.random.default_rng(0).integers(-5, 5, (3, 2_000_000)).astype(float)
     x = da.distribute(a, da.Blocks(3, 100_000))
-    with Moves() as moves:
+    with moves() as moved:
         found = (x @ x.T).collect()
     assert same_arrays(found, a @ a.T)
-    assert moves.home == [found.nbytes]
+    assert moved.home == [found.nbytes]
     assert {"AddProducts", "JoinSums"} <= made
 
 

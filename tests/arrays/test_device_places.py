@@ -8,15 +8,17 @@ import pytest
 import darray as da
 from darray.functions.summaries import summary
 from darray.kernels import table
+from darray.kernels.devices import to_device, to_host
 from darray.kernels.summary import Summary
 from darray.lowering import computing
 from darray.runtime import engine as engines
 from darray.runtime import settings
 from darray.runtime.spaces import Placed
 from darray.runtime.tasks import value_of
+from darray.testing.device_programs import agree, check_program
 from darray.testing.separate_memory import KIND, SeparateArray, separate_memory
 from tests.arrays.agreement import same_arrays
-from tests.arrays.devices import Moves, on_devices, there
+from tests.arrays.devices import moves, on_devices, there
 
 A = np.random.default_rng(1).standard_normal((360, 300))
 CHUNKS = 4 * 5
@@ -69,14 +71,14 @@ def test_what_is_kept_there_is_used_there():
     with there():
         x = cut().persist()
         x.wait()
-        with Moves() as moves:
+        with moves() as moved:
             y = (np.sqrt(x * x + 1) @ x[:300].T).persist()
             z = (y.rechunk(150) - y.mean(axis=0)).std(axis=1)
             z.persist().wait()
-        assert (moves.home, moves.out) == ([], [])
-        with Moves() as moves:
+        assert (moved.home, moved.out) == ([], [])
+        with moves() as moved:
             found = z.collect()
-    assert sum(moves.home) == found.nbytes
+    assert sum(moved.home) == found.nbytes
     plain = np.sqrt(A * A + 1) @ A[:300].T
     np.testing.assert_allclose(found, (plain - plain.mean(axis=0)).std(axis=1), rtol=1e-11)
 
@@ -85,13 +87,13 @@ def test_looking_at_an_array_moves_nothing():
     with there():
         x = (cut() * 2).persist()
         kept_values(x)
-        with Moves() as moves:
+        with moves() as moved:
             x.wait()
             assert x.shape == A.shape
             assert f"on 1 {KIND} processor" in str((x + 1).sum().explain())
             assert x.explain().kept_nbytes == A.nbytes
     assert x.explain().kind == "cpu"
-    assert (moves.home, moves.out) == ([], [])
+    assert (moved.home, moved.out) == ([], [])
 
 
 def test_after_the_block_the_host_computes():
@@ -99,13 +101,13 @@ def test_after_the_block_the_host_computes():
         x = (cut() + 1).persist()
         x.wait()
         lazy = np.sqrt(x * x)
-    with Moves() as moves:
+    with moves() as moved:
         assert same_arrays(lazy.collect(), np.sqrt((A + 1) * (A + 1)))
-    assert sum(moves.home) == A.nbytes
-    assert not moves.out
-    with Moves() as moves:
+    assert sum(moved.home) == A.nbytes
+    assert not moved.out
+    with moves() as moved:
         assert same_arrays((x - 1).collect(), (A + 1) - 1)
-    assert not moves.home, "a copy of what came is kept beside it"
+    assert not moved.home, "a copy of what came is kept beside it"
 
 
 def test_what_is_kept_on_the_host_goes_there_once():
@@ -113,11 +115,11 @@ def test_what_is_kept_on_the_host_goes_there_once():
     x.wait()
     with there():
         for _ in range(2):
-            with Moves() as moves:
+            with moves() as moved:
                 assert same_arrays(np.sin(x).collect(), np.sin(A + 1))
-            assert len(moves.home) == CHUNKS
+            assert len(moved.home) == CHUNKS
     # Where the values were not placed yet, each computation brings its own.
-    assert len(moves.out) in (0, CHUNKS)
+    assert len(moved.out) in (0, CHUNKS)
 
 
 def test_a_kernel_is_picked_for_its_kind_alone(kernels):
@@ -144,6 +146,15 @@ def test_a_kernel_is_picked_for_its_kind_alone(kernels):
     assert seen == {"device": {"SeparateArray"}, "host": {"ndarray"}}
 
 
+def through_the_host(block):
+    """What no function should do, and the arrays of devices do not do by themselves."""
+    return to_device(-to_host(block))
+
+
+def negative_by_the_host(x):
+    return x.map_blocks(through_the_host) if isinstance(x, da.DArray) else -x
+
+
 @pytest.fixture
 def npu(engine):
     """A processor that works in the memory of the host."""
@@ -155,7 +166,7 @@ def npu(engine):
 @pytest.mark.usefixtures("npu")
 def test_kernels_of_a_kind_in_the_memory_of_the_host(kernels):
     seen = []
-    with da.options(scope=da.scope(kind="npu")), Moves() as moves:
+    with da.options(scope=da.scope(kind="npu")), moves() as moved:
         assert same_arrays(np.cbrt(cut()).collect(), np.cbrt(A))
 
         @da.kernel(np.cbrt, on="npu")
@@ -170,7 +181,7 @@ def test_kernels_of_a_kind_in_the_memory_of_the_host(kernels):
         np.testing.assert_allclose((cut().T @ cut()).collect(), A.T @ A, rtol=1e-11, atol=1e-11)
         assert "on 1 npu processor" in str((cut() + 1).explain())
     assert seen == [("ndarray", "npu")] * CHUNKS
-    assert (moves.home, moves.out) == ([], [])
+    assert (moved.home, moved.out) == ([], [])
     assert same_arrays(np.cbrt(cut()).collect(), np.cbrt(A))
 
 
@@ -198,19 +209,40 @@ def test_kernels_of_reductions_products_and_functions_of_blocks(kernels):
     assert same_arrays(cut().map_blocks(own).collect(), A - 1)
 
 
+def test_the_programs_of_every_device_notice_what_is_wrong(kernels):
+    check_program("one call", KIND)
+    with pytest.raises(AssertionError, match="nothing was computed on a device"):
+        agree(lambda x: da.rechunk(x, 50) if isinstance(x, da.DArray) else x, (A,), KIND, 100)
+    with pytest.raises(AssertionError, match="something else than the result"):
+        agree(
+            lambda x: x.map_blocks(through_the_host) if isinstance(x, da.DArray) else -x,
+            (A,),
+            KIND,
+            100,
+        )
+
+    @da.kernel(np.sin, on=KIND)
+    def wrong(x):
+        return np.sin(x) * (1 + 1e-9)
+
+    with pytest.raises(AssertionError, match="Mismatched elements"):
+        check_program("one call", KIND)
+    check_program("one call", KIND, within=1e-8)
+
+
 def test_scopes_with_processors_of_the_host_stay_there():
     for scope in (da.ANY, da.scope(kinds=["cpu", KIND]), da.DEFAULT, da.scope(thread=0, worker=0)):
-        with da.options(scope=scope), Moves() as moves:
+        with da.options(scope=scope), moves() as moved:
             assert same_arrays((cut() * 3).collect(), A * 3)
-        assert (moves.home, moves.out) == ([], [])
+        assert (moved.home, moved.out) == ([], [])
 
 
 def test_devices_that_are_used_by_default():
     da.register_kind(KIND, None)
     da.register_kind(KIND, 1, default=True)
-    with Moves() as moves:
+    with moves() as moved:
         assert same_arrays((cut() * 3).collect(), A * 3)
-    assert (moves.home, moves.out) == ([], []), "the host's processors may do it, and do"
+    assert (moved.home, moved.out) == ([], []), "the host's processors may do it, and do"
 
 
 def test_a_kind_that_is_gone():
@@ -254,9 +286,9 @@ def test_stores_are_read_and_written(tmp_path):
     with there():
         da.tofile(cut() + 1, tmp_path / "a.npy")
         again = da.from_npy(tmp_path / "a.npy", blocks=(90, 60))
-        with Moves() as moves:
+        with moves() as moved:
             total = (again * 2).sum(axis=0).collect()
-    assert sum(moves.home) == total.nbytes
+    assert sum(moved.home) == total.nbytes
     np.testing.assert_allclose(total, ((A + 1) * 2).sum(axis=0), rtol=1e-12)
     assert same_arrays(np.load(tmp_path / "a.npy"), A + 1)
 
@@ -275,12 +307,12 @@ def test_a_failing_kernel_tells_what_to_do(kernels):
 def test_what_is_not_computed_there_says_so_before_it_starts():
     with (
         there(),
-        Moves() as moves,
+        moves() as moved,
         pytest.raises(NotImplementedError, match="summary is not") as caught,
     ):
         summary(cut() + 1, axis=0).collect()
     assert "collect the array, or persist it, and go on outside the block" in str(caught.value)
-    assert (moves.home, moves.out) == ([], [])
+    assert (moved.home, moved.out) == ([], [])
     assert summary(cut() + 1, axis=0).collect().dtype == Summary().result_dtype(A.dtype)
 
 
@@ -317,9 +349,9 @@ def test_several_devices_share_the_work():
     with on_devices(3):
         x = (cut() * 2).persist()
         assert len(kept_values(x)) == CHUNKS
-        with Moves() as moves:
+        with moves() as moved:
             found = (x.T @ x).collect()
-        assert sum(moves.home) == found.nbytes
+        assert sum(moved.home) == found.nbytes
         np.testing.assert_allclose(found, (A * 2).T @ (A * 2), rtol=1e-11, atol=1e-11)
     da.register_kind(KIND, 1)
 
@@ -329,7 +361,7 @@ def test_values_of_tasks_are_brought_when_asked():
         x = (cut() + 1).persist()
     (task, *_) = computing.chunk_tasks(x.expression)
     task.wait()
-    with Moves() as moves:
+    with moves() as moved:
         value = value_of(task)
     assert type(value) is np.ndarray
-    assert moves.home == [value.nbytes]
+    assert moved.home == [value.nbytes]
