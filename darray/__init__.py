@@ -31,6 +31,7 @@ from darray.functions.shapes import rechunk
 from darray.functions.tracing import trace
 from darray.handle import DArray
 from darray.io import File
+from darray.kernels.table import kernel
 from darray.numpy_names import *  # noqa: F403
 from darray.runtime import (
     ALL_COMPLETED,
@@ -160,6 +161,7 @@ __all__ = [
     "full",
     "get_option",
     "join",
+    "kernel",
     "linspace",
     "map",
     "map_blocks",

@@ -19,6 +19,8 @@ from darray.expr.nodes import Expression, Generated, Memory
 from darray.expr.positions import grouped
 from darray.index_keys import Selection, selection
 from darray.index_maps import NEW, IndexMap
+from darray.kernels.devices import DeviceArray, called, to_device
+from darray.kernels.table import DEVICES, kernel
 from darray.lowering import computing
 from darray.lowering.fusion import has_usable_chunks
 from darray.runtime import limits, settings
@@ -234,14 +236,28 @@ class Counting(Struct, frozen=True):
 
     def __call__(self, block: NDArray[Any], beginnings: NDArray[np.intp]) -> NDArray[np.intp]:
         """The counts of a block, one for each piece, in the grid of the pieces."""
+        lengths, grid = self.runs(block.shape, int(beginnings.flat[0]))
+        return _true_counts(block, lengths).reshape(grid)
+
+    def runs(self, block: Shape, beginning: int) -> tuple[tuple[int, ...], list[int]]:
+        """Lengths of the pieces of a block of that shape, which begins there, and their grid."""
         shape = [sum(sizes) for sizes in self.fine]
-        place = np.unravel_index(int(beginnings.flat[0]), shape)
         inside = []
-        for sizes, start, length in zip(self.fine, place, block.shape, strict=True):
+        places = np.unravel_index(beginning, shape)
+        for sizes, start, length in zip(self.fine, places, block, strict=True):
             first, last = np.searchsorted(boundaries(sizes), [start, start + length])
             inside.append(sizes[first:last])
         lengths = tuple([math.prod(one) for one in itertools.product(*inside)])
-        return _true_counts(block, lengths).reshape([len(sizes) for sizes in inside])
+        return lengths, [len(sizes) for sizes in inside]
+
+
+@kernel(Counting, on=DEVICES)
+def _count_on_device(counting: Counting, block: DeviceArray, beginnings: DeviceArray) -> Any:
+    first = beginnings[(slice(0, 1),) * len(block.shape)].reshape(())
+    lengths, grid = counting.runs(block.shape, int(first))
+    starts = to_device(np.cumsum((0, *lengths[:-1])))
+    counts = called(np.add.reduceat, block.reshape(-1).astype(np.dtype(np.intp)), starts)
+    return counts.reshape(grid)
 
 
 def _true_counts(mask: NDArray[Any], lengths: tuple[int, ...]) -> NDArray[np.intp]:

@@ -343,7 +343,9 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
         if tasks:
             current_engine().wait(tasks, None)
             for task in tasks:
-                task.result()
+                # The values stay where they are: on a device, or on disk.
+                if task.exception() is not None:
+                    task.result()
 
     # Looking at it
 

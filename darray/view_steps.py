@@ -13,6 +13,7 @@ from darray.expr import building, reshaping
 from darray.expr.assignment import assign
 from darray.expr.nodes import Expression
 from darray.index_maps import IndexMap
+from darray.kernels.table import DEVICES, kernel
 from darray.runtime.boxes import index_of, whole
 
 __all__ = [
@@ -90,6 +91,15 @@ class Part(Struct, frozen=True):
             view = getattr(array, self.name)
         return view
 
+    def on_device(self, array: Any) -> Any:
+        """The same view of an array of a device."""
+        if self.name == "field":
+            raise NotImplementedError(
+                f"fields of records, here {self.argument!r}, are not looked at on devices; collect "
+                "the array and go on outside the block that asks for the device"
+            )
+        return self.of(array)
+
 
 class Reshaping(Struct, frozen=True):
     """The elements as another shape, in an order in which NumPy need not copy them."""
@@ -143,6 +153,11 @@ def part_of(array: NDArray[Any], part: Part) -> NDArray[Any]:
     return part.of(np.asarray(array))
 
 
+@kernel(part_of, on=DEVICES)
+def _part_on_device(array: Any, part: Part) -> Any:
+    return part.on_device(array)
+
+
 def with_part(array: NDArray[Any], values: NDArray[Any], part: Part) -> NDArray[Any]:
     """`array` with `values` for the part of every element.
 
@@ -154,6 +169,14 @@ def with_part(array: NDArray[Any], values: NDArray[Any], part: Part) -> NDArray[
     shape = np.broadcast_shapes(np.shape(array), np.shape(values))
     result = np.array(np.broadcast_to(array, shape), order="C")
     part.of(result)[...] = values
+    return result
+
+
+@kernel(with_part, on=DEVICES)
+def _with_part_on_device(array: Any, values: Any, part: Part) -> Any:
+    shape = np.broadcast_shapes(array.shape, values.shape)
+    result = np.broadcast_to(array, shape).copy()
+    part.on_device(result)[...] = values
     return result
 
 

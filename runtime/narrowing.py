@@ -19,7 +19,15 @@ from darray.runtime.scopes import DEFAULT, Scope, scope_of_processor, scope_of_w
 from darray.runtime.scopes import scope as scope_of
 from darray.runtime.spaces import has_memory, here
 
-__all__ = ["Part", "ambient_scope", "limits_of", "narrowed", "scope_here"]
+__all__ = [
+    "Part",
+    "ambient_scope",
+    "kind_asked",
+    "limits_of",
+    "narrowed",
+    "scope_here",
+    "scope_of_host",
+]
 
 # A scope that a task must obey, and where it came from: in words, or what tells when asked.
 Origin: TypeAlias = str | Callable[[], str]
@@ -65,9 +73,50 @@ def scope_here() -> Scope:
     space = here.get()
     if space.kind != "host":
         return scope_of_processor(Processor(space.worker, space.kind, space.index))
-    own = [kind for kind in kinds.names() if not has_memory(kind)]
-    shared = DEFAULT if not own else DEFAULT | scope_of(kinds=own)
-    return shared & scope_of_worker(space.worker)
+    return scope_of_host(space.worker)
+
+
+def scope_of_host(worker: int) -> Scope:
+    """The processors of a worker that work in its host memory.
+
+    Examples
+    --------
+    >>> scope_of_host(1)
+    scope(worker=1)
+    """
+    return _scope_of_host(worker, kinds.version)
+
+
+@lru_cache(maxsize=100)
+def _scope_of_host(worker: int, version: int) -> Scope:
+    names = kinds.names()
+    own = [name for name in names if not has_memory(name)]
+    if any(kinds.is_default(name) and has_memory(name) for name in names):
+        shared = scope_of(kinds=[kinds.CPU, *own])
+    else:
+        shared = DEFAULT if not own else DEFAULT | scope_of(kinds=own)
+    return shared & scope_of_worker(worker)
+
+
+def kind_asked() -> str | None:
+    """The kind of processors, other than CPU threads, that tasks spawned here are to run on.
+
+    None where a thread of this worker may run them, or no processor of it can. Of several kinds
+    those without a memory of their own come first, then it goes by their names.
+    """
+    if contexts.current.get() is None:
+        # The commonest case by far.
+        return None
+    return _kind_asked(ambient_scope(), here.get().worker, kinds.version)
+
+
+@lru_cache(maxsize=1000)
+def _kind_asked(scope: Scope, worker: int, version: int) -> str | None:
+    inside = scope & scope_of_worker(worker)
+    if inside & scope_of(kind=kinds.CPU):
+        return None
+    names = sorted(kinds.names(), key=lambda name: (has_memory(name), name))
+    return next((name for name in names if inside & scope_of(kind=name)), None)
 
 
 def limits_of(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> list[Part]:

@@ -353,17 +353,23 @@ def brought(value: Any, source: Space, destination: Space) -> Any:
     if source == destination:
         return value
     began = perf_counter_ns()
+    # Bytes of the arrays that left a device, or came to one; nothing else moves on one worker.
+    left: list[int] = []
+    came: list[int] = []
     if source.kind != "host":
         cls, to_host, _ = _devices[source.kind]
-        value = _changed(value, cls, to_host)
+        value = _changed(value, cls, _measuring(to_host, left))
     if source.worker != destination.worker:
         value = _unpickled(_pickled(value))
     if destination.kind != "host":
-        value = _changed(value, _host_arrays, _devices[destination.kind][2])
+        value = _changed(value, _host_arrays, _measuring(_devices[destination.kind][2], came))
     if events.consumers:
-        now = perf_counter_ns()
-        places = (str(source), str(destination))
-        events.publish(events.ValueMoved(nbytes_of(value), *places, began, now, moves_for.get()))
+        crosses = source.worker != destination.worker
+        if crosses or left or came:
+            nbytes = nbytes_of(value) if crosses else sum(came or left)
+            now = perf_counter_ns()
+            places = (str(source), str(destination))
+            events.publish(events.ValueMoved(nbytes, *places, began, now, moves_for.get()))
     return _seal(value)
 
 
@@ -387,6 +393,19 @@ def unpacked(message: Message, destination: Space) -> Any:
     if destination.kind != "host":
         value = _changed(value, _host_arrays, _devices[destination.kind][2])
     return _seal(value)
+
+
+def _measuring(change: _Change, found: list[int]) -> _Change:
+    """`change`, which also adds the bytes of what it gives to `found` where somebody listens."""
+    if not events.consumers:
+        return change
+
+    def measured(value: Any) -> Any:
+        changed = change(value)
+        found.append(nbytes_of(changed))
+        return changed
+
+    return measured
 
 
 def _changed(value: Any, cls: type, change: _Change) -> Any:

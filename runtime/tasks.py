@@ -13,12 +13,12 @@ from darray.runtime.contexts import Options
 from darray.runtime.errors import CancelledError, Failure
 from darray.runtime.places import place_text
 from darray.runtime.processor import Processor
-from darray.runtime.spaces import Origin, Placed, here, register_handle
+from darray.runtime.spaces import Origin, Placed, here, nbytes_of, register_handle
 
 if TYPE_CHECKING:
     from types import CodeType
 
-__all__ = ["Task", "value_of", "value_or_parts"]
+__all__ = ["Task", "nbytes_held", "value_of", "value_or_parts"]
 
 R = TypeVar("R", covariant=True)
 
@@ -394,6 +394,12 @@ def value_of(task: Task[Any]) -> Any:
     """The value of a task that is done, in the space of the calling code."""
     value = task._value
     return value.here() if value.__class__ is Placed else value
+
+
+def nbytes_held(task: Task[Any]) -> int:
+    """Bytes of the value of a task that is done, wherever it is."""
+    value = task._value
+    return value.nbytes if value.__class__ is Placed else nbytes_of(value)
 
 
 def value_or_parts(task: Task[Any]) -> Any:

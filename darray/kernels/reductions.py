@@ -320,12 +320,12 @@ class UfuncReduction(Struct, frozen=True):
             axis=axes,
             dtype=self.dtype,
             keepdims=True,
-            initial=self._initial_of_chunk(chunk.dtype, where is not None),
+            initial=self.initial_of_chunk(chunk.dtype, where is not None),
             where=True if where is None else where,
         )
         return (as_array(reduced, self.dtype or chunk.dtype),)
 
-    def _initial_of_chunk(self, operand: np.dtype[Any], masked: bool) -> Any:
+    def initial_of_chunk(self, operand: np.dtype[Any], masked: bool) -> Any:
         """Return what the reduction of one chunk starts from.
 
         The initial value must enter the result once, so `finish` adds it, except where entering

@@ -17,6 +17,7 @@ from darray.kernels.reducing import Reducer, partial_results
 from darray.kernels.warnings_ledger import Ledger
 from darray.lowering import keeping
 from darray.lowering.fusion import Group, fuse
+from darray.lowering.places import computes_elsewhere
 from darray.lowering.plans import Index, Kept
 from darray.lowering.walking import walk_of
 from darray.runtime import Task
@@ -47,7 +48,7 @@ class _Step(Struct, frozen=True):
 
 def applies(node: Expression) -> bool:
     """Whether `values` computes `node`."""
-    return _steps([node]) is not None
+    return not computes_elsewhere() and _steps([node]) is not None
 
 
 def values(nodes: Sequence[Expression]) -> list[Array] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,13 +13,15 @@ from msgspec.structs import force_setattr, replace
 from numpy.typing import NDArray
 
 from darray.blocks import chunk_box, chunk_count, grid_shape
-from darray.expr.nodes import Computed, Expression, Memory, Recut
+from darray.expr.nodes import Computed, Expression, Memory, Recut, View
+from darray.index_maps import IndexMap
 from darray.io.formats import Target
 from darray.lowering import (
     advancing,
     at_once,
     collector,
     keeping,
+    places,
     registered,  # noqa: F401 - what plans each kind of expression
 )
 from darray.lowering.fusion import has_usable_chunks
@@ -32,8 +34,8 @@ from darray.runtime.boxes import index_of
 from darray.runtime.contexts import DEFAULT, current, outside, without_queue
 from darray.runtime.devices.host_buffers import empty
 from darray.runtime.engine import Engine, current_engine
-from darray.runtime.narrowing import narrowed, scope_here
-from darray.runtime.spaces import here
+from darray.runtime.narrowing import narrowed
+from darray.runtime.spaces import has_memory
 from darray.runtime.tasks import value_or_parts
 
 __all__ = [
@@ -77,7 +79,8 @@ def compute(
     BaseException
         What a chunk's computation raised.
     """
-    if outs is None:
+    is_elsewhere = places.computes_elsewhere()
+    if outs is None and not is_elsewhere:
         values = at_once.values(nodes)
         if values is not None:
             return values
@@ -91,7 +94,7 @@ def compute(
             if isinstance(node, Memory):
                 out[...] = node.array
             else:
-                planner.fill(node, out, keeps and _can_stay(node))
+                planner.fill(node, out, is_elsewhere or (keeps and _can_stay(node)))
         plan = planner.run()
     _run(planner, plan)
     return results
@@ -126,6 +129,10 @@ def persist(nodes: Sequence[Expression]) -> list[Expression]:
     These let go of what they are computed from as soon as all chunks are there.
     """
     advance(nodes)
+    kind = places.kind_of_plans()
+    if kind is not None and has_memory(kind):
+        # What is in the memory of the host goes to that of the device.
+        nodes = [_beside(node) if isinstance(node, Memory) else node for node in nodes]
     planner = Planner()
     with collector.paused():
         for node in nodes:
@@ -140,6 +147,11 @@ def persist(nodes: Sequence[Expression]) -> list[Expression]:
             for node in planner.keeping:
                 current_engine().wait(chunk_tasks(node), None)
     return [going_on(node) for node in nodes]
+
+
+def _beside(node: Memory) -> Expression:
+    """The same array as an expression that is computed."""
+    return View(node.shape, node.dtype, node.chunks, node, IndexMap.identity(node.shape))
 
 
 def advance(
@@ -279,9 +291,13 @@ def chunk_task(node: Expression, index: Index) -> Task[Any]:
 def _handed_out(chunk: NDArray[Any]) -> Task[Any]:
     """A task whose value is `chunk`; it is in no region, nor does it wait in a queue."""
     batch = Batch(current_engine())
-    task = batch.spawn(outside(without_queue(current.get())), np.asarray, (chunk,), [])
+    task = batch.spawn(outside(without_queue(current.get())), _itself, (chunk,), [])
     batch.submit()
     return task
+
+
+def _itself(chunk: Any) -> Any:
+    return chunk
 
 
 def keep_values(node: Memory) -> None:
@@ -322,6 +338,8 @@ def carry_out(plan: Plan, keepers: list[Expression], wait: bool = True) -> None:
 
 def is_done_here(plan: Plan) -> bool:
     """Whether there is nothing to do at a time, so that the calling thread may as well do it."""
+    if places.computes_elsewhere():
+        return False
     return all(len(stage.drafts) <= 1 for stage in plan.stages)
 
 
@@ -370,10 +388,15 @@ def spawned(plan: Plan, batch: Batch) -> tuple[dict[Key, Task[Any]], list[Task[A
     # In a region they are none of its tasks.
     outer = outside(without_queue(current.get()))
     context = outer or DEFAULT
-    if batch.engine.has_spaces:
-        # Plans, their outputs and their ledgers are objects of the calling code.
-        place = f"the array that is computed, on {here.get()}"
-        context = narrowed(context, [(scope_here(), place)]) or DEFAULT
+    kind = places.kind_of_plans()
+    if kind is not None or batch.engine.has_spaces:
+        context = narrowed(context, [places.scope_of_plan(kind)]) or DEFAULT
+    moved: Callable[..., Any] | None = None
+    if kind is not None:
+        # Few programs use other kinds.
+        from darray.lowering.device_plans import on_device
+
+        moved = partial(on_device, kind=kind)
     for rank, stage in enumerate(plan.stages):
         # Later stages run first, since they let go of what earlier ones hold.
         options = replace(
@@ -389,9 +412,10 @@ def spawned(plan: Plan, batch: Batch) -> tuple[dict[Key, Task[Any]], list[Task[A
         in_parts = replace(options, reads_parts=True)
         for draft in stage.drafts:
             needs = [need if isinstance(need, Task) else tasks[need] for need in draft.needs]
-            reads_parts = getattr(draft.call, "reads_parts", False)
+            call = draft.call if moved is None else moved(draft.call, name=stage.name)
+            reads_parts = getattr(call, "reads_parts", False)
             chosen = in_parts if reads_parts else options
-            task = batch.spawn(chosen, draft.call, tuple(needs), needs)
+            task = batch.spawn(chosen, call, tuple(needs), needs)
             tasks[draft.key] = task
             if stage.serial == math.inf:
                 last.append(task)

@@ -109,7 +109,7 @@ class Exchange:
         sorts: list[Key] = [(self, (number, "sort", at)) for at in one.places]
         for key, at in zip(sorts, one.places, strict=True):
             call = SortPositions(work.picked[at], self.cut)
-            sorting.drafts.append(Draft(key, _After(call) if begin else call, begin))
+            sorting.drafts.append(Draft(key, After(call) if begin else call, begin))
         items: dict[tuple[int, int], int] = {}
         for group, wants in sorted(sent.items()):
             needs: list[Need] = [sorts[chunk] for chunk, _, _ in wants]
@@ -144,7 +144,7 @@ class Exchange:
         drafts.append(Draft(key, Send(pieces, work.first, spans), needs))
 
 
-class _After(Struct, frozen=True):
+class After(Struct, frozen=True):
     """A call that is made once something else is done."""
 
     call: Any

@@ -14,7 +14,7 @@ from darray.expr.nodes import Expression, Memory
 from darray.kernels.evaluation import TILE
 from darray.kernels.table import kernel_for
 from darray.kernels.tiling import can_write
-from darray.lowering import at_once, collector, computing
+from darray.lowering import at_once, collector, computing, places
 from darray.lowering.calls import Combine, Pieces
 from darray.lowering.fusion import Group
 from darray.lowering.planning import Planner
@@ -22,6 +22,9 @@ from darray.lowering.plans import Draft, Plan, Stage
 from darray.lowering.rehearsal import Rehearsal
 from darray.runtime import Task, limits, settings
 from darray.runtime.consumers.progress import bytes_text
+from darray.runtime.kinds import CPU, registered
+from darray.runtime.spaces import has_memory, here
+from darray.runtime.tasks import nbytes_held
 
 __all__ = ["Explanation", "StageSummary", "explain", "pending_tasks"]
 
@@ -82,6 +85,8 @@ class Explanation(Struct, frozen=True):
         What the memory limit leaves for tasks.
     libraries : tuple of str
         Whose code computes the elements.
+    kind : str
+        The kind of processors that the tasks run on.
 
     Examples
     --------
@@ -106,6 +111,7 @@ class Explanation(Struct, frozen=True):
     peak_nbytes: int
     limit_nbytes: int
     libraries: tuple[str, ...]
+    kind: str = CPU
 
     @property
     def nbytes(self) -> int:
@@ -129,7 +135,8 @@ class Explanation(Struct, frozen=True):
             return "in memory, nothing to compute"
         if not self.tasks:
             return "computed by the calling thread, without tasks"
-        return f"{_counted(self.tasks, 'task')} on {_counted(self.threads, 'thread')}"
+        noun = "thread" if self.kind == CPU else f"{self.kind} processor"
+        return f"{_counted(self.tasks, 'task')} on {_counted(self.threads, noun)}"
 
     def _figures(self) -> Iterator[tuple[str, str]]:
         yield "reads", f"{bytes_text(self.read_nbytes)} from stores"
@@ -197,14 +204,15 @@ def explain(node: Expression) -> Explanation:
     """
     planner, plan = _planned(node)
     room = limits.task_memory(settings.current())
-    threads = 1 if _is_serial() else settings.current().threads or limits.processor_count()
+    kind = places.kind_of_plans() or CPU
+    threads = _processors(kind)
     keepers = computing.keepers(planner)
     kept = [chunk for one in planner.kept_used.values() for chunk in one.chunks.values()]
     return Explanation(
         node.shape,
         node.dtype,
         chunk_count(node.chunks),
-        tuple([_summary(stage) for stage in plan.stages if stage.drafts]),
+        tuple([_summary(stage, kind) for stage in plan.stages if stage.drafts]),
         0 if _is_direct(node, plan) else plan.count(),
         plan.nbytes,
         len(kept),
@@ -213,7 +221,8 @@ def explain(node: Expression) -> Explanation:
         threads,
         Rehearsal(plan, keepers, _is_serial()).peak(threads),
         room,
-        _libraries(plan),
+        _libraries(plan, kind),
+        kind,
     )
 
 
@@ -250,15 +259,24 @@ def _is_serial() -> bool:
     return settings.current().engine == "serial"
 
 
+def _processors(kind: str) -> int:
+    """How many tasks run at a time on processors of a kind."""
+    if _is_serial():
+        return 1
+    if kind == CPU:
+        return settings.current().threads or limits.processor_count()
+    return len([one for one in registered(here.get().worker) if one.kind == kind])
+
+
 def _kept_nbytes(chunk: Any) -> int:
     if isinstance(chunk, Task):
         if not chunk.done() or chunk.exception() is not None:
             return 0
-        chunk = chunk.result()
+        return nbytes_held(chunk)
     return int(chunk.nbytes)
 
 
-def _summary(stage: Stage) -> StageSummary:
+def _summary(stage: Stage, kind: str) -> StageSummary:
     programs = [pieces for draft in stage.drafts for pieces in _pieces(draft)]
     shapes = [pieces.shape for pieces in programs] or [
         largest(draft.key[0].chunks)
@@ -272,7 +290,7 @@ def _summary(stage: Stage) -> StageSummary:
         names = [_name(one.function) for one in group.program.instructions]
         functions[tuple(names)] = None
         if names:
-            kernels[_kernel(group, stage.elements)] = None
+            kernels[_kernel(group, stage.elements, kind)] = None
     return StageSummary(
         stage.name,
         len(stage.drafts),
@@ -283,8 +301,10 @@ def _summary(stage: Stage) -> StageSummary:
     )
 
 
-def _kernel(group: Group, elements: int) -> str:
+def _kernel(group: Group, elements: int, kind: str) -> str:
     """What runs the program of `group` on chunks of so many elements, and why."""
+    if kind != CPU:
+        return f"{kind}, call by call: its kernels, and NumPy's functions of its arrays"
     if elements <= TILE:
         return "NumPy, call by call: a chunk fits into the cache"
     for one in group.program.instructions:
@@ -303,13 +323,16 @@ def _name(function: Any) -> str:
     return str(getattr(function, "__name__", repr(function)))
 
 
-def _libraries(plan: Plan) -> tuple[str, ...]:
+def _libraries(plan: Plan, kind: str) -> tuple[str, ...]:
     """Whose code runs the programs: that of NumPy at the least, which moves the elements."""
-    found = {"NumPy": None}
+    own = f"the arrays of {kind}" if has_memory(kind) else "NumPy"
+    found = {own: None}
     for draft in plan.drafts():
         for pieces in _pieces(draft):
             for instruction in pieces.group.program.instructions:
-                code = kernel_for(instruction.function, "cpu")
+                code = kernel_for(instruction.function, kind)
+                if kind != CPU and code is instruction.function:
+                    continue
                 package = str(getattr(code, "__module__", None) or "numpy").partition(".")[0]
                 found[_LIBRARIES.get(package, package)] = None
     return tuple(found)

@@ -282,7 +282,7 @@ class ExtractChunk(Struct, frozen=True):
     def __call__(self, *values: Any) -> NDArray[Any]:
         """The elements, along one axis for those of the mask."""
         chunk, broadcast = self.pieces.compute(values)
-        mask = _own_axes(broadcast, self.first, self.dimensions)
+        mask = own_axes(broadcast, self.first, self.dimensions)
         if mask is None:
             last = self.first + self.dimensions
             return np.empty(
@@ -308,7 +308,7 @@ class DepositChunk(Struct, frozen=True):
         """The changed chunk."""
         chunk, broadcast = self.pieces.compute(needed)
         result = owned(self.pieces, chunk)
-        mask = _own_axes(broadcast, self.first, self.dimensions)
+        mask = own_axes(broadcast, self.first, self.dimensions)
         if mask is not None:
             check_count(int(np.count_nonzero(mask)), self.count)
             (values,) = self.values.compute(needed)
@@ -364,7 +364,7 @@ class ScatterChunk(Struct, frozen=True):
         return tuple(found)
 
 
-def _own_axes(broadcast: NDArray[Any], first: int, dimensions: int) -> NDArray[Any] | None:
+def own_axes(broadcast: NDArray[Any], first: int, dimensions: int) -> NDArray[Any] | None:
     """A mask without the axes that it was broadcast along; None where they have no elements."""
     if not broadcast.size:
         return None

@@ -16,6 +16,8 @@ from darray.blocks import BlocksLike, Shape, cut
 from darray.expr import building
 from darray.expr.nodes import Expression, Generated
 from darray.handle import DArray
+from darray.kernels.devices import DeviceArray, to_device
+from darray.kernels.table import DEVICES, kernel
 from darray.random.draws import BlockDraws, Draws, Parameter, Place
 from darray.random.streams import Stream, TiledStreams
 from darray.random.tiles import whole_tiles
@@ -111,6 +113,11 @@ class _Whole:
     def __call__(self, block: NDArray[Any]) -> NDArray[Any]:
         """The array."""
         return self.function(whole(block.shape))
+
+
+@kernel(_Whole, on=DEVICES)
+def _whole_for_device(made: _Whole, block: DeviceArray) -> DeviceArray:
+    return to_device(made.function(whole(block.shape)))
 
 
 @lru_cache(maxsize=1)

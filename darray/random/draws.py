@@ -11,6 +11,8 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from darray.blocks import Shape
+from darray.kernels.devices import DeviceArray, to_device, to_host
+from darray.kernels.table import DEVICES, kernel
 from darray.random.streams import Key, Stream
 from darray.random.tiles import ELEMENTS, Tile, tile_shape, tiles_of
 from darray.runtime.boxes import Box, box_shape, index_of
@@ -173,6 +175,12 @@ class BlockDraws(Struct, frozen=True):
         box = [slice(at, at + size, 1) for at, size in zip(origin, shape, strict=False)]
         box += [slice(0, size, 1) for size in draws.single]
         return replace(draws, parameters=tuple(parameters))(tuple(box))
+
+
+@kernel(BlockDraws, on=DEVICES)
+def _drawn_for_device(draws: BlockDraws, *blocks: DeviceArray) -> DeviceArray:
+    # All draws are made on the host, so that they are the same numbers everywhere.
+    return to_device(draws(*map(to_host, blocks)))
 
 
 def flat_positions(shape: Shape, box: Box) -> NDArray[np.int64]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from darray.runtime.arguments import register_frozen
 from darray.runtime.devices import host
@@ -24,8 +24,9 @@ KIND = "separate"
 class SeparateArray(NDArrayOperatorsMixin):
     """An array in the memory of a device; it takes other such arrays and numbers only.
 
-    NumPy cannot read it, nor it a NumPy array: what should have been moved and was not
-    raises `TypeError`, as it does with the arrays of a GPU.
+    It has NumPy's protocols, so that NumPy's functions compute on the device. NumPy cannot read
+    it, nor it a NumPy array: what should have been moved and was not raises `TypeError`, as it
+    does with the arrays of a GPU.
 
     Examples
     --------
@@ -69,6 +70,35 @@ class SeparateArray(NDArrayOperatorsMixin):
         """The device's memory, for what tells where arrays lie and copies them."""
         return self._memory
 
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self._memory.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self._memory.size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements."""
+        return self._memory.nbytes
+
+    @property
+    def real(self) -> SeparateArray:
+        """The real parts."""
+        return self.over(self._memory.real)
+
+    @property
+    def imag(self) -> SeparateArray:
+        """The imaginary parts."""
+        return self.over(self._memory.imag)
+
+    def view(self, dtype: DTypeLike) -> SeparateArray:
+        """The same memory as elements of another type."""
+        return self.over(self._memory.view(dtype))
+
     def sum(self) -> SeparateArray:
         """The sum of the elements, without axes."""
         return SeparateArray(self._memory.sum())
@@ -77,34 +107,92 @@ class SeparateArray(NDArrayOperatorsMixin):
         """Set every element."""
         self._memory.fill(value)
 
+    def astype(self, dtype: DTypeLike, casting: Any = "unsafe") -> SeparateArray:
+        """A copy with elements of another type."""
+        return self.over(self._memory.astype(dtype, casting=casting))
+
+    def copy(self) -> SeparateArray:
+        """A copy in C order."""
+        return self.over(self._memory.copy())
+
+    def reshape(self, *shape: Any) -> SeparateArray:
+        """The elements in another shape; a view where there is one."""
+        return self.over(self._memory.reshape(*shape))
+
+    def transpose(self, *axes: Any) -> SeparateArray:
+        """A view with the axes in another order."""
+        return self.over(self._memory.transpose(*axes))
+
     def __getitem__(self, key: Any) -> SeparateArray:
-        return self.over(self._memory[key, ...])
+        return self.over(np.asarray(self._memory[_key(key)]))
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._memory[key] = _taken(value)
+        self._memory[_key(key)] = _taken(value)
+
+    def __bool__(self) -> bool:
+        return bool(self._memory)
+
+    def __int__(self) -> int:
+        return int(self._memory)
 
     def __array__(self, *_: Any, **__: Any) -> NDArray[Any]:
         raise TypeError("a SeparateArray is in the memory of a device: bring it to the host first")
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """Compute on the device."""
-        out = tuple([_taken(one) for one in kwargs.pop("out", ())])
         given = [_taken(one) for one in inputs]
-        result = getattr(ufunc, method)(*given, **kwargs, **({"out": out} if out else {}))
-        return SeparateArray.over(np.asarray(result))
+        options = {name: _unwrapped(one) for name, one in kwargs.items()}
+        return _wrapped(getattr(ufunc, method)(*given, **options))
+
+    def __array_function__(
+        self,
+        function: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Compute on the device."""
+        options = {name: _unwrapped(one) for name, one in kwargs.items()}
+        return _wrapped(function(*_unwrapped(args), **options))
 
     def __repr__(self) -> str:
         return f"SeparateArray({self._memory.tolist()!r})"
 
 
 def _taken(value: Any) -> Any:
+    """The memory of an array of the device; a number as it is."""
     if isinstance(value, SeparateArray):
         return value.memory
-    if isinstance(value, bool | int | float | complex):
+    if isinstance(value, bool | int | float | complex | np.generic):
         return value
     raise TypeError(
         f"a SeparateArray does not mix with {type(value).__name__}, which is not on the device"
     )
+
+
+def _unwrapped(value: Any) -> Any:
+    """An argument of a function, the arrays of the device in it as their memory."""
+    if isinstance(value, SeparateArray | np.ndarray):
+        return _taken(value)
+    if value.__class__ in (list, tuple):
+        return value.__class__([_unwrapped(one) for one in value])
+    return value
+
+
+def _wrapped(value: Any) -> Any:
+    """What a function gave, the arrays in it as arrays of the device."""
+    if isinstance(value, np.ndarray | np.generic):
+        return SeparateArray.over(np.asarray(value))
+    if value.__class__ in (list, tuple):
+        return value.__class__([_wrapped(one) for one in value])
+    return value
+
+
+def _key(key: Any) -> Any:
+    """A key whose indices are on the device, for views also where it has integers alone."""
+    parts = key if isinstance(key, tuple) else (key,)
+    found = tuple([_unwrapped(one) for one in parts])
+    return found if any(one is ... for one in found) else (*found, ...)
 
 
 def _frozen(array: SeparateArray) -> SeparateArray:

@@ -9,7 +9,9 @@ import pytest
 
 import darray.runtime as da
 from darray.runtime import contexts
+from darray.runtime.narrowing import kind_asked, scope_of_host
 from darray.runtime.processor import Processor
+from darray.testing import separate_memory  # noqa: F401 - has a kind with memory of its own
 
 pytestmark = pytest.mark.usefixtures("nothing_registered_afterwards")
 
@@ -271,3 +273,37 @@ def test_scopes_of_many_arguments_that_are_the_same_cost_one(kinds):
     with pytest.raises(da.SchedulingError) as info:
         run_on(da.ANY, args, [ref(FIRST) for _ in range(100)]).result()
     assert len(str(info.value)) < 1000
+
+
+@pytest.mark.parametrize("default", [False, True])
+def test_kinds_of_devices_that_are_asked_for(one_worker, default):
+    """Those without a memory of their own come first; none where a thread is in the scope."""
+    da.register_kind("own", 1)
+    da.register_kind("another", 1)
+    da.register_kind("separate", 1, default=default)
+    asked = {
+        da.DEFAULT: None,
+        da.ANY: None,
+        da.scope(kind="own"): "own",
+        da.scope(kind="separate"): "separate",
+        da.scope(kinds=["another", "separate", "own"]): "another",
+        da.scope(kinds=["separate", "own"]): "own",
+        da.scope(kinds=["separate", "cpu"]): None,
+        da.scope(worker=0, kind="separate"): "separate",
+        da.scope(worker=1, kind="separate"): None,
+        da.scope(kind="gone"): None,
+    }
+    assert kind_asked() is None
+    for scope, kind in asked.items():
+        with da.options(scope=scope):
+            assert kind_asked() == kind, scope
+            nested = da.options(compute_scope=da.scope(kind="cpu"))
+            with nested:
+                assert kind_asked() is None
+    device = Processor(0, "separate", 0)
+    assert device not in scope_of_host(0)
+    assert Processor(0, "own", 0) in scope_of_host(0)
+    assert Processor(0, "cpu", 0) in scope_of_host(0)
+    da.register_kind("separate", None)
+    with da.options(scope=da.scope(kind="separate")):
+        assert kind_asked() is None
