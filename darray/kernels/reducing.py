@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Any, TypeAlias
 
@@ -19,7 +19,7 @@ from darray.kernels.warnings_ledger import Ledger, recording
 from darray.runtime.boxes import Box, box_shape, shift
 from darray.runtime.devices.host_buffers import empty
 
-__all__ = ["REDUCED", "Reducer", "partial_results"]
+__all__ = ["REDUCED", "Reducer", "partial_results", "partial_results_of_read"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -115,6 +115,43 @@ def partial_results(
                 joined.append(one.reduction.combine(partials) if len(partials) > 1 else partials[0])
             results.put(strip, joined)
     return results.partials
+
+
+def partial_results_of_read(
+    program: Program,
+    pieces: Iterable[tuple[Box, Sequence[Array]]],
+    reducer: Reducer,
+    shape: tuple[int, ...],
+    ledger: Ledger,
+) -> list[Partial]:
+    """What `partial_results` gives for each of several chunks, by a program that calls nothing.
+
+    ``pieces`` are boxes of chunks and what the program reads there.
+
+    Examples
+    --------
+    >>> from darray.kernels.reductions import UfuncReduction
+    >>> warn = ("warn", "warn", "ignore", "warn", None)
+    >>> total = Reducer(UfuncReduction(np.add), (0,), warn, 0)
+    >>> read = Program.assemble([], [(0, None)])
+    >>> pieces = [((slice(i, i + 2, 1),), [np.arange(i, i + 2.0)]) for i in (0, 2)]
+    >>> partial_results_of_read(read, pieces, total, (4,), Ledger())
+    [(array([1.]),), (array([5.]),)]
+    """
+    registers = [register for register, _ in program.results]
+    partial, axes = reducer.reduction.partial, reducer.axes
+    found = []
+    with recording(reducer.errors, ledger, reducer.origin):
+        for box, inputs in pieces:
+            lengths = box_shape(box)
+            chunk, *masks = [
+                inputs[register]  # type: ignore[index]
+                if inputs[register].shape == lengths  # type: ignore[index]
+                else np.broadcast_to(inputs[register], lengths)  # type: ignore[index]
+                for register in registers
+            ]
+            found.append(partial(chunk, axes, masks[0] if masks else None, box, shape))
+    return found
 
 
 def _dtype_of(program: Program, inputs: Sequence[Array]) -> np.dtype[Any] | None:
