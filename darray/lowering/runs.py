@@ -9,6 +9,7 @@ of a line. The result, to the bit, does not depend on the runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -120,11 +121,15 @@ def run_length(group: Group, elements: int, chunks: int) -> int:
     for leaf in group.leaves:
         if not isinstance(leaf.expression, Memory) or leaf.expression.kept is not None:
             return 1
-    threads = settings.current().threads or limits.processor_count()
+    threads = settings.current().threads or _processors()
     read = sum([leaf.expression.dtype.itemsize for leaf in group.leaves])
     nbytes = max(1, elements * read * (1 + len(group.program.instructions)))
     most = min(LARGEST // nbytes, chunks // (LEAST * threads))
     return 1 << (most.bit_length() - 1) if most > 1 else 1
+
+
+# Asking takes as long as planning ten runs, and only their length depends on it.
+_processors = cache(limits.processor_count)
 
 
 def runs(line: Sequence[Index], length: int) -> list[tuple[Index, ...]]:
