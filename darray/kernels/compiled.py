@@ -19,7 +19,7 @@ from darray.kernels.loop_source import Loop, Step
 from darray.kernels.programs import Instruction, Operand, Program
 from darray.kernels.table import kernel_for
 
-__all__ = ["GroupPlan", "assembled", "compiled", "is_squaring", "plan"]
+__all__ = ["GroupPlan", "assembled", "compiled", "is_squaring", "plan", "summing"]
 
 DType: TypeAlias = np.dtype[Any]
 
@@ -259,12 +259,38 @@ def _planned(
     return GroupPlan(members, tuple(registers), tuple(constants), loop)
 
 
+def summing(program: Program, plans: Sequence[GroupPlan]) -> Loop | None:
+    """The loop that adds what `program` gives, row by row; None where no one loop could.
+
+    Examples
+    --------
+    >>> double, quiet = np.dtype(float), ("ignore",) * 4 + (None,)
+    >>> calls = [
+    ...     Instruction(np.multiply, ((0, None), (0, None)), (), None, None, quiet, 0, double),
+    ...     Instruction(np.sqrt, ((-1, None),), (), None, None, quiet, 1, double),
+    ... ]
+    >>> program = Program.assemble(calls, [(-2, None)])
+    >>> summing(program, plan(program, [double])).sums
+    True
+    """
+    if len(plans) != 1 or len(program.results) != 1:
+        return None
+    loop = plans[0].loop
+    if len(plans[0].members) < len(program.instructions) or loop.steps[-1].dtype.char not in "fd":
+        return None
+    return replace(loop, sums=True)
+
+
 def assembled(
-    program: Program, plans: Sequence[GroupPlan], ufuncs: Sequence[np.ufunc]
+    program: Program,
+    plans: Sequence[GroupPlan],
+    ufuncs: Sequence[np.ufunc],
+    sums: np.ufunc | None = None,
 ) -> Program | None:
     """`program` with each group's instructions as one, whose function is a `CompiledGroup`.
 
-    None where the plans, made for other constants, do not fit the constants of this one.
+    ``sums`` is what was made of the loop that `summing` gives, where that is wanted. None where
+    the plans, made for other constants, do not fit the constants of this one.
     """
     instructions = program.instructions
     roots: dict[int, tuple[GroupPlan, np.ufunc, list[Operand]]] = {}
@@ -289,7 +315,7 @@ def assembled(
         if i in roots:
             one, ufunc, constants = roots[i]
             arrays = [follow((register, None)) for register in one.registers]
-            group = CompiledGroup(ufunc, _alone(program, one))
+            group = CompiledGroup(ufunc, _alone(program, one), sums)
             built.append(
                 replace(instruction, function=group, operands=(*arrays, *constants), parameters=())
             )

@@ -14,6 +14,7 @@ from darray.kernels.evaluation import TILE, evaluate, evaluation
 from darray.kernels.programs import ErrorState, Program
 from darray.kernels.reduction_tiles import strips, tile_lengths
 from darray.kernels.reductions import Partial, Reduction
+from darray.kernels.row_sums import partial_by_rows
 from darray.kernels.tiling import tiling_of
 from darray.kernels.warnings_ledger import Ledger, recording
 from darray.runtime.boxes import Box, box_shape, shift
@@ -90,6 +91,10 @@ def partial_results(
         chunk, *masks = evaluate(program, inputs, lengths, ledger, empty)
         where = masks[0] if masks else None
         return [one.partial(chunk, where, box, shape, ledger) for one in reducers]
+    if len(reducers) == len(program.results) == 1 and len(axes) == len(lengths):
+        added = partial_by_rows(program, tiling, inputs, reducers[0], lengths, ledger)
+        if added is not None:
+            return [added]
     corner = [part.start for part in box]
     results = _Results(reducers, [1 if a in axes else n for a, n in enumerate(lengths)])
     tile = tile_lengths(lengths, axes, REDUCED)

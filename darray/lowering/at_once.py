@@ -16,7 +16,7 @@ from darray.kernels.evaluation import evaluate
 from darray.kernels.reducing import Reducer, partial_results
 from darray.kernels.warnings_ledger import Ledger
 from darray.lowering import keeping
-from darray.lowering.fusion import Group, fuse
+from darray.lowering.fusion import Group, fuse, is_added
 from darray.lowering.plans import Index, Kept
 from darray.lowering.walking import walk_of
 from darray.runtime import Task
@@ -141,7 +141,8 @@ def _step(node: Expression) -> _Step:
     if isinstance(node, Reduce):
         operand, mask = node.operand, node.where
         outputs = [operand] if mask is None else [operand, mask]
-        return _Step(node, fuse(outputs, operand.shape), operand.shape)
+        group = fuse(outputs, operand.shape, is_added=is_added(node))
+        return _Step(node, group, operand.shape)
     return _Step(node, fuse([node], node.shape), node.shape)
 
 

@@ -11,17 +11,18 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from darray.expr.nodes import Computed, Elementwise, Expression, Memory, Recut, View
+from darray.expr.nodes import Computed, Elementwise, Expression, Memory, Recut, Reduce, View
 from darray.index_maps import IndexMap
 from darray.kernels.cpu import cast
 from darray.kernels.evaluation import TILE
 from darray.kernels.programs import Instruction, Operand, Program
+from darray.kernels.row_sums import adds
 from darray.kernels.tiling import tiling_of
 
 if TYPE_CHECKING:
     from darray.kernels.selection import Selection
 
-__all__ = ["Group", "Leaf", "as_it_is", "fuse", "has_usable_chunks"]
+__all__ = ["Group", "Leaf", "as_it_is", "fuse", "has_usable_chunks", "is_added"]
 
 
 class Leaf(Struct, frozen=True):
@@ -268,10 +269,12 @@ def fuse(
     shape: tuple[int, ...],
     apart: Collection[Expression] = (),
     whole: Expression | None = None,
+    is_added: bool = False,
 ) -> Group:
     """Fuse what computes `outputs`, all of `shape` or broadcast to it, into one program.
 
     What is in `apart` is computed elsewhere, chunk by chunk, and read; all but `whole`.
+    `is_added` says that what the program gives for a chunk will all be added.
     """
     if len(outputs) == 1 and not apart:
         group = _single_call(outputs[0], shape)
@@ -284,10 +287,18 @@ def fuse(
         if output.shape != shape:
             at = fusing.interned(IndexMap.broadcast(output.shape, shape))
         results.append(fusing.visit(output, at))
-    return _group(Program.assemble(fusing.instructions, results), fusing.leaves, shape)
+    return _group(Program.assemble(fusing.instructions, results), fusing.leaves, shape, is_added)
 
 
-def _group(program: Program, leaves: list[Leaf], shape: tuple[int, ...]) -> Group:
+def is_added(node: Reduce) -> bool:
+    """Whether a reduction adds all elements of a chunk, without a mask."""
+    operand = node.operand
+    if node.where is not None or len(node.axes) < len(operand.shape):
+        return False
+    return adds(node.reduction, operand.dtype)
+
+
+def _group(program: Program, leaves: list[Leaf], shape: tuple[int, ...], is_added: bool) -> Group:
     size = math.prod(shape)
     if size <= TILE or len(program.instructions) < 2:
         return Group(program, tuple(leaves))
@@ -295,4 +306,4 @@ def _group(program: Program, leaves: list[Leaf], shape: tuple[int, ...]) -> Grou
     from darray.kernels.selection import Selection
 
     dtypes = [leaf.expression.dtype for leaf in leaves]
-    return Group(program, tuple(leaves), Selection(program, dtypes, size))
+    return Group(program, tuple(leaves), Selection(program, dtypes, size, is_added))

@@ -48,7 +48,7 @@ from darray.lowering.calls import (
     PartialReduce,
     Pieces,
 )
-from darray.lowering.fusion import Group, Leaf, as_it_is, fuse, has_usable_chunks
+from darray.lowering.fusion import Group, Leaf, as_it_is, fuse, has_usable_chunks, is_added
 from darray.lowering.loads import Gather, Load, Read, Ready, Within, generate
 from darray.lowering.plans import Draft, Index, Kept, Need, Plan, Stage
 from darray.lowering.reducing import by_parts
@@ -250,7 +250,8 @@ class Planner:
         """Plan the pass over an array's chunks and the joining of the partial results."""
         operand = bundle.operand
         outputs = [operand] if bundle.where is None else [operand, bundle.where]
-        group = fuse(outputs, operand.shape, self.keeping)
+        adds_all = len(bundle.members) == 1 and is_added(bundle.members[0][0])
+        group = fuse(outputs, operand.shape, self.keeping, is_added=adds_all)
         reducers = tuple(
             [Reducer(one.reduction, one.axes, one.errors, one.serial) for one, _ in bundle.members]
         )
