@@ -116,7 +116,7 @@ class CompiledGroup:
         """
         assert self.sums is not None
         found: list[str] = []
-        modes = {
+        modes: dict[str, Any] = {
             kind: "ignore" if mode == "ignore" == errors[i] and "call" not in errors[:4] else "call"
             for i, (kind, mode) in enumerate(self._modes.items())
         }

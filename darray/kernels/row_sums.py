@@ -50,10 +50,13 @@ def adds(reduction: Reduction, dtype: np.dtype[Any]) -> bool:
     if dtype.char not in "fd" or not dtype.isnative:
         return False
     if isinstance(reduction, Mean):
-        return not reduction.skip_nan and reduction.dtype in (None, dtype)
-    if not isinstance(reduction, UfuncReduction) or reduction.dtype not in (None, dtype):
+        is_sum = not reduction.skip_nan
+    elif isinstance(reduction, UfuncReduction):
+        is_sum = reduction.ufunc is np.add and reduction.initial is NO_VALUE
+    else:
         return False
-    return reduction.ufunc is np.add and reduction.initial is NO_VALUE
+    # None equals double precision, as NumPy's dtypes have it.
+    return is_sum and (reduction.dtype is None or reduction.dtype == dtype)
 
 
 def partial_by_rows(
