@@ -73,17 +73,18 @@ class ReduceRun(Struct, frozen=True):
     def __call__(self) -> tuple[Partial, ...]:
         """The partial results, one for each reduction."""
         group, ledger, reducers = self.pieces.group, self.pieces.ledger, self.reducers
-        if not group.program.instructions and len(reducers) == 1:
-            pieces = [(box, self.inputs(box)) for box in self.boxes]
-            partials = partial_results_of_read(
-                group.program, pieces, reducers[0], self.whole_shape, ledger
+        pieces = [(box, self.inputs(box)) for box in self.boxes]
+        if not group.program.instructions:
+            found = partial_results_of_read(
+                group.program, pieces, reducers, self.whole_shape, ledger
             )
-            return (reducers[0].combine(partials, ledger),)
-        found = []
-        for box in self.boxes:
-            program = group.program_for(prod(box_shape(box)))
-            inputs = self.inputs(box)
-            found.append(partial_results(program, inputs, reducers, box, self.whole_shape, ledger))
+        else:
+            found = []
+            for box, inputs in pieces:
+                program = group.program_for(prod(box_shape(box)))
+                found.append(
+                    partial_results(program, inputs, reducers, box, self.whole_shape, ledger)
+                )
         return tuple(
             [
                 reducer.combine([one[number] for one in found], ledger)

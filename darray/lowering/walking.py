@@ -149,6 +149,8 @@ def walk_of(
     steps, values, uses = walk.steps, walk.values, walk.uses
     pending = list(nodes)
     reductions = 0
+    # The cut that was looked at last; most expressions have the same.
+    seen: object = None
     while pending:
         node = pending.pop()
         key = id(node)
@@ -172,8 +174,13 @@ def walk_of(
             values[key] = node.array  # type: ignore[attr-defined]
             continue
         operands = _operands(node)
-        if operands is None or not _is_one_chunk(node):
+        if operands is None:
             return None
+        cut = node.operand if kind is Reduce else node  # type: ignore[attr-defined]
+        if cut.chunks is not seen:
+            if not _is_one_chunk(cut):
+                return None
+            seen = cut.chunks
         reductions += kind is Reduce
         pending.extend(operands)
         uses[key] = 1
@@ -205,8 +212,7 @@ def _operands(node: Expression) -> Sequence[Expression] | None:
 
 
 def _is_one_chunk(node: Expression) -> bool:
-    whole_of_it = node.operand if isinstance(node, Reduce) else node
-    for sizes in whole_of_it.chunks:
+    for sizes in node.chunks:
         if len(sizes) > 1:
             return False
-    return prod(whole_of_it.shape) <= TILE
+    return prod(node.shape) <= TILE
