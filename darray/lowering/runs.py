@@ -18,7 +18,12 @@ from numpy.typing import NDArray
 
 from darray.expr.nodes import Memory
 from darray.index_maps import IndexMap
-from darray.kernels.reducing import Reducer, partial_results, partial_results_of_read
+from darray.kernels.reducing import (
+    Reducer,
+    partial_result_of_stack,
+    partial_results,
+    partial_results_of_read,
+)
 from darray.kernels.reductions import Partial
 from darray.kernels.warnings_ledger import Ledger
 from darray.lowering.calls import Pieces
@@ -29,12 +34,11 @@ from darray.runtime.boxes import Box, box_shape, index_of
 
 __all__ = ["ReduceRun", "run_length", "runs"]
 
-# Bytes that a run reads, each call of its program counted as reading them once more: so many that
-# the task costs a few hundredths of it, so few that threads end at about the same time.
-LARGEST = 1 << 24
+# Bytes that a run reads at the most: so many that a task costs a fiftieth of reading them.
+LARGEST = 1 << 25
 
-# Runs for each thread, at least.
-LEAST = 8
+# Runs for each thread, at least, so that all threads end at about the same time.
+LEAST = 4
 
 
 class ReduceRun(Struct, frozen=True):
@@ -73,6 +77,11 @@ class ReduceRun(Struct, frozen=True):
     def __call__(self) -> tuple[Partial, ...]:
         """The partial results, one for each reduction."""
         group, ledger, reducers = self.pieces.group, self.pieces.ledger, self.reducers
+        stack = self.stack()
+        if stack is not None:
+            partial = partial_result_of_stack(reducers[0], stack, ledger)
+            if partial is not None:
+                return (partial,)
         pieces = [(box, self.inputs(box)) for box in self.boxes]
         if not group.program.instructions:
             found = partial_results_of_read(
@@ -91,6 +100,26 @@ class ReduceRun(Struct, frozen=True):
                 for number, reducer in enumerate(reducers)
             ]
         )
+
+    def stack(self) -> NDArray[Any] | None:
+        """The chunks as one array of them, where they are all of one shape and only read.
+
+        None for others, and for several reductions, which look at one chunk after another.
+        """
+        program = self.pieces.group.program
+        if program.instructions or len(self.reducers) + len(program.results) > 2:
+            return None
+        ((array, index_map),) = self.sources
+        shape, count = self.pieces.shape, len(self.boxes)
+        first, last = self.boxes[0], self.boxes[-1]
+        start, stop = first[0].start, last[0].stop
+        # Rows of the whole array: what lies between the first and the last is all of the others.
+        if not index_map.is_identity or shape[1:] != array.shape[1:]:
+            return None
+        is_even = count & (count - 1) == 0 and stop - start == count * shape[0]
+        if not is_even or box_shape(last) != shape:
+            return None
+        return array[start:stop].reshape(count, *shape)
 
     def inputs(self, box: Box) -> list[NDArray[Any]]:
         """What the program reads for the chunk at `box`."""
@@ -124,7 +153,7 @@ def run_length(group: Group, elements: int, chunks: int) -> int:
             return 1
     threads = settings.current().threads or _processors()
     read = sum([leaf.expression.dtype.itemsize for leaf in group.leaves])
-    nbytes = max(1, elements * read * (1 + len(group.program.instructions)))
+    nbytes = max(1, elements * read)
     most = min(LARGEST // nbytes, chunks // (LEAST * threads))
     return 1 << (most.bit_length() - 1) if most > 1 else 1
 

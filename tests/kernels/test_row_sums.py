@@ -12,7 +12,12 @@ from darray.kernels.evaluation import TILE
 from darray.kernels.loop_checking import disagreement
 from darray.kernels.loop_compiler import ufunc_of
 from darray.kernels.moments import Mean
-from darray.kernels.reducing import REDUCED, Reducer, partial_results
+from darray.kernels.reducing import (
+    REDUCED,
+    Reducer,
+    partial_result_of_stack,
+    partial_results,
+)
 from darray.kernels.reductions import UfuncReduction
 from darray.kernels.row_sums import adds
 from darray.kernels.warnings_ledger import Ledger
@@ -180,3 +185,45 @@ def test_programs_that_are_more_than_a_loop_have_none_that_adds():
     assert summing(program, plan(program, w.dtypes())) is not None
     program = w.program(-3, -2)
     assert summing(program, plan(program, w.dtypes())) is None
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("reduction", [UfuncReduction(np.add, name="sum"), Mean()])
+@pytest.mark.parametrize(("shape", "axes"), [((1037,), (0,)), ((37, 53), (0, 1)), ((37, 53), (0,))])
+def test_a_stack_of_chunks_gives_what_joining_them_gives(dtype, reduction, shape, axes):
+    reducer = Reducer(reduction, axes, WARN, 3)
+    for count in (1, 2, 8):
+        stack = some((count, *shape), dtype)
+        stack[0] *= 1e6
+        ledger = Ledger()
+        apart = [reducer.partial(chunk, None, whole(shape), shape, ledger) for chunk in stack]
+        expected = reducer.combine(apart, ledger)
+        found = partial_result_of_stack(reducer, stack, ledger)
+        assert [one.shape for one in found] == [one.shape for one in expected]
+        assert [one.dtype for one in found] == [one.dtype for one in expected]
+        assert [one.tobytes() for one in found] == [one.tobytes() for one in expected]
+
+
+def test_other_stacks_are_left_to_their_chunks():
+    stack = some((4, 6, 5))
+    add = UfuncReduction(np.add, name="sum")
+    assert partial_result_of_stack(Reducer(add, (1,), WARN, 0), stack, Ledger()) is None
+    both = Reducer(add, (0, 1), WARN, 0)
+    assert partial_result_of_stack(both, stack.transpose(0, 2, 1), Ledger()) is None
+    assert partial_result_of_stack(both, stack.astype("i4"), Ledger()) is None
+    largest = Reducer(UfuncReduction(np.maximum), (0, 1), WARN, 0)
+    assert partial_result_of_stack(largest, stack, Ledger()) is None
+
+
+def test_sums_of_a_stack_warn_as_those_of_chunks_do():
+    ledger = Ledger()
+    reducer = Reducer(UfuncReduction(np.add, name="sum"), (0,), WARN, 3)
+    stack = np.zeros((4, 600))
+    stack[1, 300:302] = 1.7e308
+    stack[2, 0], stack[3, 0] = np.inf, -np.inf
+    (total,) = partial_result_of_stack(reducer, stack, ledger)
+    assert np.isnan(total).all()
+    assert [one for one in noted(ledger) if "overflow" in one[1]] == [
+        (3, "overflow encountered in reduce")
+    ]
+    assert any("invalid value encountered" in one for _, one in noted(ledger))
