@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from darray.kernels.compiled import GroupPlan, assembled, is_squaring, plan, summing
+from darray.kernels.compiled import GroupPlan, assembled, is_squaring, plan, plan_adding
 from darray.kernels.cpu import cast
 from darray.kernels.loop_compiler import is_cached, ufunc_of
 from darray.kernels.loop_source import Loop
@@ -136,7 +136,8 @@ class Selection:
         # Whether the structure knows of this selection; changed under `_lock`, as `expected` is.
         self._is_counted = False
         # Set once, to what does not depend on who sets it.
-        self._chosen: Program | None = program if len(program.instructions) < 2 else None
+        has_choice = len(program.instructions) > (not is_added)
+        self._chosen: Program | None = None if has_choice else program
 
     def __reduce__(self) -> tuple[type[Selection], tuple[Program, tuple[DType, ...], int, bool]]:
         return (Selection, (self.program, self.input_dtypes, self.expected, self.is_added))
@@ -233,12 +234,17 @@ def _structure_of(program: Program, input_dtypes: tuple[DType, ...], is_added: b
         return _Structure((), 0.0)
     if found is not None:
         return found
-    plans = plan(program, input_dtypes)
+    plans, sums = (
+        plan_adding(program, input_dtypes) if is_added else (plan(program, input_dtypes), None)
+    )
     saved = 0.0
     for one in plans:
         sizes = [program.instructions[i].dtype.itemsize for i in one.members[1:]]
         saved += SAVED * sum(sizes) / 8
-    made = _Structure(plans, saved, summing(program, plans) if is_added else None)
+    if sums is not None:
+        # Results are neither written nor read again.
+        saved += SAVED * sums.steps[-1].dtype.itemsize / 8
+    made = _Structure(plans, saved, sums)
     with _lock:
         while len(_structures) >= _MOST:
             del _structures[next(iter(_structures))]

@@ -276,7 +276,7 @@ def fuse(
     What is in `apart` is computed elsewhere, chunk by chunk, and read; all but `whole`.
     `is_added` says that what the program gives for a chunk will all be added.
     """
-    if len(outputs) == 1 and not apart:
+    if len(outputs) == 1 and not apart and not is_added:
         group = _single_call(outputs[0], shape)
         if group is not None:
             return group
@@ -300,7 +300,7 @@ def is_added(node: Reduce) -> bool:
 
 def _group(program: Program, leaves: list[Leaf], shape: tuple[int, ...], is_added: bool) -> Group:
     size = math.prod(shape)
-    if size <= TILE or len(program.instructions) < 2:
+    if size <= TILE or len(program.instructions) < (1 if is_added else 2):
         return Group(program, tuple(leaves))
     # What compiles takes a tenth of the package's time to import, and is not always needed.
     from darray.kernels.selection import Selection

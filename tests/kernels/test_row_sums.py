@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from darray.kernels.compiled import assembled, plan, summing
+from darray.kernels.compiled import assembled, plan, plan_adding
 from darray.kernels.compiled_groups import ROW, CompiledGroup
 from darray.kernels.cpu import cast
 from darray.kernels.evaluation import TILE
@@ -31,8 +31,7 @@ QUIET = ("ignore",) * 4 + (None,)
 
 def adding(program, dtypes):
     """The program as one loop that can add as well."""
-    plans = plan(program, dtypes)
-    loop = summing(program, plans)
+    plans, loop = plan_adding(program, dtypes)
     return assembled(program, plans, [ufunc_of(one.loop) for one in plans], ufunc_of(loop))
 
 
@@ -134,7 +133,7 @@ def test_sums_of_special_values_have_numpys_bits(dtype):
     w = Writing(values, values)
     w(np.where, w(np.less, 0, 1), w(np.negative, 1), w(np.absolute, 0))
     program = w.program(-4)
-    loop = summing(program, plan(program, w.dtypes()))
+    _, loop = plan_adding(program, w.dtypes())
     sums = ufunc_of(loop)
     assert sums.signature == "(k),(k)->()"
     random = np.random.default_rng(3)
@@ -151,7 +150,7 @@ def test_sums_of_special_values_have_numpys_bits(dtype):
 def test_a_loop_that_adds_otherwise_than_numpy_is_found_out():
     w = hypotenuse(some(9), some(9))
     program = w.program(-4)
-    loop = summing(program, plan(program, w.dtypes()))
+    _, loop = plan_adding(program, w.dtypes())
     assert disagreement(loop, ufunc_of(loop)) is None
     otherwise = disagreement(loop, lambda x, y, _: np.add.reduce(x, axis=1))
     assert otherwise == "sums of multiply, power, add, sqrt have other values"
@@ -170,21 +169,32 @@ def test_only_real_sums_of_everything_are_added_so():
     assert not adds(Mean(skip_nan=True), double)
 
 
+def test_a_single_call_is_worth_a_loop_that_adds():
+    w = Writing(some(2 * REDUCED + 77))
+    program = w.program(w(np.absolute, 0))
+    plain = results(program, w.inputs)
+    compiled = adding(program, w.dtypes())
+    assert isinstance(compiled.instructions[0].function, CompiledGroup)
+    assert results(compiled, w.inputs)[:2] == plain[:2]
+    w = Writing(some(9))
+    assert plan_adding(w.program(w(np.sin, 0)), w.dtypes()) == ((), None)
+
+
 def test_programs_that_are_more_than_a_loop_have_none_that_adds():
     w = Writing(some(9), np.arange(9))
     root = w(np.sin, w(np.add, w(np.multiply, 0, 0), [1.0]))
     program = w.program(root)
-    assert summing(program, plan(program, w.dtypes())) is None
+    assert plan_adding(program, w.dtypes()) == (plan(program, w.dtypes()), None)
     w = Writing(np.arange(9))
     w(np.add, w(np.multiply, 0, 0), 0)
     program = w.program(-2)
-    assert summing(program, plan(program, w.dtypes())) is None
+    assert plan_adding(program, w.dtypes()) == (plan(program, w.dtypes()), None)
     w = Writing(np.arange(9))
     w(np.add, w(cast, w(np.multiply, 0, 0), dtype=np.dtype("f4")), [1.5])
     program = w.program(-3)
-    assert summing(program, plan(program, w.dtypes())) is not None
+    assert plan_adding(program, w.dtypes())[1].sums
     program = w.program(-3, -2)
-    assert summing(program, plan(program, w.dtypes())) is None
+    assert plan_adding(program, w.dtypes()) == (plan(program, w.dtypes()), None)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
