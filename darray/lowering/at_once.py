@@ -19,7 +19,7 @@ from darray.kernels.warnings_ledger import Ledger, recording
 from darray.lowering import keeping
 from darray.lowering.fusion import Group, fuse, is_added
 from darray.lowering.plans import Index, Kept
-from darray.lowering.walking import walk_of
+from darray.lowering.walking import shown, walk_of
 from darray.runtime import Task
 from darray.runtime.boxes import index_of, whole
 from darray.runtime.devices.host_buffers import empty, is_own
@@ -104,10 +104,8 @@ def _reduced(node: Expression, ledger: Ledger) -> Array | None:
         partial = how.partial(operand.array, reduction.axes, None, whole(shape), shape)
         value = np.asarray(how.finish(partial, ledger.warn(reduction.serial)))
     _keep(reduction, value, ledger)
-    if reduction is not node:
-        index_map = node.index_map  # type: ignore[attr-defined]
-        source = index_map.source_box(whole(node.shape))
-        value = index_map.arrange(value[index_of(source)], source)
+    if isinstance(node, View):
+        value = shown(node, value)
         if value.shape != node.shape:
             value = np.broadcast_to(value, node.shape)
     return value.copy(order="C")

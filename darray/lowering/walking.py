@@ -21,7 +21,7 @@ from darray.kernels.table import kernel_for
 from darray.kernels.warnings_ledger import Ledger, recording
 from darray.runtime.boxes import index_of, whole
 
-__all__ = ["Walk", "walk_of"]
+__all__ = ["Walk", "shown", "walk_of"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -80,11 +80,7 @@ class Walk(Struct):
 
     def view(self, step: Any) -> Array:
         """The elements that a view selects; axes that it adds may have length 1."""
-        index_map = step.index_map
-        source = index_map.source_box(whole(step.shape))
-        operand = self.filled(step.operand)
-        value: Array = index_map.arrange(operand[index_of(source)], source)
-        return value
+        return shown(step, self.filled(step.operand))
 
     def filled(self, node: Expression) -> Array:
         """The value of `node`, brought to its shape where broadcasting has not filled it."""
@@ -130,6 +126,24 @@ class Walk(Struct):
         if spare is None or spare.dtype != step.dtype or spare.shape != step.shape:
             return function(*operands)
         return function(*operands, out=spare)
+
+
+def shown(view: View, operand: Array) -> Array:
+    """The elements of an operand that `view` selects; axes that it adds may have length 1.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> shown(da.arange(4)[::-2].expression, np.arange(4))
+    array([3, 1])
+    """
+    if operand.size == 1 and prod(view.shape) == 1:
+        # The one element, as most reductions have it; finding out which one takes ten times longer.
+        return operand.reshape(view.shape)
+    index_map = view.index_map
+    source = index_map.source_box(whole(view.shape))
+    value: Array = index_map.arrange(operand[index_of(source)], source)
+    return value
 
 
 def walk_of(
