@@ -129,9 +129,11 @@ class Mean(Struct, frozen=True):
         total = as_array(total, dtype or chunk.dtype)
         return total, counts_along(chunk.shape, axes, counted), _witness(chunk)
 
-    def partial_of_sum(self, total: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Partial:
-        """Return the partial result of a chunk of `shape` whose sum is `total`."""
-        return total, counts_along(shape, tuple(range(len(shape))), None), _zero(len(shape), dtype)
+    def partial_of_sum(
+        self, total: Array, shape: tuple[int, ...], axes: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> Partial:
+        """Return the partial result of a chunk of `shape` whose sum along `axes` is `total`."""
+        return total, counts_along(shape, axes, None), _zero(len(shape), dtype)
 
     def combine(self, partials: Sequence[Partial]) -> Partial:
         """Add sums and counts, pairwise."""

@@ -14,7 +14,7 @@ from darray.kernels.evaluation import TILE, evaluate, evaluation
 from darray.kernels.programs import ErrorState, Program
 from darray.kernels.reduction_tiles import strips, tile_lengths
 from darray.kernels.reductions import Partial, Reduction
-from darray.kernels.row_sums import adds, partial_by_rows
+from darray.kernels.row_sums import partial_by_rows
 from darray.kernels.tiling import tiling_of
 from darray.kernels.warnings_ledger import Ledger, recording
 from darray.runtime.boxes import Box, box_shape, shift
@@ -23,7 +23,6 @@ from darray.runtime.devices.host_buffers import empty
 __all__ = [
     "REDUCED",
     "Reducer",
-    "partial_result_of_stack",
     "partial_results",
     "partial_results_of_read",
 ]
@@ -180,46 +179,6 @@ def partial_results_of_read(
                 partials.append(partial(chunk, axes, where, box, shape))
             found.append(partials)
     return found
-
-
-def partial_result_of_stack(reducer: Reducer, stack: Array, ledger: Ledger) -> Partial | None:
-    """Partial results of chunks of one shape, ``stack[i]``, joined; their number a power of two.
-
-    What joining those that `partial_results` gives would give, to the bit, in a few calls for all
-    of them. None where there are no such calls: for other reductions than sums and means of real
-    numbers that lie in line, over all axes or the first of two.
-
-    Examples
-    --------
-    >>> from darray.kernels.reductions import UfuncReduction
-    >>> warn = ("warn", "warn", "ignore", "warn", None)
-    >>> total = Reducer(UfuncReduction(np.add), (0,), warn, 0)
-    >>> partial_result_of_stack(total, np.arange(8.0).reshape(4, 2), Ledger())
-    (array([28.]),)
-    """
-    axes, reduction, count = reducer.axes, reducer.reduction, len(stack)
-    shape = stack.shape[1:]
-    if not stack.flags.c_contiguous or not adds(reduction, stack.dtype):
-        return None
-    if len(axes) == len(shape):
-        stack, shifted = stack.reshape(count, prod(shape)), (1,)
-    elif len(shape) == 2 and axes == (0,):
-        shifted = (1,)
-    else:
-        return None
-    with recording(reducer.errors, ledger, reducer.origin):
-        partial = reduction.partial(stack, shifted, None, (), ())
-        while count > 1:
-            # What is the same for all, a count, is there once.
-            halves = [
-                tuple([one[at::2] if len(one) == count else one for one in partial])
-                for at in (0, 1)
-            ]
-            partial = reduction.combine(halves)
-            count //= 2
-    if stack.ndim == 2:
-        return tuple([one.reshape((1,) * len(shape)) for one in partial])
-    return tuple([one[0] for one in partial])
 
 
 def _are_alike(reducers: Sequence[Reducer]) -> bool:

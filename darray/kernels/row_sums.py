@@ -1,4 +1,4 @@
-"""Sums of all that a program gives for a chunk: rows of it first, then the sums of the rows.
+"""Sums of chunks in few calls: of rows of what a program gives, and of many chunks at once.
 
 A compiled loop adds a row as it computes it, to the same bits as NumPy does after a tile of rows
 is computed; so the chunk is read once and nothing is written.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from darray.kernels.buffers import borrowed
 from darray.kernels.compiled_groups import ROW, CompiledGroup
 from darray.kernels.evaluation import TILE, evaluation
 from darray.kernels.moments import Mean
@@ -29,7 +30,7 @@ from darray.kernels.warnings_ledger import Ledger, recording
 if TYPE_CHECKING:
     from darray.kernels.reducing import Reducer
 
-__all__ = ["adds", "partial_by_rows"]
+__all__ = ["adds", "partial_by_rows", "partial_of_stack"]
 
 Array = NDArray[Any]
 
@@ -94,7 +95,50 @@ def partial_by_rows(
     with recording(reducer.errors, ledger, reducer.origin):
         total = np.full((1,) * len(lengths), np.add.reduce(sums), dtype)
     assert isinstance(reducer.reduction, Mean | UfuncReduction)
-    return reducer.reduction.partial_of_sum(total, lengths, dtype)
+    return reducer.reduction.partial_of_sum(total, lengths, reducer.axes, dtype)
+
+
+def partial_of_stack(reducer: Reducer, stack: Array, ledger: Ledger) -> Partial | None:
+    """The partial result of chunks of one shape, ``stack[i]``, whose number is a power of two.
+
+    What joining the partial results of the chunks gives, to the bit, in a few calls for all of
+    them, and in memory that is used again. The chunks follow each other along the first axis.
+    None for a reducer that does not add, for chunks that do not lie in line, and for other axes
+    than all, or the first of two.
+
+    Examples
+    --------
+    >>> from darray.kernels.reducing import Reducer
+    >>> warn = ("warn", "warn", "ignore", "warn", None)
+    >>> total = Reducer(UfuncReduction(np.add), (0,), warn, 0)
+    >>> partial_of_stack(total, np.arange(8.0).reshape(4, 2), Ledger())
+    (array([28.]),)
+    """
+    axes, reduction, dtype = reducer.axes, reducer.reduction, stack.dtype
+    count, *lengths = stack.shape
+    if not stack.flags.c_contiguous or not adds(reduction, dtype):
+        return None
+    kept: tuple[int, ...] = ()
+    if len(axes) == len(lengths):
+        stack = stack.reshape(count, prod(lengths))
+    elif len(lengths) == 2 and axes == (0,):
+        kept = (lengths[1],)
+    else:
+        return None
+    nbytes = count * prod(kept) * dtype.itemsize
+    with borrowed(2 * nbytes) as memory, recording(reducer.errors, ledger, reducer.origin):
+        sums, others = [
+            memory[start : start + nbytes].view(dtype).reshape(count, *kept)
+            for start in (0, nbytes)
+        ]
+        np.add.reduce(stack, axis=1, out=sums)
+        left = count
+        while left > 1:
+            np.add(sums[:left:2], sums[1:left:2], out=others[: left // 2])
+            sums, others, left = others, sums, left // 2
+        total = np.array(sums[0]).reshape((1,) * (len(lengths) - len(kept)) + kept)
+    assert isinstance(reduction, Mean | UfuncReduction)
+    return reduction.partial_of_sum(total, (count * lengths[0], *lengths[1:]), axes, dtype)
 
 
 def _add_compiled(

@@ -18,13 +18,9 @@ from numpy.typing import NDArray
 
 from darray.expr.nodes import Memory
 from darray.index_maps import IndexMap
-from darray.kernels.reducing import (
-    Reducer,
-    partial_result_of_stack,
-    partial_results,
-    partial_results_of_read,
-)
+from darray.kernels.reducing import Reducer, partial_results, partial_results_of_read
 from darray.kernels.reductions import Partial
+from darray.kernels.row_sums import partial_of_stack
 from darray.kernels.warnings_ledger import Ledger
 from darray.lowering.calls import Pieces
 from darray.lowering.fusion import Group
@@ -79,7 +75,7 @@ class ReduceRun(Struct, frozen=True):
         group, ledger, reducers = self.pieces.group, self.pieces.ledger, self.reducers
         stack = self.stack()
         if stack is not None:
-            partial = partial_result_of_stack(reducers[0], stack, ledger)
+            partial = partial_of_stack(reducers[0], stack, ledger)
             if partial is not None:
                 return (partial,)
         pieces = [(box, self.inputs(box)) for box in self.boxes]

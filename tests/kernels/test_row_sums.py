@@ -12,14 +12,9 @@ from darray.kernels.evaluation import TILE
 from darray.kernels.loop_checking import disagreement
 from darray.kernels.loop_compiler import ufunc_of
 from darray.kernels.moments import Mean
-from darray.kernels.reducing import (
-    REDUCED,
-    Reducer,
-    partial_result_of_stack,
-    partial_results,
-)
+from darray.kernels.reducing import REDUCED, Reducer, partial_results
 from darray.kernels.reductions import UfuncReduction
-from darray.kernels.row_sums import adds
+from darray.kernels.row_sums import adds, partial_of_stack
 from darray.kernels.warnings_ledger import Ledger
 from darray.runtime.boxes import whole
 from tests.kernels.test_loop_operations import special_values
@@ -208,7 +203,7 @@ def test_a_stack_of_chunks_gives_what_joining_them_gives(dtype, reduction, shape
         ledger = Ledger()
         apart = [reducer.partial(chunk, None, whole(shape), shape, ledger) for chunk in stack]
         expected = reducer.combine(apart, ledger)
-        found = partial_result_of_stack(reducer, stack, ledger)
+        found = partial_of_stack(reducer, stack, ledger)
         assert [one.shape for one in found] == [one.shape for one in expected]
         assert [one.dtype for one in found] == [one.dtype for one in expected]
         assert [one.tobytes() for one in found] == [one.tobytes() for one in expected]
@@ -217,12 +212,12 @@ def test_a_stack_of_chunks_gives_what_joining_them_gives(dtype, reduction, shape
 def test_other_stacks_are_left_to_their_chunks():
     stack = some((4, 6, 5))
     add = UfuncReduction(np.add, name="sum")
-    assert partial_result_of_stack(Reducer(add, (1,), WARN, 0), stack, Ledger()) is None
+    assert partial_of_stack(Reducer(add, (1,), WARN, 0), stack, Ledger()) is None
     both = Reducer(add, (0, 1), WARN, 0)
-    assert partial_result_of_stack(both, stack.transpose(0, 2, 1), Ledger()) is None
-    assert partial_result_of_stack(both, stack.astype("i4"), Ledger()) is None
+    assert partial_of_stack(both, stack.transpose(0, 2, 1), Ledger()) is None
+    assert partial_of_stack(both, stack.astype("i4"), Ledger()) is None
     largest = Reducer(UfuncReduction(np.maximum), (0, 1), WARN, 0)
-    assert partial_result_of_stack(largest, stack, Ledger()) is None
+    assert partial_of_stack(largest, stack, Ledger()) is None
 
 
 def test_sums_of_a_stack_warn_as_those_of_chunks_do():
@@ -231,7 +226,7 @@ def test_sums_of_a_stack_warn_as_those_of_chunks_do():
     stack = np.zeros((4, 600))
     stack[1, 300:302] = 1.7e308
     stack[2, 0], stack[3, 0] = np.inf, -np.inf
-    (total,) = partial_result_of_stack(reducer, stack, ledger)
+    (total,) = partial_of_stack(reducer, stack, ledger)
     assert np.isnan(total).all()
     assert [one for one in noted(ledger) if "overflow" in one[1]] == [
         (3, "overflow encountered in reduce")
