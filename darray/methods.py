@@ -6,57 +6,62 @@ from typing import Any
 
 import numpy as np
 
+from darray.dispatch import FUNCTIONS
+
 __all__ = ["ArrayMethods"]
 
 
 class ArrayMethods:
-    """Methods that call the NumPy function of their name."""
+    """Methods that call the NumPy function of their name.
+
+    Those that are called most, reductions, go straight to what that function does with DArrays.
+    """
 
     __slots__ = ()
 
     def sum(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Sum over axes, as `numpy.sum`."""
-        return np.sum(self, *args, **kwargs)
+        return FUNCTIONS[np.sum](self, *args, **kwargs)
 
     def prod(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Product over axes, as `numpy.prod`."""
-        return np.prod(self, *args, **kwargs)
+        return FUNCTIONS[np.prod](self, *args, **kwargs)
 
     def min(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Smallest element over axes, as `numpy.min`."""
-        return np.min(self, *args, **kwargs)
+        return FUNCTIONS[np.min](self, *args, **kwargs)
 
     def max(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Greatest element over axes, as `numpy.max`."""
-        return np.max(self, *args, **kwargs)
+        return FUNCTIONS[np.max](self, *args, **kwargs)
 
     def mean(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Mean over axes, as `numpy.mean`."""
-        return np.mean(self, *args, **kwargs)
+        return FUNCTIONS[np.mean](self, *args, **kwargs)
 
     def var(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Variance over axes, as `numpy.var`."""
-        return np.var(self, *args, **kwargs)
+        return FUNCTIONS[np.var](self, *args, **kwargs)
 
     def std(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Standard deviation over axes, as `numpy.std`."""
-        return np.std(self, *args, **kwargs)
+        return FUNCTIONS[np.std](self, *args, **kwargs)
 
     def any(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Whether any element over axes is true, as `numpy.any`."""
-        return np.any(self, *args, **kwargs)
+        return FUNCTIONS[np.any](self, *args, **kwargs)
 
     def all(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Whether all elements over axes are true, as `numpy.all`."""
-        return np.all(self, *args, **kwargs)
+        return FUNCTIONS[np.all](self, *args, **kwargs)
 
     def argmin(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Index of the first smallest element, as `numpy.argmin`."""
-        return np.argmin(self, *args, **kwargs)
+        return FUNCTIONS[np.argmin](self, *args, **kwargs)
 
     def argmax(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Index of the first greatest element, as `numpy.argmax`."""
-        return np.argmax(self, *args, **kwargs)
+        return FUNCTIONS[np.argmax](self, *args, **kwargs)
 
     def round(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Rounded to a number of decimals, as `numpy.round`."""

@@ -19,7 +19,7 @@ from darray.kernels.loop_source import Loop, Step
 from darray.kernels.programs import Instruction, Operand, Program
 from darray.kernels.table import kernel_for
 
-__all__ = ["GroupPlan", "assembled", "compiled", "is_squaring", "plan"]
+__all__ = ["GroupPlan", "assembled", "compiled", "is_squaring", "plan", "plan_adding"]
 
 DType: TypeAlias = np.dtype[Any]
 
@@ -135,8 +135,10 @@ def is_squaring(instruction: Instruction) -> bool:
     return base is not None and register is None and bool(exponent == 2)
 
 
-def plan(program: Program, input_dtypes: Sequence[DType]) -> tuple[GroupPlan, ...]:
-    """Find the groups of `program` that are worth a loop of their own.
+def plan(
+    program: Program, input_dtypes: Sequence[DType], least: int = _WORTH_IT
+) -> tuple[GroupPlan, ...]:
+    """Find the groups of `program`, of `least` calls or more, that are worth a loop of their own.
 
     Examples
     --------
@@ -166,7 +168,7 @@ def plan(program: Program, input_dtypes: Sequence[DType]) -> tuple[GroupPlan, ..
     plans = []
     for root, members in _grouped(program, typed).items():
         chosen = tuple(sorted(members))
-        if len(chosen) >= _WORTH_IT:
+        if len(chosen) >= least:
             assert chosen[-1] == root
             plans.append(_planned(program, input_dtypes, chosen, typed))
     return tuple(sorted(plans, key=lambda one: one.members[-1]))
@@ -259,12 +261,40 @@ def _planned(
     return GroupPlan(members, tuple(registers), tuple(constants), loop)
 
 
+def plan_adding(
+    program: Program, input_dtypes: Sequence[DType]
+) -> tuple[tuple[GroupPlan, ...], Loop | None]:
+    """Find the groups of a program whose results will be added, and the loop that adds them.
+
+    That is None where no one loop could do all of it; where one can, a single call is worth it.
+
+    Examples
+    --------
+    >>> double, quiet = np.dtype(float), ("ignore",) * 4 + (None,)
+    >>> call = Instruction(np.square, ((0, None),), (), None, None, quiet, 0, double)
+    >>> plans, loop = plan_adding(Program.assemble([call], [(-1, None)]), [double])
+    >>> [one.members for one in plans], loop.sums
+    ([(0,)], True)
+    """
+    plans = plan(program, input_dtypes, least=1)
+    if len(plans) == 1 == len(program.results):
+        (one,) = plans
+        loop = one.loop
+        if len(one.members) == len(program.instructions) and loop.steps[-1].dtype.char in "fd":
+            return plans, replace(loop, sums=True)
+    return plan(program, input_dtypes), None
+
+
 def assembled(
-    program: Program, plans: Sequence[GroupPlan], ufuncs: Sequence[np.ufunc]
+    program: Program,
+    plans: Sequence[GroupPlan],
+    ufuncs: Sequence[np.ufunc],
+    sums: np.ufunc | None = None,
 ) -> Program | None:
     """`program` with each group's instructions as one, whose function is a `CompiledGroup`.
 
-    None where the plans, made for other constants, do not fit the constants of this one.
+    ``sums`` is what was made of the loop that `plan_adding` gives, where that is wanted. None where
+    the plans, made for other constants, do not fit the constants of this one.
     """
     instructions = program.instructions
     roots: dict[int, tuple[GroupPlan, np.ufunc, list[Operand]]] = {}
@@ -289,7 +319,7 @@ def assembled(
         if i in roots:
             one, ufunc, constants = roots[i]
             arrays = [follow((register, None)) for register in one.registers]
-            group = CompiledGroup(ufunc, _alone(program, one))
+            group = CompiledGroup(ufunc, _alone(program, one), sums)
             built.append(
                 replace(instruction, function=group, operands=(*arrays, *constants), parameters=())
             )

@@ -142,7 +142,8 @@ class ArgExtremum(Struct, frozen=True):
             index += (cut.start + cut.step * place) * stride
             stride *= whole
         sides = (1,) * chunk.ndim
-        return line[local : local + 1].reshape(sides).copy(), np.full(sides, index, np.intp)
+        place = np.array([index], np.intp).reshape(sides)
+        return line[local : local + 1].reshape(sides).copy(), place
 
     def combine(self, partials: Sequence[Partial]) -> Partial:
         """Keep the extreme of the extremes; among equal ones, the smallest index."""

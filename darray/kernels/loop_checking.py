@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from darray.kernels.compiled_groups import ROW
 from darray.kernels.loop_source import BLOCK, Loop
 
 __all__ = ["disagreement"]
@@ -17,6 +18,9 @@ _SAMPLE = 4 * BLOCK + 3
 
 # Pieces of the sample whose errors are told apart, and their length: a vector and something.
 _PIECES, _PIECE = 48, 19
+
+# Rows of each of three kinds that are added.
+_SUMS = 16
 
 # These read the sign of NaN, which is anybody's where there were two.
 _TELLING = (np.copysign, np.signbit)
@@ -36,6 +40,8 @@ def disagreement(loop: Loop, ufunc: np.ufunc) -> str | None:
     >>> disagreement(root, np.square)
     'sqrt gives other values'
     """
+    if loop.sums:
+        return _sums_otherwise(loop, ufunc)
     random = np.random.Generator(np.random.PCG64(1))
     inputs = []
     exponents = {step.operands[1] for step in loop.steps if step.function is np.power}
@@ -59,6 +65,36 @@ def disagreement(loop: Loop, ufunc: np.ufunc) -> str | None:
         piece = [one[start : start + _PIECE] if one.ndim else one for one in inputs]
         if _errors(lambda p=piece: _by_numpy(loop, p)) - _errors(lambda p=piece: ufunc(*p)):
             return f"{names} tells of fewer errors"
+    return None
+
+
+def _sums_otherwise(loop: Loop, ufunc: np.ufunc) -> str | None:
+    """What `disagreement` says of a loop that adds rows, of special and of usual values."""
+    random = np.random.Generator(np.random.PCG64(2))
+    exponents = {step.operands[1] for step in loop.steps if step.function is np.power}
+    inputs = []
+    for k, dtype in enumerate(loop.dtypes):
+        if k in loop.constants:
+            inputs.append(np.array(2 if k in exponents else 1, dtype))
+            continue
+        values = _special_values(dtype)
+        same = np.broadcast_to(random.permutation(values)[:, np.newaxis], (len(values), ROW))
+        same = same[np.arange(_SUMS) % len(values)]
+        usual = random.uniform(0.5, 4, (_SUMS, ROW)).astype(dtype)
+        inputs.append(np.concatenate([same, random.choice(values, (_SUMS, ROW)), usual]))
+    names = ", ".join([getattr(step.function, "__name__", "?") for step in loop.steps])
+
+    def by_numpy(rows: list[NDArray[Any]]) -> NDArray[Any]:
+        return np.asarray(np.add.reduce(_by_numpy(loop, rows)[-1], axis=1))
+
+    with np.errstate(all="ignore"):
+        theirs, ours = by_numpy(inputs), ufunc(*inputs)
+    if theirs.dtype != ours.dtype or not _same_bits(theirs, ours):
+        return f"sums of {names} have other values"
+    for at in range(3 * _SUMS):
+        rows = [one[at : at + 1] if one.ndim else one for one in inputs]
+        if _errors(lambda r=rows: by_numpy(r)) - _errors(lambda r=rows: ufunc(*r)):
+            return f"sums of {names} tell of fewer errors"
     return None
 
 

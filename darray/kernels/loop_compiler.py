@@ -47,7 +47,8 @@ _kept: list[Any] = []
 def ufunc_of(loop: Loop) -> np.ufunc:
     """The ufunc that does what `loop` says: from memory, from the cache folder, or compiled now.
 
-    Its operands must have the dtypes that the loop has; constants are arrays without axes.
+    Its operands must have the dtypes that the loop has; constants are arrays without axes. Where
+    the loop adds, it is a generalised ufunc, of operands with rows of `ROW` elements.
 
     Raises
     ------
@@ -72,7 +73,7 @@ def ufunc_of(loop: Loop) -> np.ufunc:
                 if _is_lost:
                     raise RuntimeError("this process was forked while another thread compiled")
                 _addresses[text] = _loaded(_machine_code(text))
-            made = _made(_addresses[text], dtypes)
+            made = _made(_addresses[text], dtypes, _signature(loop))
             otherwise = disagreement(loop, made)
             if otherwise is not None:
                 raise RuntimeError(f"on this machine {otherwise} when compiled than by NumPy")
@@ -211,22 +212,32 @@ def _loaded(code: bytes) -> int:
     return address
 
 
+def _signature(loop: Loop) -> bytes | None:
+    """Which operands of a loop have rows, as NumPy writes it; None where there are no rows."""
+    if not loop.sums:
+        return None
+    operands = ["()" if k in loop.constants else "(k)" for k in range(len(loop.dtypes))]
+    return f"{','.join(operands)}->()".encode()
+
+
 def _ufunc_maker() -> Callable[..., np.ufunc]:
-    """PyUFunc_FromFuncAndData, from the table that NumPy keeps for compiled extensions."""
+    """PyUFunc_FromFuncAndDataAndSignature, from NumPy's table for compiled extensions."""
     pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
     pointer_of.restype, pointer_of.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     capsule = import_module("numpy._core._multiarray_umath")._UFUNC_API
     table = ctypes.cast(pointer_of(capsule, None), ctypes.POINTER(ctypes.c_void_p))
-    address = table[1]
+    address = table[31]
     assert address is not None
     pointers, numbers, texts = [ctypes.c_void_p] * 3, [ctypes.c_int] * 4, [ctypes.c_void_p] * 2
     maker: Callable[..., np.ufunc] = ctypes.PYFUNCTYPE(
-        ctypes.py_object, *pointers, *numbers, *texts, ctypes.c_int
+        ctypes.py_object, *pointers, *numbers, *texts, ctypes.c_int, ctypes.c_void_p
     )(address)
     return maker
 
 
-def _made(address: int, dtypes: tuple[np.dtype[Any], ...]) -> np.ufunc:
+def _made(
+    address: int, dtypes: tuple[np.dtype[Any], ...], signature: bytes | None = None
+) -> np.ufunc:
     """The ufunc whose one loop is at `address`, for operands and a result of `dtypes`."""
     masks = ctypes.create_string_buffer(MASKS, len(MASKS))
     loops = (ctypes.c_void_p * 1)(address)
@@ -234,11 +245,13 @@ def _made(address: int, dtypes: tuple[np.dtype[Any], ...]) -> np.ufunc:
     types = (ctypes.c_byte * len(dtypes))(*[dtype.num for dtype in dtypes])
     name = ctypes.create_string_buffer(b"fused")
     document = ctypes.create_string_buffer(b"Several operations in one loop.")
-    _kept.append((masks, loops, data, types, name, document))
+    core = None if signature is None else ctypes.create_string_buffer(signature)
+    _kept.append((masks, loops, data, types, name, document, core))
     places = [ctypes.addressof(one) for one in (loops, data, types)]
     no_identity = -1
     texts = [ctypes.addressof(one) for one in (name, document)]
-    return _ufunc_maker()(*places, 1, len(dtypes) - 1, 1, no_identity, *texts, 0)
+    last = None if core is None else ctypes.addressof(core)
+    return _ufunc_maker()(*places, 1, len(dtypes) - 1, 1, no_identity, *texts, 0, last)
 
 
 def _after_fork() -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from msgspec import Struct
 
+from darray.kernels.compiled_groups import ROW
 from darray.kernels.loop_operations import (
     FLAGGING,
     KEEPS_BITS,
@@ -65,15 +66,22 @@ class Loop(Struct, frozen=True):
         Those of the inputs.
     constants : frozenset of int
         Inputs of which there is one value only.
+    sums : bool
+        Whether it gives, instead, the sums of rows of `ROW` results, which are real numbers:
+        what ``numpy.add.reduce`` makes of each row.
     """
 
     dtypes: tuple[DType, ...]
     constants: frozenset[int]
     steps: tuple[Step, ...]
+    sums: bool = False
 
 
 def source(loop: Loop) -> str:
     """The module of `loop` in LLVM's language, with one function ``fused``: a loop of a ufunc.
+
+    One that adds is a loop of a generalised ufunc over rows, whose elements are as far apart as
+    the last of one row and the first of the next.
 
     Examples
     --------
@@ -95,11 +103,21 @@ def source(loop: Loop) -> str:
     begun = "".join([f"  {w}.sum = phi {t} [ 0, %block ], [ {w}, %body ]\n" for w, t in witnesses])
     # Nothing else can see this memory, but LLVM must not know.
     noted = "".join([f"  store volatile {t} {w}, ptr %sink\n" for w, t in witnesses])
+    if loop.sums:
+        written, writing = _summed(kind), _adding(kind)
+    else:
+        written = (
+            f"  call void @scatter{size}"
+            "(ptr %out, i64 %out.step, i64 %start, i64 %m, ptr %out.buffer)\n  br label %written"
+        )
+        writing = _scattering(size)
     return f"""
 define void @fused(ptr noalias %args, ptr noalias %dims, ptr noalias %steps, ptr noalias %masks) {{
 entry:
-  %n = load i64, ptr %dims
+  %count = load i64, ptr %dims
+  %n = mul nsw i64 %count, {ROW if loop.sums else 1}
   %sink = alloca i64
+  %sums = alloca [{ROW // BLOCK} x {kind}]
   %out.buffer = alloca [{BLOCK} x {kind}], align 64
   %out.args = getelementptr ptr, ptr %args, i64 {count}
   %out = load ptr, ptr %out.args
@@ -109,7 +127,7 @@ entry:
   %some = icmp sgt i64 %n, 0
   br i1 %some, label %block, label %end
 block:
-  %start = phi i64 [ 0, %entry ], [ %next, %computed ]
+  %start = phi i64 [ 0, %entry ], [ %next, %written ]
   %left = sub i64 %n, %start
   %is.last = icmp slt i64 %left, {BLOCK}
   %m = select i1 %is.last, i64 %left, i64 {BLOCK}
@@ -124,14 +142,15 @@ body:
   %more = icmp ult i64 %i.next, %m
   br i1 %more, label %body, label %computed
 computed:
-{noted}  call void @scatter{size}(ptr %out, i64 %out.step, i64 %start, i64 %m, ptr %out.buffer)
+{noted}{written}
+written:
   %next = add i64 %start, {BLOCK}
   %again = icmp slt i64 %next, %n
   br i1 %again, label %block, label %end
 end:
   ret void
 }}
-{_gathering({one.itemsize for one in loop.dtypes})}{_scattering(size)}{_DECLARED}"""
+{_gathering({one.itemsize for one in loop.dtypes})}{writing}{_DECLARED}"""
 
 
 def _memory_type(dtype: DType) -> str:
@@ -142,6 +161,10 @@ def _reading(loop: Loop) -> tuple[str, str, Lines, list[str]]:
     """Lines before the loop, before each block, and in it, that read inputs; the values."""
     entry, fetched, body = [], [], Lines()
     names = []
+    # Where rows are added, the steps within a row follow those from row to row.
+    first = len(loop.dtypes) + 1 if loop.sums else 0
+    arrays = [k for k in range(len(loop.dtypes)) if k not in loop.constants]
+    place_of_step = {k: first + at if loop.sums else k for at, k in enumerate(arrays)}
     for k, dtype in enumerate(loop.dtypes):
         kind = _memory_type(dtype)
         entry.append(f"  %in{k}.args = getelementptr ptr, ptr %args, i64 {k}")
@@ -150,7 +173,8 @@ def _reading(loop: Loop) -> tuple[str, str, Lines, list[str]]:
             entry.append(f"  %in{k}.value = load {kind}, ptr %in{k}")
             value = f"%in{k}.value"
         else:
-            entry.append(f"  %in{k}.steps = getelementptr i64, ptr %steps, i64 {k}")
+            step = place_of_step[k]
+            entry.append(f"  %in{k}.steps = getelementptr i64, ptr %steps, i64 {step}")
             entry.append(f"  %in{k}.step = load i64, ptr %in{k}.steps")
             entry.append(f"  %in{k}.buffer = alloca [{BLOCK} x {kind}], align 64")
             fetched.append(
@@ -303,3 +327,68 @@ end:
   ret void
 }}
 """
+
+
+def _summed(kind: str) -> str:
+    """Lines that add a block of results, and write what a row comes to after its last block."""
+    blocks = ROW // BLOCK
+    parts = [f"  %part{i} = load {kind}, ptr %part{i}.place\n" for i in range(blocks)]
+    places = [
+        f"  %part{i}.place = getelementptr {kind}, ptr %sums, i64 {i}\n" for i in range(blocks)
+    ]
+    return f"""  %added = call {kind} @add(ptr %out.buffer)
+  %number = udiv i64 %start, {BLOCK}
+  %at = urem i64 %number, {blocks}
+  %added.place = getelementptr {kind}, ptr %sums, i64 %at
+  store {kind} %added, ptr %added.place
+  %is.row = icmp eq i64 %at, {blocks - 1}
+  br i1 %is.row, label %row, label %written
+row:
+{"".join(places)}{"".join(parts)}{_pairwise(kind, [f"%part{i}" for i in range(blocks)], "%whole")}
+  %from.zero = fadd {kind} %whole, 0.0
+  %row.number = udiv i64 %start, {ROW}
+  %row.offset = mul i64 %row.number, %out.step
+  %row.place = getelementptr i8, ptr %out, i64 %row.offset
+  store {kind} %from.zero, ptr %row.place
+  br label %written"""
+
+
+def _adding(kind: str) -> str:
+    """A function that adds a block: by halves of 128 elements, each in eight sums."""
+    lines = []
+    for half in range(BLOCK // 128):
+        total = ""
+        for i in range(0, 128, 8):
+            name = f"%h{half}.{i}"
+            lines.append(f"  {name}.place = getelementptr {kind}, ptr %from, i64 {128 * half + i}")
+            lines.append(f"  {name}.read = load <8 x {kind}>, ptr {name}.place, align 64")
+            if total:
+                lines.append(f"  {name} = fadd <8 x {kind}> {total}, {name}.read")
+            total = name if total else f"{name}.read"
+        for i in range(8):
+            lines.append(f"  %h{half}.sum{i} = extractelement <8 x {kind}> {total}, i32 {i}")
+        lines.append(_pairwise(kind, [f"%h{half}.sum{i}" for i in range(8)], f"%h{half}.whole"))
+    lines.append(_pairwise(kind, [f"%h{half}.whole" for half in range(BLOCK // 128)], "%block"))
+    body = "\n".join(lines)
+    return f"""
+define internal {kind} @add(ptr %from) noinline {{
+entry:
+{body}
+  ret {kind} %block
+}}
+"""
+
+
+def _pairwise(kind: str, names: list[str], result: str) -> str:
+    """Lines that add neighbours, then their sums, until one is left, which is called `result`."""
+    lines = []
+    level = 0
+    while len(names) > 1:
+        above = [f"{result}.{level}.{i}" for i in range(len(names) // 2)]
+        if len(above) == 1:
+            above = [result]
+        for i, name in enumerate(above):
+            lines.append(f"  {name} = fadd {kind} {names[2 * i]}, {names[2 * i + 1]}")
+        names = above
+        level += 1
+    return "\n".join(lines)

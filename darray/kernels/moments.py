@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from math import isfinite, prod
+from math import isfinite, prod, sqrt
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -34,6 +34,9 @@ Array: TypeAlias = NDArray[Any]
 
 # Elements whose deviations and squares are held at a time: 512 KiB each as float64.
 _TILE = 1 << 16
+
+# Below it a quotient may have lost digits, of which Python does not tell.
+_SMALLEST = float(np.finfo(np.float64).tiny)
 
 # Count, shift, offset, sum of squared deviations.  The mean is shift + offset: kept apart, the
 # difference of two means close to each other keeps the digits that their sums would have lost.
@@ -126,6 +129,12 @@ class Mean(Struct, frozen=True):
         total = as_array(total, dtype or chunk.dtype)
         return total, counts_along(chunk.shape, axes, counted), _witness(chunk)
 
+    def partial_of_sum(
+        self, total: Array, shape: tuple[int, ...], axes: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> Partial:
+        """Return the partial result of a chunk of `shape` whose sum along `axes` is `total`."""
+        return total, counts_along(shape, axes, None), _zero(len(shape), dtype)
+
     def combine(self, partials: Sequence[Partial]) -> Partial:
         """Add sums and counts, pairwise."""
         totals, counts, witnesses = zip(*partials, strict=True)
@@ -135,6 +144,12 @@ class Mean(Struct, frozen=True):
     def finish(self, partial: Partial, warn: Warn) -> Array:
         """Return sum / count, with NumPy's warning where there was nothing to count."""
         total, count, witness = partial
+        if total.size == 1 == count.size and total.dtype == witness.dtype == np.float64:
+            number = count.item()
+            mean = total.item() / number if number else 0.0
+            if abs(mean) >= _SMALLEST:
+                # What NumPy gives, without its calls.
+                return np.array(mean).reshape(total.shape)
         skipping = self.skip_nan and witness.dtype.kind in "fc"
         # As NumPy: of no results nanmean says nothing, and it raises no flags for its 0 / 0.
         if not count.all() and not (skipping and total.size == 0):
@@ -313,6 +328,13 @@ class Variance(Struct, frozen=True):
     def finish(self, partial: Partial, warn: Warn) -> Array:
         """Return the variance or its root, with NumPy's warning where too little was counted."""
         count, _, _, m2, witness = partial
+        if m2.size == 1 == count.size and m2.dtype == witness.dtype == np.float64:
+            number, squares = count.item(), m2.item()
+            if isinstance(self.ddof, int | float) and number > self.ddof:
+                quotient = squares / (number - self.ddof)
+                if quotient >= _SMALLEST:
+                    # What NumPy gives, without its calls.
+                    return np.array(sqrt(quotient) if self.root else quotient).reshape(m2.shape)
         dtype = self.result_dtype(witness.dtype)
         degrees = count - self.ddof
         if self.skip_nan and witness.dtype.kind in "fc":

@@ -325,6 +325,12 @@ class UfuncReduction(Struct, frozen=True):
         )
         return (as_array(reduced, self.dtype or chunk.dtype),)
 
+    def partial_of_sum(
+        self, total: Array, shape: tuple[int, ...], axes: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> Partial:
+        """Return the partial result of a chunk of `shape` whose sum along `axes` is `total`."""
+        return (total,)
+
     def initial_of_chunk(self, operand: np.dtype[Any], masked: bool) -> Any:
         """Return what the reduction of one chunk starts from.
 

@@ -20,9 +20,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from darray.kernels.compiled import GroupPlan, assembled, is_squaring, plan
+from darray.kernels.compiled import GroupPlan, assembled, is_squaring, plan, plan_adding
 from darray.kernels.cpu import cast
 from darray.kernels.loop_compiler import is_cached, ufunc_of
+from darray.kernels.loop_source import Loop
 from darray.kernels.programs import Instruction, Program
 from darray.runtime import settings
 
@@ -51,14 +52,18 @@ _MOST = 4096
 class _Structure:
     """What is known of programs that differ in their constants only; changed under `_lock`.
 
-    ``stage`` goes from "new" to "cheap" when machine code is looked for in the cache folder, from
-    there back to "unfound", from either to "asked", and ends as "ready" or "refused". Only when
-    "ready" are there ``ufuncs``, one for each plan; only when "refused" a ``reason``. ``seen``
-    counts elements that NumPy computed, ``uses`` selections that had it computed.
+    ``loops`` are those of the plans, and perhaps one that adds. ``stage`` goes from "new" to
+    "cheap" when machine code is looked for in the cache folder, from there back to "unfound", from
+    either to "asked", and ends as "ready" or "refused". Only when "ready" are there ``ufuncs``, one
+    for each loop; only when "refused" a ``reason``. ``seen`` counts elements that NumPy computed,
+    ``uses`` selections that had it computed.
     """
 
-    def __init__(self, plans: tuple[GroupPlan, ...], saved: float) -> None:
+    def __init__(
+        self, plans: tuple[GroupPlan, ...], saved: float, sums: Loop | None = None
+    ) -> None:
         self.plans = plans
+        self.loops = [one.loop for one in plans] + ([] if sums is None else [sums])
         self.saved = saved
         self.seen = 0
         self.uses = 0
@@ -71,7 +76,7 @@ class _Structure:
         assert self.stage in ("new", "cheap", "unfound", "asked", "ready", "refused")
         assert (self.stage == "ready") == (self.ufuncs is not None)
         assert (self.stage == "refused") == (self.reason is not None)
-        assert self.ufuncs is None or len(self.ufuncs) == len(self.plans)
+        assert self.ufuncs is None or len(self.ufuncs) == len(self.loops)
 
 
 # Guards all of the following and every structure; taken last, and nothing is done under it that
@@ -94,6 +99,8 @@ class Selection:
         Those of its inputs.
     expected : int
         Elements for which it will be run in all.
+    is_added : bool
+        Whether all that it gives for a chunk is added, row by row.
 
     Examples
     --------
@@ -104,20 +111,36 @@ class Selection:
     'NumPy: there are no two calls that one loop could do'
     """
 
-    __slots__ = ("_chosen", "_is_counted", "_structure", "expected", "input_dtypes", "program")
+    __slots__ = (
+        "_chosen",
+        "_is_counted",
+        "_structure",
+        "expected",
+        "input_dtypes",
+        "is_added",
+        "program",
+    )
 
-    def __init__(self, program: Program, input_dtypes: Sequence[DType], expected: int = 0) -> None:
+    def __init__(
+        self,
+        program: Program,
+        input_dtypes: Sequence[DType],
+        expected: int = 0,
+        is_added: bool = False,
+    ) -> None:
         self.program = program
+        self.is_added = is_added
         self.input_dtypes = tuple(input_dtypes)
         self.expected = expected
         self._structure: _Structure | None = None
         # Whether the structure knows of this selection; changed under `_lock`, as `expected` is.
         self._is_counted = False
         # Set once, to what does not depend on who sets it.
-        self._chosen: Program | None = program if len(program.instructions) < 2 else None
+        has_choice = len(program.instructions) > (not is_added)
+        self._chosen: Program | None = None if has_choice else program
 
-    def __reduce__(self) -> tuple[type[Selection], tuple[Program, tuple[DType, ...], int]]:
-        return (Selection, (self.program, self.input_dtypes, self.expected))
+    def __reduce__(self) -> tuple[type[Selection], tuple[Program, tuple[DType, ...], int, bool]]:
+        return (Selection, (self.program, self.input_dtypes, self.expected, self.is_added))
 
     def program_for(self, elements: int) -> Program:
         """The program to run now, on a chunk of `elements`; with compiled groups if they are there.
@@ -134,7 +157,7 @@ class Selection:
         if not structure.plans:
             self._chosen = self.program
         elif ufuncs is not None:
-            made = assembled(self.program, structure.plans, ufuncs)
+            made = assembled(self.program, structure.plans, *_parted(structure, ufuncs))
             self._chosen = made or self.program
         else:
             self._weigh(structure, elements)
@@ -142,7 +165,7 @@ class Selection:
 
     def _find(self) -> _Structure:
         if self._structure is None:
-            self._structure = _structure_of(self.program, self.input_dtypes)
+            self._structure = _structure_of(self.program, self.input_dtypes, self.is_added)
         return self._structure
 
     def _weigh(self, structure: _Structure, elements: int) -> None:
@@ -157,7 +180,7 @@ class Selection:
                 foreseen = structure.seen * (COMING if structure.uses > 1 else 1)
                 worth = structure.saved * max(foreseen, self.expected / 2)
                 cost = 0.0 if "llvmlite" in sys.modules else IMPORTING
-                loops = len(structure.plans)
+                loops = len(structure.loops)
                 if worth >= cost + COMPILING * loops:
                     structure.stage = "asked"
                 elif structure.stage == "new" and worth >= cost + FETCHING * loops:
@@ -186,15 +209,23 @@ class Selection:
             return f"NumPy: {what} cannot be compiled: {reason}"
         if stage in ("asked", "cheap"):
             return f"NumPy: {what} are being compiled"
-        enough = COMPILING * loops / structure.saved
+        enough = COMPILING * len(structure.loops) / structure.saved
         return (
             f"NumPy: {what} could be compiled, which pays from {enough:.0e} elements on, of which "
             f"{seen:.0e} were computed"
         )
 
 
-def _structure_of(program: Program, input_dtypes: tuple[DType, ...]) -> _Structure:
-    key = (input_dtypes, tuple(map(_signature, program.instructions)), program.results)
+def _parted(
+    structure: _Structure, ufuncs: tuple[np.ufunc, ...]
+) -> tuple[tuple[np.ufunc, ...], np.ufunc | None]:
+    """The ufuncs of the plans, and that which adds, if there is one."""
+    count = len(structure.plans)
+    return ufuncs[:count], (ufuncs[count] if len(ufuncs) > count else None)
+
+
+def _structure_of(program: Program, input_dtypes: tuple[DType, ...], is_added: bool) -> _Structure:
+    key = (input_dtypes, tuple(map(_signature, program.instructions)), program.results, is_added)
     try:
         with _lock:
             found = _structures.get(key)
@@ -203,12 +234,17 @@ def _structure_of(program: Program, input_dtypes: tuple[DType, ...]) -> _Structu
         return _Structure((), 0.0)
     if found is not None:
         return found
-    plans = plan(program, input_dtypes)
+    plans, sums = (
+        plan_adding(program, input_dtypes) if is_added else (plan(program, input_dtypes), None)
+    )
     saved = 0.0
     for one in plans:
         sizes = [program.instructions[i].dtype.itemsize for i in one.members[1:]]
         saved += SAVED * sum(sizes) / 8
-    made = _Structure(plans, saved)
+    if sums is not None:
+        # Results are neither written nor read again.
+        saved += SAVED * sums.steps[-1].dtype.itemsize / 8
+    made = _Structure(plans, saved, sums)
     with _lock:
         while len(_structures) >= _MOST:
             del _structures[next(iter(_structures))]
@@ -271,7 +307,7 @@ def _compile_all() -> None:
             fetches_only = structure.stage == "cheap"
         ufuncs, reason = None, ""
         try:
-            loops = [one.loop for one in structure.plans]
+            loops = structure.loops
             if not fetches_only or all([is_cached(loop) for loop in loops]):
                 ufuncs = tuple([ufunc_of(loop) for loop in loops])
         except ModuleNotFoundError as error:

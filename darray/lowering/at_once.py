@@ -6,20 +6,21 @@ import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 from msgspec import Struct
 from msgspec.structs import force_setattr
 from numpy.typing import NDArray
 
 from darray.blocks import iterate_boxes
-from darray.expr.nodes import Expression, Memory, Reduce
+from darray.expr.nodes import Expression, Memory, Reduce, View
 from darray.kernels.evaluation import evaluate
 from darray.kernels.reducing import Reducer, partial_results
-from darray.kernels.warnings_ledger import Ledger
+from darray.kernels.warnings_ledger import Ledger, recording
 from darray.lowering import keeping
-from darray.lowering.fusion import Group, fuse
+from darray.lowering.fusion import Group, fuse, is_added
 from darray.lowering.places import computes_elsewhere
 from darray.lowering.plans import Index, Kept
-from darray.lowering.walking import walk_of
+from darray.lowering.walking import shown, walk_of
 from darray.runtime import Task
 from darray.runtime.boxes import index_of, whole
 from darray.runtime.devices.host_buffers import empty, is_own
@@ -60,6 +61,11 @@ def values(nodes: Sequence[Expression]) -> list[Array] | None:
     if any([isinstance(node, Memory) or node.kept is not None for node in nodes]):
         return None
     ledger = Ledger()
+    if len(nodes) == 1:
+        value = _reduced(nodes[0], ledger)
+        if value is not None:
+            ledger.issue()
+            return [value]
     walk = walk_of(nodes, _kept_chunk, _MOST_GROUPS - len(nodes))
     if walk is not None:
         walk.run(ledger)
@@ -81,11 +87,39 @@ def values(nodes: Sequence[Expression]) -> list[Array] | None:
     return _all_fresh([values[id(node)] for node in nodes])
 
 
+def _reduced(node: Expression, ledger: Ledger) -> Array | None:
+    """The value, fresh, of a reduction of an array in memory, the commonest of all; else None.
+
+    What the general way gives as well, at twice its cost.
+    """
+    reduction: Any = node.operand if isinstance(node, View) else node
+    if not isinstance(reduction, Reduce) or reduction.kept is not None:
+        return None
+    operand = reduction.operand
+    if not isinstance(operand, Memory) or operand.kept is not None or reduction.where is not None:
+        return None
+    if operand.dtype.kind not in "biufc" or not _is_small(reduction):
+        return None
+    shape, how = operand.shape, reduction.reduction
+    with recording(reduction.errors, ledger, reduction.serial):
+        partial = how.partial(operand.array, reduction.axes, None, whole(shape), shape)
+        value = np.asarray(how.finish(partial, ledger.warn(reduction.serial)))
+    _keep(reduction, value, ledger)
+    if isinstance(node, View):
+        value = shown(node, value)
+        if value.shape != node.shape:
+            value = np.broadcast_to(value, node.shape)
+    return value.copy(order="C")
+
+
 def _keep(node: Expression, value: Array, ledger: Ledger) -> None:
     # What only hands it on gives a copy then.
     value.flags.writeable = False
     chunks: dict[Index, Task[Any] | Array]
-    chunks = {index: value[index_of(box)] for index, box in iterate_boxes(node.chunks)}
+    if all([len(sizes) == 1 for sizes in node.chunks]):
+        chunks = {(0,) * value.ndim: value}
+    else:
+        chunks = {index: value[index_of(box)] for index, box in iterate_boxes(node.chunks)}
     kept = Kept(chunks, (ledger,))
     force_setattr(node, "kept", kept)
     keeping.count(kept, value.nbytes)
@@ -142,7 +176,8 @@ def _step(node: Expression) -> _Step:
     if isinstance(node, Reduce):
         operand, mask = node.operand, node.where
         outputs = [operand] if mask is None else [operand, mask]
-        return _Step(node, fuse(outputs, operand.shape), operand.shape)
+        group = fuse(outputs, operand.shape, is_added=is_added(node))
+        return _Step(node, group, operand.shape)
     return _Step(node, fuse([node], node.shape), node.shape)
 
 

@@ -11,17 +11,18 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from darray.expr.nodes import Computed, Elementwise, Expression, Memory, Recut, View
+from darray.expr.nodes import Computed, Elementwise, Expression, Memory, Recut, Reduce, View
 from darray.index_maps import IndexMap
 from darray.kernels.cpu import cast
 from darray.kernels.evaluation import TILE
 from darray.kernels.programs import Instruction, Operand, Program
+from darray.kernels.row_sums import adds
 from darray.kernels.tiling import tiling_of
 
 if TYPE_CHECKING:
     from darray.kernels.selection import Selection
 
-__all__ = ["Group", "Leaf", "as_it_is", "fuse", "has_usable_chunks"]
+__all__ = ["Group", "Leaf", "as_it_is", "fuse", "has_usable_chunks", "is_added"]
 
 
 class Leaf(Struct, frozen=True):
@@ -268,12 +269,14 @@ def fuse(
     shape: tuple[int, ...],
     apart: Collection[Expression] = (),
     whole: Expression | None = None,
+    is_added: bool = False,
 ) -> Group:
     """Fuse what computes `outputs`, all of `shape` or broadcast to it, into one program.
 
     What is in `apart` is computed elsewhere, chunk by chunk, and read; all but `whole`.
+    `is_added` says that what the program gives for a chunk will all be added.
     """
-    if len(outputs) == 1 and not apart:
+    if len(outputs) == 1 and not apart and not is_added:
         group = _single_call(outputs[0], shape)
         if group is not None:
             return group
@@ -284,15 +287,23 @@ def fuse(
         if output.shape != shape:
             at = fusing.interned(IndexMap.broadcast(output.shape, shape))
         results.append(fusing.visit(output, at))
-    return _group(Program.assemble(fusing.instructions, results), fusing.leaves, shape)
+    return _group(Program.assemble(fusing.instructions, results), fusing.leaves, shape, is_added)
 
 
-def _group(program: Program, leaves: list[Leaf], shape: tuple[int, ...]) -> Group:
+def is_added(node: Reduce) -> bool:
+    """Whether a reduction adds all elements of a chunk, without a mask."""
+    operand = node.operand
+    if node.where is not None or len(node.axes) < len(operand.shape):
+        return False
+    return adds(node.reduction, operand.dtype)
+
+
+def _group(program: Program, leaves: list[Leaf], shape: tuple[int, ...], is_added: bool) -> Group:
     size = math.prod(shape)
-    if size <= TILE or len(program.instructions) < 2:
+    if size <= TILE or len(program.instructions) < (1 if is_added else 2):
         return Group(program, tuple(leaves))
     # What compiles takes a tenth of the package's time to import, and is not always needed.
     from darray.kernels.selection import Selection
 
     dtypes = [leaf.expression.dtype for leaf in leaves]
-    return Group(program, tuple(leaves), Selection(program, dtypes, size))
+    return Group(program, tuple(leaves), Selection(program, dtypes, size, is_added))

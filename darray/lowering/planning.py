@@ -18,6 +18,7 @@ from darray.blocks import (
     Chunks,
     Shape,
     chunk_box,
+    chunk_count,
     grid_shape,
     iterate_boxes,
     largest,
@@ -47,10 +48,11 @@ from darray.lowering.calls import (
     PartialReduce,
     Pieces,
 )
-from darray.lowering.fusion import Group, Leaf, as_it_is, fuse, has_usable_chunks
+from darray.lowering.fusion import Group, Leaf, as_it_is, fuse, has_usable_chunks, is_added
 from darray.lowering.loads import Gather, Load, Read, Ready, Within, generate
 from darray.lowering.plans import Draft, Index, Kept, Need, Plan, Stage
 from darray.lowering.reducing import by_parts
+from darray.lowering.runs import ReduceRun, run_length, runs
 from darray.runtime import Task, limits, settings
 from darray.runtime.boxes import Box, box_shape, index_of, shift, whole
 
@@ -248,7 +250,8 @@ class Planner:
         """Plan the pass over an array's chunks and the joining of the partial results."""
         operand = bundle.operand
         outputs = [operand] if bundle.where is None else [operand, bundle.where]
-        group = fuse(outputs, operand.shape, self.keeping)
+        adds_all = len(bundle.members) == 1 and is_added(bundle.members[0][0])
+        group = fuse(outputs, operand.shape, self.keeping, is_added=adds_all)
         reducers = tuple(
             [Reducer(one.reduction, one.axes, one.errors, one.serial) for one, _ in bundle.members]
         )
@@ -260,28 +263,36 @@ class Planner:
         name = "+".join(dict.fromkeys(one.reduction.name for one, _ in bundle.members))
         serial = first.serial if is_whole else max(one.serial for one in outputs) + 0.5
         sizes = [partial_nbytes(one) for one, _ in bundle.members]
-        stage = self.stage(name, serial, group, operand, 8, 2 * sum(sizes), in_place=True)
-        ordered = [
-            at for one, wanted in bundle.members for index in wanted for at in _line(one, index)
-        ]
-        for index in dict.fromkeys(ordered):
-            # In the order in which partial results can be joined and let go.
-            box = chunk_box(operand.chunks, index)
-            pieces, needs = self.pieces(group, box)
-            call = PartialReduce(pieces, reducers, box, operand.shape, is_whole)
-            key = (first, _line_index(first, index)) if is_whole else (bundle, index)
-            stage.drafts.append(Draft(key, by_parts(call), needs))
+        elements = math.prod(largest(operand.chunks))
+        # One task holds the partial results of all, until the last of them is joined.
+        is_thin = THIN * sum(sizes) > elements * max(1, operand.dtype.itemsize)
+        length = 1
+        if not is_whole and not is_thin and len({one.axes for one, _ in bundle.members}) == 1:
+            length = run_length(group, elements, chunk_count(operand.chunks))
+        fixed = (1 + length) * sum(sizes)
+        stage = self.stage(name, serial, group, operand, 8, fixed, in_place=True)
+        lines = [_line(one, index) for one, wanted in bundle.members for index in wanted]
+        # In the order in which partial results can be joined and let go.
+        for run in dict.fromkeys([run for line in lines for run in runs(line, length)]):
+            boxes = [chunk_box(operand.chunks, index) for index in run]
+            key = (first, _line_index(first, run[0])) if is_whole else (bundle, run[0])
+            if length > 1:
+                call = ReduceRun.of(group, reducers, boxes, operand.shape, self.plan.ledger)
+                self.reads_shared |= call.is_shared
+                stage.drafts.append(Draft(key, call, []))
+                continue
+            pieces, needs = self.pieces(group, boxes[0])
+            alone = PartialReduce(pieces, reducers, boxes[0], operand.shape, is_whole)
+            stage.drafts.append(Draft(key, by_parts(alone), needs))
         if is_whole:
             return
         for number, (node, wanted) in enumerate(bundle.members):
             # A join lets go of more than it makes, so it must never wait for memory.
             joins = Stage(f"{node.reduction.name} of chunks", node.serial, 1, lambda: 1)
             self.plan.stages.append(joins)
-            chunk_nbytes = math.prod(largest(operand.chunks)) * max(1, operand.dtype.itemsize)
-            # One task holds the partial results of all, until the last of them is joined.
-            is_thin = THIN * sum(sizes) > chunk_nbytes
             for index in wanted:
-                self.join(joins, bundle, node, index, reducers[number], number, is_thin)
+                line = [run[0] for run in runs(_line(node, index), length)]
+                self.join(joins, bundle, node, index, line, reducers[number], number, is_thin)
 
     def join(
         self,
@@ -289,16 +300,18 @@ class Planner:
         bundle: Bundle,
         node: Reduce,
         index: Index,
+        line: Sequence[Index],
         reducer: Reducer,
         number: int,
         is_thin: bool,
     ) -> None:
         """Plan the joins of one chunk's partial results; their order depends on the cut alone.
 
-        Small partial results are joined in a tree. Those that are hardly smaller than the
-        chunks are joined one after another, so that few of them are held at a time.
+        ``line`` are the first chunks of the runs that gave them. Small partial results are joined
+        in a tree. Those that are hardly smaller than the chunks are joined one after another, so
+        that few of them are held at a time.
         """
-        level: list[tuple[Need, int | None]] = [((bundle, at), number) for at in _line(node, index)]
+        level: list[tuple[Need, int | None]] = [((bundle, at), number) for at in line]
         fan_in = 2 if is_thin else FAN_IN
         for step in itertools.count():
             is_last = len(level) <= fan_in

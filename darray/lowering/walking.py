@@ -21,7 +21,7 @@ from darray.kernels.table import kernel_for
 from darray.kernels.warnings_ledger import Ledger, recording
 from darray.runtime.boxes import index_of, whole
 
-__all__ = ["Walk", "walk_of"]
+__all__ = ["Walk", "shown", "walk_of"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -80,11 +80,7 @@ class Walk(Struct):
 
     def view(self, step: Any) -> Array:
         """The elements that a view selects; axes that it adds may have length 1."""
-        index_map = step.index_map
-        source = index_map.source_box(whole(step.shape))
-        operand = self.filled(step.operand)
-        value: Array = index_map.arrange(operand[index_of(source)], source)
-        return value
+        return shown(step, self.filled(step.operand))
 
     def filled(self, node: Expression) -> Array:
         """The value of `node`, brought to its shape where broadcasting has not filled it."""
@@ -132,6 +128,24 @@ class Walk(Struct):
         return function(*operands, out=spare)
 
 
+def shown(view: View, operand: Array) -> Array:
+    """The elements of an operand that `view` selects; axes that it adds may have length 1.
+
+    Examples
+    --------
+    >>> import darray as da
+    >>> shown(da.arange(4)[::-2].expression, np.arange(4))
+    array([3, 1])
+    """
+    if operand.size == 1 and prod(view.shape) == 1:
+        # The one element, as most reductions have it; finding out which one takes ten times longer.
+        return operand.reshape(view.shape)
+    index_map = view.index_map
+    source = index_map.source_box(whole(view.shape))
+    value: Array = index_map.arrange(operand[index_of(source)], source)
+    return value
+
+
 def walk_of(
     nodes: Sequence[Expression], kept_chunk: Callable[[Expression], Array | None], most: int
 ) -> Walk | None:
@@ -149,6 +163,8 @@ def walk_of(
     steps, values, uses = walk.steps, walk.values, walk.uses
     pending = list(nodes)
     reductions = 0
+    # The cut that was looked at last; most expressions have the same.
+    seen: object = None
     while pending:
         node = pending.pop()
         key = id(node)
@@ -172,8 +188,13 @@ def walk_of(
             values[key] = node.array  # type: ignore[attr-defined]
             continue
         operands = _operands(node)
-        if operands is None or not _is_one_chunk(node):
+        if operands is None:
             return None
+        cut = node.operand if kind is Reduce else node  # type: ignore[attr-defined]
+        if cut.chunks is not seen:
+            if not _is_one_chunk(cut):
+                return None
+            seen = cut.chunks
         reductions += kind is Reduce
         pending.extend(operands)
         uses[key] = 1
@@ -205,8 +226,7 @@ def _operands(node: Expression) -> Sequence[Expression] | None:
 
 
 def _is_one_chunk(node: Expression) -> bool:
-    whole_of_it = node.operand if isinstance(node, Reduce) else node
-    for sizes in whole_of_it.chunks:
+    for sizes in node.chunks:
         if len(sizes) > 1:
             return False
-    return prod(whole_of_it.shape) <= TILE
+    return prod(node.shape) <= TILE

@@ -45,6 +45,9 @@ PROGRAMS = {
     "rows": lambda x, y: (x.reshape(300, 500) * y[:500] + y[:300, None]) * 2,
     "strided": lambda x, y: x[::-1] * y + y[::-1] * x,
     "total": lambda x, y: np.sqrt(x * x + abs(y)).sum(),
+    "finite total": lambda x, y: np.where(x == x, x * 3.5 - 1, 0.25).sum(),
+    "single mean": lambda x, y: np.where(x == x, x, 0.1).astype("f4").reshape(300, 500).mean(),
+    "length": lambda x, y: np.square(da.distribute(np.nan_to_num(operands()[0]), CHUNK)).sum(),
     "columns": lambda x, y: (x * y + x).reshape(300, 500).max(axis=0),
     "moments": lambda x, y: (x * 0.5 + 1).reshape(300, 500).std(axis=1),
 }

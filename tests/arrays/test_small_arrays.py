@@ -166,3 +166,51 @@ def test_a_cut_array_is_no_walk():
     array.flags.writeable = False
     node = building.elementwise(np.add, [Memory((8,), array.dtype, ((4, 4),), array), 1])[0]
     assert walk_of([node], no_chunks, 30) is None
+
+
+REDUCTIONS = {
+    "sum": np.sum,
+    "mean": np.mean,
+    "std": np.std,
+    "max": np.max,
+    "argmax": np.argmax,
+    "columns": lambda x: x.mean(axis=0),
+    "kept axes": lambda x: x.min(axis=-1, keepdims=True),
+    "divisor": lambda x: np.nanvar(x, ddof=1.5),
+    "reversed": lambda x: x.sum(axis=0, keepdims=True)[..., ::-1],
+    "repeated": lambda x: np.broadcast_to(x.sum(axis=0), (2, *x.shape[1:])),
+    "too few": lambda x: np.var(x, ddof=x.size),
+}
+
+
+@pytest.mark.parametrize("name", REDUCTIONS)
+@pytest.mark.parametrize("shape", [(7,), (90, 70), (1000, 700)])
+def test_a_reduction_of_an_array_in_memory_is_as_numpys_and_an_array_of_its_own(name, shape):
+    reduce = REDUCTIONS[name]
+    plain = np.random.default_rng(0).standard_normal(shape)
+    with np.errstate(divide="ignore"):
+        reduced = reduce(da.distribute(plain))
+    if name == "too few":
+        silent = np.errstate(divide="ignore")
+        with silent, pytest.warns(RuntimeWarning, match="Degrees of freedom <= 0"):
+            expected = np.asarray(reduce(plain))
+        with pytest.warns(RuntimeWarning, match="Degrees of freedom <= 0"):
+            found = reduced.collect()
+    else:
+        expected, found = np.asarray(reduce(plain)), reduced.collect()
+    assert found.shape == expected.shape
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert found.flags.writeable
+    assert found.flags.c_contiguous
+    found[...] = 3
+    np.testing.assert_allclose(reduced.collect(), expected, rtol=1e-12)
+
+
+def test_quotients_that_lose_digits_tell_of_it():
+    small = da.distribute(np.array([5e-324, 0.0, 0.0]))
+    with np.errstate(under="raise"):
+        mean, variance = small.mean(), da.distribute(np.array([1e-160, 0.0, 0.0])).var()
+    for one in (mean, variance):
+        with pytest.raises(FloatingPointError, match="underflow"):
+            one.collect()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -47,6 +48,25 @@ def test_numpy_begins_and_a_loop_goes_on():
     assert chosen.program_for(SMALL) is other
     same(program, inputs, other)
     assert chosen.explanation() == "compiled: 3 of 3 calls in 1 loop"
+
+
+def test_what_is_added_is_compiled_with_a_loop_that_adds_and_a_single_call_too():
+    w = Writing(np.arange(9.0))
+    single = w.program(w(np.absolute, 0))
+    for program in (polynomial()[0], single):
+        dtypes = [DOUBLE] * 2
+        chosen = Selection(program, dtypes, expected=PLENTY, is_added=True)
+        assert chosen.program_for(PLENTY) is program
+        selection.wait()
+        (one,) = chosen.program_for(SMALL).instructions
+        assert one.function.sums.signature.endswith("->()")
+        other = pickle.loads(pickle.dumps(chosen))
+        assert other.program_for(SMALL).instructions[0].function.sums is one.function.sums
+    assert Selection(single, [DOUBLE]).program_for(PLENTY) is single
+    plain = Selection(polynomial()[0], dtypes)
+    plain.program_for(PLENTY)
+    selection.wait()
+    assert plain.program_for(SMALL).instructions[0].function.sums is None
 
 
 def test_work_that_is_expected_counts_and_so_does_work_that_was_done():
