@@ -122,6 +122,9 @@ DEFAULT = Options()
 # option ``scope`` says. Until then none is looked for when a task is spawned.
 limiting: set[str] = set()
 
+# The options that only streaming tasks have.
+OF_STREAMS = frozenset(("buffer", "max_evals", "parallel", "restartable", "when_full"))
+
 # Inside a streaming task: the engine's task that runs it now, and its own.
 streaming: ContextVar[tuple[Any, Any] | None] = ContextVar("darray.streaming", default=None)
 

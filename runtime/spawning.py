@@ -265,9 +265,15 @@ def _spawn_options(
         if not isinstance(one, Task):
             raise TypeError(f"after= takes a task or several tasks, not {one!r}")
     contexts.checked(changes)
+    of_streams = contexts.OF_STREAMS & changes.keys()
 
     def spawn_with_options(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
         options = contexts.extended(changes) if changes else contexts.current.get()
+        if of_streams and not getattr(options and options.region, "is_streaming", False):
+            raise TypeError(
+                f"{', '.join(sorted(of_streams))}= is for tasks of a `with da.spawn_streaming():` "
+                "block"
+            )
         return submit(current_engine(), function, args, kwargs, options, sys._getframe(1), first)
 
     return spawn_with_options

@@ -45,5 +45,6 @@ class WorkersEngine(ThreadsEngine):
         What is queued for it alone fails; streaming tasks that ran there end, or begin anew.
         """
         self._threads = tuple(one for one in self._threads if one.worker != worker)
-        self.reseat()
+        # Streams are told first: their drivers, which cannot run there any more, fail next.
         self.losses.tell(worker)
+        self.reseat()

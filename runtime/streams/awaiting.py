@@ -9,8 +9,10 @@ from typing import Any
 
 from darray.runtime import contexts
 from darray.runtime.calling import captured
+from darray.runtime.streams.calls import NOTHING, StreamFinished
 from darray.runtime.streams.lanes import Driver
-from darray.runtime.streams.stages import IDLE, NOTHING, QUEUED, Stage, StreamFinished, arrived
+from darray.runtime.streams.stages import IDLE, QUEUED, SLICE, Stage, arrived
+from darray.runtime.tasks import Task
 
 __all__ = ["AwaitedStage"]
 
@@ -58,6 +60,9 @@ class AwaitedStage(Stage):
         return self._end_run(False)
 
     async def _run_awaiting(self, driver: Driver) -> None:
+        import asyncio
+
+        looked = perf_counter()
         while True:
             if self.is_alarmed:
                 self._attend()
@@ -75,15 +80,20 @@ class AwaitedStage(Stage):
             began = perf_counter()
             try:
                 await self._await_one(driver)
-                self._acknowledge()
+                if not self.is_over:
+                    self._acknowledge()
             finally:
                 self.cost = perf_counter() - began
                 self.busy += self.cost
+            if began + self.cost - looked > SLICE:
+                # What never waits for anything would keep the loop from all others.
+                await asyncio.sleep(0)
+                looked = perf_counter()
 
     async def _await_one(self, driver: Driver) -> None:
         values: Any = self._values
         if values is None:
-            row = [arrived(edge.pop(driver)) for edge in self.inputs]
+            row = [await self._awaited(edge.pop(driver)) for edge in self.inputs]
             values = self.call(*row)
             if self.inputs or not self.expands:
                 self.evaluations += 1
@@ -104,6 +114,11 @@ class AwaitedStage(Stage):
             self.evaluations += 1
             self._left -= 1
         self._give(value, driver)
+
+    @staticmethod
+    async def _awaited(value: Any) -> Any:
+        """`value` as a call is given it; nothing blocks on the loop's thread."""
+        return await value if isinstance(value, Task) else arrived(value)
 
     def _close(self) -> None:
         """Stop what it awaits; an async generator is closed on the loop, by a last driver."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
+from enum import Enum
 from functools import partial
 from typing import Any
 
@@ -13,8 +14,10 @@ from msgspec import Struct
 from darray.runtime.contexts import Options
 
 __all__ = [
+    "NOTHING",
     "Call",
     "Slot",
+    "StreamFinished",
     "filled",
     "given_iterator",
     "has_slots",
@@ -23,6 +26,25 @@ __all__ = [
     "placed",
     "retried",
 ]
+
+
+class Absent(Enum):
+    """The type of `NOTHING`, which is the same object on every worker."""
+
+    NOTHING = "nothing"
+
+
+# Stands for a value, or a result, that there is not.
+NOTHING: Any = Absent.NOTHING
+
+
+class StreamFinished(BaseException):
+    """Raised by `finish_stream` to end the streaming task that calls it."""
+
+    def __init__(self, value: Any, result: Any) -> None:
+        super().__init__("finish_stream() was called")
+        self.value = value
+        self.result = result
 
 
 class Slot(Struct, frozen=True):
@@ -83,7 +105,8 @@ class Call:
         self._function = function
         self._args = args
         self._kwargs = kwargs
-        is_plain = not kwargs and args in ((), (Slot(0),))
+        # Arrays, which may be among them, do not tell equality by a truth value.
+        is_plain = not kwargs and (not args or (len(args) == 1 and args[0].__class__ is Slot))
         self.direct: Callable[..., Any] = function if is_plain else self
 
     def __call__(self, *row: Any) -> Any:
@@ -101,6 +124,8 @@ def retried(call: Callable[..., Any], options: Options) -> Callable[..., Any]:
         for _ in range(options.retries):
             try:
                 return call(*row)
+            except StreamFinished:
+                raise
             except options.retry_on as error:
                 logging.getLogger("darray").info("%r is called again", call, exc_info=error)
         return call(*row)
@@ -117,8 +142,16 @@ def _same(value: Any) -> Any:
     return value
 
 
+def _called(function: Any) -> Any:
+    """What says how a call of `function` goes: of an object, its method ``__call__``."""
+    if inspect.isroutine(function) or inspect.isclass(function) or not callable(function):
+        return function
+    return function if isinstance(function, partial) else getattr(function, "__call__", function)  # noqa: B004
+
+
 def is_async(function: Any) -> bool:
     """Whether what `function` returns, or is, is to be awaited."""
+    function = _called(function)
     return (
         inspect.iscoroutinefunction(function)
         or inspect.isasyncgenfunction(function)
@@ -128,6 +161,7 @@ def is_async(function: Any) -> bool:
 
 def is_expanding(function: Any) -> bool:
     """Whether each call of `function` gives any number of values, or it is an iterator."""
+    function = _called(function)
     return (
         inspect.isgeneratorfunction(function)
         or inspect.isasyncgenfunction(function)

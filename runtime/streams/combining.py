@@ -71,17 +71,18 @@ def join(
     return _operator("join", Join, streams, keys=keys, most=_count("most", most))
 
 
-def batch(stream: Task[Any], most: int, seconds: float | None = None) -> Task[Any]:
-    """A stream of lists of the values of a stream, of `most` values each.
+def batch(stream: Task[Any], most: int | None = None, seconds: float | None = None) -> Task[Any]:
+    """A stream of lists of the values of a stream, by their number or by time.
 
     Parameters
     ----------
     stream : Task
         The stream.
-    most : int
+    most : int, optional
         How many values make a batch; the last one has what is left.
     seconds : float, optional
-        How long after its first value a batch is given at the latest, whatever is in it.
+        How long after its first value a batch is given at the latest, whatever is in it. One of
+        the two is needed. On the serial engine no time passes while values come.
 
     Examples
     --------
@@ -92,7 +93,10 @@ def batch(stream: Task[Any], most: int, seconds: float | None = None) -> Task[An
     [[0, 1], [2, 3], [4]]
     """
     _refuse_time(seconds)
-    return _operator("batch", Batch, (stream,), most=_count("most", most), seconds=seconds)
+    if most is None and seconds is None:
+        raise TypeError("batch() needs most=, a number of values, or seconds=, a time, or both")
+    most = None if most is None else _count("most", most)
+    return _operator("batch", Batch, (stream,), most=most, seconds=seconds)
 
 
 def window(stream: Task[Any], size: int, step: int | None = None) -> Task[Any]:

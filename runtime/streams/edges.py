@@ -12,13 +12,23 @@ from darray.runtime.spaces import Space, brought, nbytes_of
 from darray.runtime.streams.policies import Policy
 from darray.runtime.streams.statistics import EdgeStatistics
 
-__all__ = ["LIGHT", "UNBOUNDED", "Edge", "Party", "Producer"]
+__all__ = ["LIGHT", "UNBOUNDED", "Edge", "Heavy", "Party", "Producer"]
 
 # Classes whose values are so small that only their number is limited.
 LIGHT = frozenset((int, float, bool, complex, type(None)))
 
 # The room of a buffer that never holds its producer back.
 UNBOUNDED = 2**62
+
+
+class Heavy:
+    """A value in a buffer that is limited by its bytes as well, and these."""
+
+    __slots__ = ("nbytes", "value")
+
+    def __init__(self, value: Any, nbytes: int) -> None:
+        self.value = value
+        self.nbytes = nbytes
 
 
 class Party(Protocol):
@@ -65,7 +75,7 @@ class Edge:
     -------------------------------------------------------
     * There are at most ``capacity`` items. Their bytes reach ``most_bytes`` by the last alone.
       Once ``is_left`` there may be more, which the producer is about to drop.
-    * ``nbytes`` is the sum of the bytes of the items whose class is not `LIGHT`.
+    * An item is a value whose class is `LIGHT`, or `Heavy`; ``nbytes`` sums the bytes of those.
     * Once ``is_ended`` no item is added; once ``is_left`` none is taken, and the producer, if it
       is there, drops what there is.
     * ``sent`` values were put; each was received, dropped, or is in the buffer.
@@ -163,14 +173,18 @@ class Edge:
 
     def put(self, value: Any, waker: Any = None) -> None:
         """Put a value for which there is room, or for which the policy makes some."""
-        value = self._converted(value)
-        nbytes = _weight(value)
+        item = self._converted(value)
+        nbytes = 0
+        if item.__class__ not in LIGHT:
+            # Measuring may run the user's code: not under the lock, and once.
+            nbytes = nbytes_of(item)
+            item = Heavy(item, nbytes)
         with self._lock:
             if self.is_left or self.is_ended:
                 self.dropped += 1
                 return
             self.nbytes += nbytes
-            self.items.append(value)
+            self.items.append(item)
             dropped: list[Any] = []
             if self.policy.drops and (
                 len(self.items) > self.capacity or self.nbytes > self.most_bytes
@@ -192,7 +206,7 @@ class Edge:
             self.nbytes > self.most_bytes and len(self.items) > 1
         ):
             one = self.policy.drop(self.items)
-            self.nbytes -= _weight(one)
+            self.nbytes -= one.nbytes if one.__class__ is Heavy else 0
             self.dropped += 1
             dropped.append(one)
         return dropped
@@ -250,16 +264,18 @@ class Edge:
         with self._lock:
             value = self.items.popleft()
             self.received += 1
-            if self.nbytes:
-                self.nbytes -= min(self.nbytes, _weight(value))
+            if value.__class__ is Heavy:
+                self.nbytes -= value.nbytes
+                value = value.value
         if self.producer_waits:
             self.serve(waker)
         return value
 
-    def recount(self) -> None:
-        """Measure what is in the buffer, of which the consumer has taken a value unmeasured."""
+    def unwrapped(self, item: Any) -> Any:
+        """The value of an item that is not light, which the consumer itself took."""
         with self._lock:
-            self.nbytes = sum(_weight(one) for one in self.items.copy())
+            self.nbytes -= item.nbytes
+        return item.value
 
     def leave(self) -> int:
         """Take nothing any more; how many values are dropped by that."""
@@ -335,15 +351,9 @@ class Edge:
         """Assert the invariants; neither party runs."""
         with self._lock:
             assert len(self.items) <= self.capacity or self.is_left
-            heavy = [one for one in self.items if one.__class__ not in LIGHT]
-            assert self.nbytes == sum(map(nbytes_of, heavy))
-            before_last = self.nbytes - (nbytes_of(heavy[-1]) if heavy else 0)
-            assert not heavy or before_last < self.most_bytes or self.is_left
+            heavy = [one.nbytes for one in self.items if one.__class__ is Heavy]
+            assert self.nbytes == sum(heavy)
+            assert not heavy or self.nbytes - heavy[-1] < self.most_bytes or self.is_left
             assert not (self.is_left and self.is_ended and self.items)
             assert not (self.producer_waits and (self.is_left or self.is_ended))
             assert not (self.consumer_waits and self.is_ended)
-
-
-def _weight(value: Any) -> int:
-    """The bytes that `value` counts for."""
-    return 0 if value.__class__ in LIGHT else nbytes_of(value)

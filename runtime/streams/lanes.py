@@ -257,8 +257,15 @@ class Lane:
         shared = driver.shared
         ends = perf_counter() + TURN
         is_dear = False
+        helps = 0.0
         while True:
-            lane, stage = self, self._take()
+            lane, stage = self, None
+            if shared is not None and perf_counter() < helps:
+                # What its own stage has given is worked on before that may wait again.
+                lane, stage = shared, shared._take(only_cheap=True)
+            if stage is None:
+                helps = perf_counter() + PATIENCE
+                lane, stage = self, self._take()
             if stage is None and shared is not None:
                 lane, stage = shared, shared._take(only_cheap=True)
             if stage is None:

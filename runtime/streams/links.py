@@ -35,9 +35,13 @@ class Ended(Struct, frozen=True):
 
 
 class Taken(Struct, frozen=True):
-    """So many values have been worked on, from the first: there is room for others."""
+    """So many values have been worked on, from the first: there is room for others.
+
+    `epoch` is that of the connection: what comes from one that was cut is too late.
+    """
 
     count: int
+    epoch: int
 
 
 class Left(Struct, frozen=True):
@@ -93,6 +97,8 @@ class Sending(Edge):
         )
         # Values go one by one.
         self.crossing = (source, destination)
+        # How often the connection was cut.
+        self.epoch = 0
 
     def put(self, value: Any, waker: Any = None) -> None:
         """Send a value, for which there is room."""
@@ -114,6 +120,8 @@ class Sending(Edge):
         assert isinstance(other, Receiver)
         assert isinstance(other.link, Direct)
         self.link.is_cut = other.link.is_cut = True
+        with self._lock:
+            self.epoch += 1
         return other
 
     def end(self, failure: Failure | None = None) -> None:
@@ -128,6 +136,8 @@ class Sending(Edge):
             return
         assert isinstance(letter, Taken)
         with self._lock:
+            if letter.epoch != self.epoch:
+                return
             while self.received < letter.count and self.items:
                 self.nbytes -= self.items.popleft().nbytes
                 self.received += 1
@@ -153,6 +163,8 @@ class Receiver:
         self._edge = edge
         self.space: Space | None = destination
         self.link: Link
+        # That of the connection.
+        self.epoch = 0
         # Guards the fields below; nothing is called while it is held.
         self._lock = threading.Lock()
         self._next = first
@@ -164,15 +176,18 @@ class Receiver:
     def receive(self, letter: Letter) -> None:
         """Give on the values that are next, and the end after the last."""
         with self._lock:
-            if isinstance(letter, Value) and letter.number >= self._next:
+            is_known = isinstance(letter, Value) and letter.number < self._next
+            if isinstance(letter, Value) and not is_known:
                 self._early[letter.number] = letter.content
             elif isinstance(letter, Ended):
                 self._ended = letter
-            if self._is_giving:
-                return
-            self._is_giving = True
-        while self._give_one():
-            pass
+            is_giving, self._is_giving = self._is_giving, True
+        if is_known:
+            # It holds no room: its producer began anew.
+            self.acknowledge_again()
+        if not is_giving:
+            while self._give_one():
+                pass
 
     def _give_one(self) -> bool:
         """Give the next value, or the end; whether there was one."""
@@ -193,14 +208,19 @@ class Receiver:
             return True
         assert content is not None
         assert self.space is not None
-        self._edge.put(unpacked(content, self.space))
+        try:
+            value = unpacked(content, self.space)
+        except Exception as error:
+            self._edge.end(Failure.capture(error, f"on the way to {self._edge.names[1]!r}"))
+            return True
+        self._edge.put(value)
         if self._edge.policy.drops:
             self.acknowledge(number + 1)
         return True
 
     def acknowledge(self, count: int) -> None:
         """Tell that so many values have been worked on."""
-        self.link.send(Taken(count))
+        self.link.send(Taken(count, self.epoch))
 
     def acknowledge_again(self) -> None:
         """Tell a new producer's end how far the consumer is."""
@@ -222,6 +242,7 @@ class Receiver:
 def connect(sending: Sending, receiver: Receiver) -> tuple[Direct, Direct]:
     """Join two ends in this process; the ways to the receiver and to the sender."""
     forth, back = Direct(receiver), Direct(sending)
+    receiver.epoch = sending.epoch
     sending.link = forth
     receiver.link = back
     return forth, back

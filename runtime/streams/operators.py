@@ -76,7 +76,7 @@ class Operator(Stage):
         except IndexError:
             return
         self.evaluations += 1
-        for one in self.take(number, value):
+        for one in self.take(number, arrived(value)):
             self._give(one, driver)
 
 
@@ -108,7 +108,6 @@ class Join(Operator):
 
     def take(self, number: int, value: Any) -> tuple[Any, ...]:
         """The tuple that the value completes, if it does."""
-        value = arrived(value)
         key = self._keys[number](value)
         self._waiting[number].setdefault(key, deque()).append(value)
         self._counts[number] += 1
@@ -121,6 +120,10 @@ class Join(Operator):
             if not one[key]:
                 del one[key]
         return (tuple(row),)
+
+    def _close(self) -> None:
+        self._waiting = [{} for _ in self.inputs]
+        super()._close()
 
     def _granted(self) -> int:
         if not self._is_exhausted() and not any(
@@ -146,7 +149,7 @@ class Join(Operator):
 class Batch(Operator):
     """Gives lists of `most` values, or of those that came within `seconds` of the first."""
 
-    def __init__(self, *args: Any, most: int, seconds: float | None) -> None:
+    def __init__(self, *args: Any, most: int | None, seconds: float | None) -> None:
         super().__init__(*args)
         self._most = most
         self._seconds = seconds
@@ -183,7 +186,7 @@ class Batch(Operator):
         return (held,) if held else ()
 
     def _close(self) -> None:
-        timer = self._timer
+        timer, self._held = self._timer, []
         if timer is not None:
             timer.cancel()
         super()._close()
@@ -216,6 +219,10 @@ class Window(Operator):
             self._held.popleft()
         self._skip = max(0, self._step - self._size)
         return (window,)
+
+    def _close(self) -> None:
+        self._held.clear()
+        super()._close()
 
     def rest(self) -> tuple[Any, ...]:
         """The values of a last window that is shorter, where some were in none."""

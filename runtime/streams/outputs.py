@@ -10,6 +10,7 @@ from typing import Any
 from darray.runtime.engine import Engine, closers, current_engine
 from darray.runtime.spaces import Space, here
 from darray.runtime.streams.edges import Edge
+from darray.runtime.streams.stages import arrived
 from darray.runtime.streams.streaming import StreamingTask
 from darray.runtime.tasks import Task
 from darray.runtime.waiting import LOOKING_UP
@@ -61,7 +62,7 @@ class Output:
         value = self._edge.pop()
         if self._edge.receiver is not None:
             self._edge.receiver.acknowledge(self._edge.received)
-        return value
+        return arrived(value)
 
     def _is_through(self) -> bool:
         """Whether no value comes any more; raises what the task ended with."""

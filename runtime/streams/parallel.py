@@ -13,9 +13,10 @@ from darray.runtime import contexts
 from darray.runtime.arguments import uses_in
 from darray.runtime.spaces import register_handle
 from darray.runtime.spawning import submit
+from darray.runtime.streams.calls import StreamFinished
 from darray.runtime.streams.edges import UNBOUNDED
 from darray.runtime.streams.lanes import Driver
-from darray.runtime.streams.stages import Stage, StreamFinished, arrived
+from darray.runtime.streams.stages import Stage
 from darray.runtime.tasks import DONE, Task
 
 __all__ = ["ParallelStage", "refuse_parallel"]
@@ -96,9 +97,8 @@ class ParallelStage(Stage):
                 return False
 
     def _begin_one(self, driver: Driver) -> None:
-        try:
-            row = [arrived(edge.pop(driver)) for edge in self.inputs]
-        except IndexError:
+        row = self._row(driver)
+        if row is None:
             return
         self.evaluations += 1
         self._left -= 1

@@ -75,6 +75,8 @@ class Placing:
         # Where the region is, and so what its tasks are given.
         self._here = here.get()
         self._shared: dict[Any, Lane] = {}
+        # Workers that are gone.
+        self.lost: set[int] = set()
 
     def choose(self, plan: Plan) -> None:
         """Choose where the stage of `plan` runs; those that give it values are placed.
@@ -87,7 +89,9 @@ class Placing:
         options = narrowed(plan.options, limits_of(*plan.call)) or contexts.DEFAULT
         task = plan.stage.task
         scope = DEFAULT if options.scope is None else options.scope
-        allowed = [one for one in self._engine.processors() if one in scope]
+        allowed = [
+            one for one in self._engine.processors() if one in scope and one.worker not in self.lost
+        ]
         if options.conflict is not None or not allowed:
             told = options.conflict or f"no processor is in {scope!r}"
             raise SchedulingError(
@@ -159,8 +163,9 @@ class Placing:
     ) -> Callable[[Lane, Callable[..., Any]], Task[Any]]:
         """What spawns the drivers of a lane, with what the call of its stage is given."""
         engine, after, source = self._engine, plan.after, self._here
-        changes = bool(extra) and bool(uses_in(extra[0], *extra[1], *extra[2].values()))
-        stage = plan.stage
+        is_given = bool(extra)
+        changes = is_given and bool(uses_in(extra[0], *extra[1], *extra[2].values()))
+        del extra
 
         def spawn(lane: Lane, function: Callable[..., Any]) -> Task[Any]:
             frame = sys._getframe()
@@ -168,7 +173,7 @@ class Placing:
             at = here.set(source)
             try:
                 # Refs and files stand for the same values every time; once is enough.
-                given = extra if changes or not stage.has_call else ()
+                given = plan.call if changes or (is_given and not plan.stage.has_call) else ()
                 return submit(engine, function, (lane, *given), None, options, frame, after)
             finally:
                 here.reset(at)

@@ -17,7 +17,15 @@ from darray.runtime.contexts import Options
 from darray.runtime.engine import Engine, current_engine
 from darray.runtime.places import calling_place, place_text
 from darray.runtime.streams.awaiting import AwaitedStage
-from darray.runtime.streams.calls import Slot, given_iterator, is_async, is_expanding, placed
+from darray.runtime.streams.calls import (
+    NOTHING,
+    Slot,
+    StreamFinished,
+    given_iterator,
+    is_async,
+    is_expanding,
+    placed,
+)
 from darray.runtime.streams.edges import Edge
 from darray.runtime.streams.lanes import timers
 from darray.runtime.streams.links import Sending, linked
@@ -27,7 +35,7 @@ from darray.runtime.streams.parallel import ParallelStage, refuse_parallel
 from darray.runtime.streams.placing import Placing, Plan
 from darray.runtime.streams.policies import policy_named
 from darray.runtime.streams.restarting import lose
-from darray.runtime.streams.stages import NOTHING, Stage, StreamFinished
+from darray.runtime.streams.stages import Stage
 from darray.runtime.streams.statistics import StreamStatistics, StreamTaskStatistics
 from darray.runtime.streams.streaming import Buffered, StreamingTask, sizes
 from darray.runtime.tasks import DONE, HELD, STATE_NAMES, Task
@@ -68,7 +76,9 @@ class StreamRegion:
         self._placing: Placing | None = None
         # The producers' ends of the edges between workers.
         self._sendings: dict[Edge, Sending] = {}
-        # Guards `_left` and `_ended`; held for a few operations.
+        # Those that failed, in that order.
+        self._failed: list[Task[Any]] = []
+        # Guards `_left`, `_ended` and `_failed`; held for a few operations.
         self._lock = threading.Lock()
         self._is_entered = False
         self._token: Any = None
@@ -96,10 +106,20 @@ class StreamRegion:
             try:
                 self._begin()
             except BaseException:
-                self.cancel()
+                self._give_up()
                 raise
         else:
-            self.cancel()
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """End everything, as the block raised, or no task can begin."""
+        self._has_begun = True
+        self._join()
+        self.cancel()
+        for plan in self._plans:
+            plan.stage.told(plan.stage.task)
+        if self._engine is not None:
+            self._engine.losses.forget(self._lose)
 
     def described(self) -> str:
         """Which block it is."""
@@ -111,6 +131,7 @@ class StreamRegion:
         self._has_begun = True
         self._begun = perf_counter()
         if engine is None:
+            self._join()
             return
         self._left = len(self._plans)
         placing = self._placing = Placing(engine)
@@ -146,8 +167,10 @@ class StreamRegion:
             producer = edge.producer
             producer.join(self._spanned(edge))
 
-    def _count_out(self, _: Task[Any]) -> None:
+    def _count_out(self, task: Task[Any]) -> None:
         with self._lock:
+            if task._state > DONE:
+                self._failed.append(task)
             self._left -= 1
             has_ended = not self._left
             if has_ended:
@@ -229,6 +252,7 @@ class StreamRegion:
                     "neither callable nor an iterator"
                 )
             function = given_iterator(function)
+        refuse_retries(options, (awaited or expands) and options.parallel == 1)
         if options.timeout is not None:
             raise TypeError(
                 "timeout= is the time of one call, so no streaming task takes it; cancel the "
@@ -252,6 +276,11 @@ class StreamRegion:
             refuse_parallel(every, expands)
             stage_type, extra = ParallelStage, {"site": frame, "is_async": awaited}
         taken = [one for _, one in streams.values()]
+        if not taken and (options.buffer is not None or options.when_full is not None):
+            raise TypeError(
+                f"buffer= and when_full= say how what {name!r} takes is buffered, but it takes no "
+                "streams; give them to the tasks that take its values"
+            )
         task, stage = self.add(stage_type, taken, options, frame, name, **extra)
         self.plan(Plan(stage, (function, args, kwargs), options, is_settled, (*needs, *after)))
         return task
@@ -347,7 +376,7 @@ class StreamRegion:
 
     def _slot(self, value: Any, streams: dict[Any, tuple[Slot, Buffered]]) -> Slot | None:
         """The slot of `value` where it is a stream, one for the same stream given twice."""
-        if isinstance(value, StreamingTask) and value._state < DONE:
+        if isinstance(value, StreamingTask):
             key: Any = value
             value = Buffered(value, None, None)
         elif isinstance(value, Buffered):
@@ -361,6 +390,11 @@ class StreamRegion:
     def _edge(self, stream: Buffered, options: Options, name: str) -> Edge:
         """A new edge from a stream to the task called `name`, or to no task yet."""
         producer = stream.task._stage
+        if stream.task._state == HELD and stream.task._hold is not self:
+            raise RuntimeError(
+                f"{stream.task!r} belongs to a streaming block that has not ended; take its values "
+                "in that block, or attach to it when it runs"
+            )
         policy = stream.policy or policy_named(options.when_full or self._when_full)
         given = (stream.buffer, options.buffer, self._buffer)
         buffer = next((one for one in given if one is not None), None)
@@ -441,9 +475,10 @@ class StreamRegion:
             except KeyboardInterrupt:
                 self.cancel()
                 raise
-        failed = [task for task in self.tasks if task._state > DONE]
-        # The one that failed with an exception of its own comes before those that needed it.
-        for task in failed:
+        with self._lock:
+            failed = list(self._failed)
+        # Those of a region that never began are in no order.
+        for task in failed or [task for task in self.tasks if task._state > DONE]:
             task.result()
         return True
 
@@ -455,6 +490,15 @@ class StreamRegion:
 
 def _no_call() -> None:
     raise AssertionError("an operator calls nothing of the user's")
+
+
+def refuse_retries(options: Options, is_many: bool) -> None:
+    """Raise `TypeError` where a call is to be made again that is not one plain call."""
+    if options.retries and is_many:
+        raise TypeError(
+            "retries= calls a plain function again; what a generator or an async function has "
+            "given already could not be taken back"
+        )
 
 
 def _action(value: Any) -> int:
@@ -556,6 +600,8 @@ def spawn_streaming(
     >>> squares
     [0, 1, 4, 9, 16]
     """
+    if body is not None and not callable(body):
+        raise TypeError(f"spawn_streaming() takes a function, or nothing, not {body!r}")
     if not isinstance(teardown, bool):
         raise TypeError(f"teardown= is True or False, not {teardown!r}")
     region = StreamRegion(teardown, buffer, when_full)

@@ -19,9 +19,14 @@ def lose(plan: Plan, worker: int, placing: Placing, sendings: dict[Edge, Sending
     """
     stage = plan.stage
     reason = _hindrance(plan, sendings)
+    # From here on nothing comes from there.
+    ends = [sendings[edge] for edge in stage.inputs if edge in sendings]
+    for end in ends:
+        end.cut()
     if reason is None:
         anew = Stage(stage.task, (), plan.given, stage.teardown)
         other = Plan(anew, plan.call, plan.given, plan.is_settled, plan.after)
+        placing.lost.add(worker)
         try:
             placing.choose(other)
         except SchedulingError as error:
@@ -32,6 +37,8 @@ def lose(plan: Plan, worker: int, placing: Placing, sendings: dict[Edge, Sending
                 placing.settle(other)
                 return other
     stage.fail(Failure(_loss(stage, worker, reason or "it has ended", sendings)))
+    for end in ends:
+        end.leave()
     return None
 
 
@@ -71,7 +78,7 @@ def _begin_anew(stage: Stage, plan: Plan, sendings: dict[Edge, Sending]) -> None
     """Join the new stage of `plan` to all that `stage` was joined to, from where that was."""
     anew = plan.stage
     ends = [sendings.pop(edge) for edge in stage.inputs]
-    # A call whose value was given on is told of for one input after the other.
+    # A call is told of for one input after the other.
     count = max(end.received for end in ends)
     anew.evaluations = count
     outputs = {
@@ -104,7 +111,8 @@ def _output_anew(end: Sending, anew: Stage, count: int) -> Sending:
     with end._lock:
         # What a call still gives that goes on there is for nobody.
         end.is_left = True
-        fresh.received = end.received
+        # Calls are numbered as their values: those that the consumer knows it will drop.
+        fresh.received = min(end.received, count)
         fresh.items.extend(list(end.items)[: max(0, count - end.received)])
     fresh.nbytes = sum(one.nbytes for one in fresh.items)
     connect(fresh, receiver)
@@ -114,7 +122,6 @@ def _output_anew(end: Sending, anew: Stage, count: int) -> Sending:
 
 def _send_again(end: Sending, receiver: Receiver) -> None:
     """Send to `receiver` what was under way when the consumer was lost."""
-    end.cut()
     connect(end, receiver)
     with end._lock:
         first, contents = end.received, list(end.items)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
-from enum import Enum
+from contextvars import Context, copy_context
 from time import perf_counter, perf_counter_ns
 from typing import Any
 
@@ -14,10 +15,10 @@ from darray.runtime.calling import captured
 from darray.runtime.contexts import Options
 from darray.runtime.errors import CancelledError, Failure
 from darray.runtime.spaces import Space
-from darray.runtime.streams.calls import retried
-from darray.runtime.streams.edges import LIGHT, UNBOUNDED, Acknowledging, Edge
+from darray.runtime.streams.calls import NOTHING, StreamFinished, retried
+from darray.runtime.streams.edges import LIGHT, UNBOUNDED, Acknowledging, Edge, Heavy
 from darray.runtime.streams.lanes import Driver, Lane
-from darray.runtime.tasks import DONE, Task
+from darray.runtime.tasks import DONE, HELD, Task
 
 __all__ = ["NOTHING", "Stage", "StreamFinished", "arrived"]
 
@@ -32,25 +33,6 @@ MOST_CALLS = 64
 IDLE = 0
 QUEUED = 1
 BUSY = 2
-
-
-class Absent(Enum):
-    """The type of `NOTHING`, which is the same object on every worker."""
-
-    NOTHING = "nothing"
-
-
-# Stands for a value, or a result, that there is not.
-NOTHING: Any = Absent.NOTHING
-
-
-class StreamFinished(BaseException):
-    """Raised by `finish_stream` to end the streaming task that calls it."""
-
-    def __init__(self, value: Any, result: Any) -> None:
-        super().__init__("finish_stream() was called")
-        self.value = value
-        self.result = result
 
 
 def _no_append(value: Any) -> None:
@@ -122,6 +104,8 @@ class Stage:
         self.teardown = teardown
         self._had_outputs = False
         self._calls = 1
+        # What its calls see of context variables, from the first turn on.
+        self._context: Context | None = None
         # Known once it has looked at its edges, which it is alarmed to do at first.
         self._is_single = False
         self._receivers: tuple[tuple[Edge, Acknowledging], ...] = ()
@@ -173,7 +157,8 @@ class Stage:
 
     def left(self, edge: Edge) -> None:
         """Go on without `edge`, from which nothing is taken any more; end, if it was the last."""
-        if self.teardown and not self.inputs and self._is_alone():
+        can_wait = self.is_awaited or not self.inputs
+        if self.teardown and can_wait and self._is_alone():
             # What it does now, or waits for, nobody needs.
             self._end(None, None)
         else:
@@ -209,32 +194,53 @@ class Stage:
     def run(self, driver: Driver, call: Callable[..., Any] | None = None) -> bool:
         """Make calls for a while; whether there is more to do, so that it is queued again."""
         self._begin_run()
-        token = contexts.streaming.set((driver.task, self.task))
+        if self._context is None:
+            self._context = copy_context()
         has_more = False
+        try:
+            has_more = self._context.run(self._run_here, driver, call)
+        finally:
+            if self.is_over:
+                self._close()
+                self._clear_left()
+            has_more = self._end_run(has_more)
+        return has_more
+
+    def _run_here(self, driver: Driver, call: Callable[..., Any] | None) -> bool:
+        """Do what `run` does, in the context that is the stage's own.
+
+        A generator may set variables of its context, and set them back in a later turn.
+        """
+        token = contexts.streaming.set((driver.task, self.task))
         try:
             if call is not None:
                 self.use(call)
-            has_more = self._run(driver, self.call)
-        except StreamFinished as finished:
-            self._finish(finished, driver)
-        except KeyboardInterrupt:
-            # Pressed by the user, where the engine runs tasks in the thread that waits.
-            self.task.cancel()
-            self._close()
-            self._end_run(False)
-            raise
+            try:
+                return self._run(driver, self.call)
+            except StreamFinished as finished:
+                self._finish(finished, driver)
+        except KeyboardInterrupt as error:
+            engine: Any = self.task._engine
+            if engine.runs_at_once:
+                # Pressed by the user, who waits in this thread.
+                self.task.cancel()
+                raise
+            self._fail_by(error)
         except BaseException as error:
-            failure = captured(self.task, error)
-            self._end(failure, failure)
+            self._fail_by(error)
         finally:
             contexts.streaming.reset(token)
-        if self.is_over:
-            self._close()
-            for edge in self.outputs:
-                # Another thread may have ended it while a value was being put.
-                if edge.is_left:
-                    edge.clear()
-        return self._end_run(has_more)
+        return False
+
+    def _fail_by(self, error: BaseException) -> None:
+        failure = captured(self.task, error)
+        self._end(failure, failure)
+
+    def _clear_left(self) -> None:
+        """Drop what another thread, which ended the stage, left while a value was being put."""
+        for edge in self.outputs:
+            if edge.is_left:
+                edge.clear()
 
     def _begin_run(self) -> None:
         with self._lock:
@@ -278,7 +284,7 @@ class Stage:
                 made = self.evaluations - before
                 self._left -= made
                 self._learn((now - then) / max(1, made))
-            if self._receivers:
+            if self._receivers and not self.is_over:
                 self._acknowledge()
             if now - began > SLICE or self.cost > GLANCE:
                 return True
@@ -426,11 +432,10 @@ class Stage:
                     return
                 value = popleft()
                 if value.__class__ is not light:
-                    if value.__class__ in LIGHT:
-                        light = value.__class__
+                    if value.__class__ is Heavy:
+                        value = arrived(edge.unwrapped(value))
                     else:
-                        edge.recount()
-                        value = arrived(value)
+                        light = value.__class__
                 if edge.producer_waits:
                     # What this call does may depend on what the producer gives next.
                     edge.serve(driver)
@@ -449,10 +454,8 @@ class Stage:
 
     def _make_slowly(self, call: Callable[..., Any], count: int, driver: Driver) -> None:
         for _ in range(count):
-            try:
-                row = [arrived(edge.pop(driver)) for edge in self.inputs]
-            except IndexError:
-                # What was there has been dropped for what came after it.
+            row = self._row(driver)
+            if row is None:
                 return
             self.evaluations += 1
             try:
@@ -466,15 +469,21 @@ class Stage:
             if self.is_alarmed or not self._has_room():
                 return
 
+    def _row(self, driver: Driver) -> list[Any] | None:
+        """A value of each input; None where a policy has dropped what was there for a newer one."""
+        if not all([edge.items for edge in self.inputs]):
+            return None
+        # Of what is there a policy leaves one at least.
+        return [arrived(edge.pop(driver)) for edge in self.inputs]
+
     def _has_room(self) -> bool:
         return all(edge.policy.drops or edge.nbytes < edge.most_bytes for edge in self.outputs)
 
     def _expand(self, call: Callable[..., Any], count: int, driver: Driver) -> None:
         """Give on up to `count` of the values that one call gives."""
         if self._values is None:
-            try:
-                row = [arrived(edge.pop(driver)) for edge in self.inputs]
-            except IndexError:
+            row = self._row(driver)
+            if row is None:
                 return
             self._values = iter(call(*row))
             self.evaluations += 1
@@ -537,7 +546,10 @@ class Stage:
         if outcome is NOTHING:
             return
         engine: Any = self.task._engine
-        if outcome.__class__ is Failure and isinstance(outcome.exception, CancelledError):
+        if self.task._state == HELD:
+            # Its region never began.
+            engine.cancel(self.task)
+        elif outcome.__class__ is Failure and isinstance(outcome.exception, CancelledError):
             engine.cancel(self.task)
         else:
             engine.deliver(self.task, outcome, self.began)
@@ -547,8 +559,16 @@ class Stage:
         with self._lock:
             values, self._values = self._values, None
         close = getattr(values, "close", None)
-        if close is not None:
-            close()
+        if close is None:
+            return
+        try:
+            if self._context is None:
+                close()
+            else:
+                self._context.run(close)
+        except Exception:
+            # The task has ended, and with it nobody hears of what its generator raises at last.
+            logging.getLogger("darray").exception("closing the generator of %r failed", self.task)
 
 
 def note_dropped(failure: Failure, task: Task[Any], dropped: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from darray.runtime.arguments import register_argument
 from darray.runtime.settings import parse_bytes
 from darray.runtime.spaces import register_handle
 from darray.runtime.streams.policies import POLICIES, Policy, policy_named
@@ -50,6 +51,16 @@ class Buffered:
         self.task = task
         self.buffer = buffer
         self.policy = policy
+
+
+def _refused(stream: Buffered) -> None:
+    raise TypeError(
+        f"da.buffered({stream.task!r}) says how a streaming task takes values; give an ordinary "
+        "task the streaming task itself, for its result"
+    )
+
+
+register_argument(Buffered, _refused)
 
 
 def buffered(stream: Task[R], buffer: Any = None, when_full: str | None = None) -> Any:
