@@ -107,6 +107,8 @@ class _Fusing:
         # Where there is a constant instead, what gives an array of it, and where that is.
         self.unfolded: dict[tuple[int, int], Leaf | Instruction] = {}
         self.filled: dict[int, Operand] = {}
+        # Whether expressions are computed here: asking them takes time for each of their chunks.
+        self.fused: dict[int, bool] = {}
 
     def interned(self, index_map: IndexMap) -> IndexMap:
         """The map that stands for all equal to `index_map`."""
@@ -146,7 +148,7 @@ class _Fusing:
                 continue
             if operands is not None:
                 found[key] = self.place(node, key, operands)
-            elif is_fused(node) and (node is self.whole or node not in self.apart):
+            elif self.is_fused(node) and (node is self.whole or node not in self.apart):
                 operands = self.operands(node, at)
                 pending.append((node, at, operands))
                 # The first operand is computed first, as Python does.
@@ -154,7 +156,6 @@ class _Fusing:
                     if seen is not None and (id(seen[0]), id(seen[1])) not in found:
                         pending.append((*seen, None))
             else:
-                has_usable_chunks(node)
                 constant = constant_of(node)
                 if constant is None:
                     found[key] = self.add(Leaf(node, at))
@@ -162,6 +163,13 @@ class _Fusing:
                     found[key] = (None, constant)
                     self.unfolded[key] = Leaf(node, at)
         return self.array(expression, index_map)
+
+    def is_fused(self, node: Expression) -> bool:
+        """Whether the group computes `node`; chunks that it cannot read instead go."""
+        found = self.fused.get(id(node))
+        if found is None:
+            found = self.fused[id(node)] = not has_usable_chunks(node) and isinstance(node, _FUSED)
+        return found
 
     def array(self, node: Expression, at: IndexMap) -> Operand:
         """Where the array of `node`, which is there, is; never a constant."""

@@ -38,7 +38,6 @@ from darray.index_maps import IndexMap
 from darray.kernels.evaluation import TILE
 from darray.kernels.reducing import REDUCED, Reducer
 from darray.kernels.tiling import tiling_of
-from darray.lowering import margins
 from darray.lowering.calls import (
     Combine,
     Evaluate,
@@ -49,6 +48,7 @@ from darray.lowering.calls import (
 )
 from darray.lowering.fusion import Group, Leaf, as_it_is, fuse, has_usable_chunks
 from darray.lowering.loads import Gather, Load, Read, Ready, Within, generate
+from darray.lowering.margins import Sights
 from darray.lowering.plans import Draft, Index, Kept, Need, Plan, Stage
 from darray.lowering.recutting import Band, band_of, nbytes_of, reads_of
 from darray.lowering.reducing import by_parts
@@ -120,6 +120,8 @@ class Planner:
         self.read_once: set[Expression] = set()
         # What leaves are read through instead of what they show, by the identity of the leaf.
         self.bands: dict[int, Band] = {}
+        # What the leaves of groups show, by the identity of the group.
+        self.sights: dict[int, Sights] = {}
         self.current: Any = None
         # Bytes of chunks that wait for their turn in products.
         self.waiting = 0
@@ -421,25 +423,28 @@ class Planner:
         That is added to `needs`, if these are given.
         """
         needs = [] if needs is None else needs
-        leaves = group.leaves
-        if not group.repeats:
-            alone = tuple([self.load(leaf, box, needs) for leaf in leaves])
-            return Pieces(group, alone, box_shape(box), self.plan.ledger), needs
-        together = margins.together(group, box)
-        wholes: dict[int, Gather] = {}
-        loads: list[Load] = []
-        for place, leaf in enumerate(leaves):
-            margin = together.get(place)
-            if margin is None or not self.is_gathered(leaf.expression):
-                loads.append(self.load(leaf, box, needs))
-                continue
-            if id(margin) not in wholes:
-                node = leaf.expression
-                wholes[id(margin)] = self.gather(
-                    node, margin.hull, margin.wanted(node.chunks), as_it_is(node.shape), needs
-                )
-            part, source = margin.parts[place], margin.boxes[place]
-            loads.append(Within(wholes[id(margin)], part, leaf.index_map, source))
+        sights = self.sights.get(id(group))
+        if sights is None:
+            sights = self.sights[id(group)] = Sights(group)
+        boxes = sights.boxes(box)
+        shown = zip(group.leaves, boxes, strict=True)
+        if not sights.margins:
+            loads = [self.load_box(leaf, source, needs) for leaf, source in shown]
+            return Pieces(group, tuple(loads), box_shape(box), self.plan.ledger), needs
+        together: dict[int, Load] = {}
+        for places, margins in sights.margins:
+            node = group.leaves[places[0]].expression
+            found = margins.at(box) if self.is_gathered(node) else None
+            if found is not None:
+                hull, parts, wanted = found
+                whole = self.gather(node, hull, wanted, as_it_is(node.shape), needs)
+                for place, part in zip(places, parts, strict=True):
+                    index_map = group.leaves[place].index_map
+                    together[place] = Within(whole, part, index_map, boxes[place])
+        loads = [
+            together[place] if place in together else self.load_box(leaf, source, needs)
+            for place, (leaf, source) in enumerate(shown)
+        ]
         return Pieces(group, tuple(loads), box_shape(box), self.plan.ledger), needs
 
     def is_gathered(self, node: Expression) -> bool:
@@ -452,20 +457,20 @@ class Planner:
 
     def load(self, leaf: Leaf, box: Box, needs: list[Need]) -> Load:
         """How to come by what `leaf` shows in `box`; adds to `needs`."""
+        return self.load_box(leaf, leaf.index_map.source_box(box), needs)
+
+    def load_box(self, leaf: Leaf, source: Box, needs: list[Need]) -> Load:
+        """How to come by what `leaf` shows in the box `source` of its array; adds to `needs`."""
         node, index_map = leaf.expression, leaf.index_map
-        source = index_map.source_box(box)
         if self.bands and (band := self.bands.get(id(leaf))) is not None:
             return self.gather(band, source, overlapping(band.chunks, source), index_map, needs)
-        if type(node) is Memory and node.kept is None and index_map.is_identity:
-            # Nine of ten loads of arrays in memory.
+        if type(node) is Memory and node.kept is None:
             self.reads_shared |= node.is_shared
-            return Ready(node.array[index_of(source)])
+            piece = node.array[index_of(source)]
+            return Ready(piece if index_map.is_identity else index_map.arrange(piece, source))
         if node.kept is not None:
             return self.gather(node, source, overlapping(node.chunks, source), index_map, needs)
         if not self.is_gathered(node):
-            if isinstance(node, Memory):
-                self.reads_shared |= node.is_shared
-                return Ready(index_map.arrange(node.array[index_of(source)], source))
             if isinstance(node, Generated):
                 return generate(node.function, source, index_map)
             assert isinstance(node, Stored)
@@ -475,7 +480,7 @@ class Planner:
         if isinstance(node, Assign):
             first = self.untouched(node, wanted[0][0]) if wanted else node.operand
             if first is not node and all(self.untouched(node, one[0]) is first for one in wanted):
-                return self.load(Leaf(first, index_map), box, needs)
+                return self.load_box(Leaf(first, index_map), source, needs)
         return self.gather(node, source, wanted, index_map, needs)
 
     def gather(
@@ -489,8 +494,11 @@ class Planner:
         """How to put the box `source` of `node` together from the chunks `wanted`."""
         pieces: list[tuple[int, Box, Box]] = []
         ready: list[NDArray[Any]] = []
+        kept: Kept | None = node.kept
+        if kept is not None:
+            self.kept_used[id(kept)] = kept
         for index, part, place in wanted:
-            chunk = self.chunk(node, index)
+            chunk = self.chunk(node, index) if kept is None else kept.chunks[index]
             if isinstance(chunk, np.ndarray):
                 pieces.append((~len(ready), part, place))
                 ready.append(chunk)
