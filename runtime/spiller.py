@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from darray.runtime import limits, settings
 from darray.runtime.budget import Hold
 from darray.runtime.graphs import following
+from darray.runtime.spaces import AWAY, Placed
 from darray.runtime.spilling import Spilled, asked, can_go, send_away, written
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import DONE, READY, Task
@@ -43,11 +44,14 @@ class Spiller:
 
     Any thread may call `make_room`, without the engine's lock; several may do so at once.
 
-    Invariants
-    ----------
+    Invariants, checked by `_check`
+    -------------------------------
     * ``moving`` of the budget has the tasks whose values are being written, each by one thread,
       until that thread is through with it. While it has any, no task fails for want of memory.
-    * A value is let go of only once it was written whole; where that fails it stays.
+      It is empty while no thread sends values.
+    * A value is let go of only once it was written whole; where that fails it stays. One that is
+      on disk alone is not counted, and one that is in memory alone is counted once at most.
+    * Room is made for unfinished tasks only.
     """
 
     def __init__(self, schedule: Schedule, lock: threading.Lock, is_alone: bool = False) -> None:
@@ -61,6 +65,8 @@ class Spiller:
         # Told whenever a value is through, written or not.
         self._moved = threading.Condition(lock)
         self._local = threading.local()
+        # Calls that send values now; guarded by the lock.
+        self._sending = 0
 
     def make_room(
         self, running: Callable[[], list[Task[Any]]], freed: Callable[[], object]
@@ -140,6 +146,8 @@ class Spiller:
         has_sent = False
         in_vain = 0
         self._local.is_sending = True
+        with self._lock:
+            self._sending += 1
         try:
             while in_vain < MOST_IN_VAIN and (chosen := self._chosen(running, wanting)):
                 is_changed = False
@@ -167,6 +175,8 @@ class Spiller:
             self._give_up(error)
         finally:
             self._local.is_sending = False
+            with self._lock:
+                self._sending -= 1
         return has_sent
 
     def _give_up(self, error: Exception) -> None:
@@ -319,6 +329,27 @@ class Spiller:
         name = task.name
         with self._lock:
             return self._schedule.budget.hold(name, nbytes, task)
+
+    def _check(self, tasks: Iterable[Task[Any]] = ()) -> None:
+        """Assert the invariants, given finished tasks of the engine, of which no other thread has.
+
+        Those that others wait for may change while this looks.
+        """
+        budget = self._schedule.budget
+        with self._lock:
+            budget.room()
+            budget._check()
+            assert self._sending >= 0
+            assert self._sending or not budget.moving, "who sends values is through with them"
+            assert all(task._state < DONE for task in self._wanting)
+            for task in tasks:
+                hold = getattr(task, "_hold", None)
+                value = task._value
+                if value.__class__ is Placed and value.value is AWAY:
+                    assert value.away is not None, "what is not in memory is on disk"
+                    assert hold is None, "what is on disk is not counted"
+                elif isinstance(hold, Hold):
+                    assert hold.number in budget.holders, "what is in memory is counted"
 
 
 def reads_parts(task: Task[Any]) -> bool:
