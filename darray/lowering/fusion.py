@@ -199,7 +199,8 @@ class _Fusing:
             if below in self.unfolded:
                 self.unfolded[own] = self.unfolded[below]
             return self.found[below]
-        takes = takes_constants(node.function, node.dtype)
+        # Of most programs there is none.
+        takes = not self.unfolded or takes_constants(node.function, node.dtype)
         places: list[Operand | None] = [
             None
             if seen is None
@@ -220,7 +221,7 @@ class _Fusing:
             node.serial,
             node.dtype,
         )
-        constant = folded(instruction) if takes else None
+        constant = folded(instruction) if takes and self.unfolded else None
         if constant is not None:
             self.unfolded[own] = instruction
             return None, constant
