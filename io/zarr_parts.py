@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from io import FileIO
 from itertools import accumulate, pairwise, product
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,54 @@ from darray.runtime.boxes import Box, box_shape, whole
 
 __all__ = ["ZarrParts", "write_file"]
 
+# So many files stay open while parts of them are written: opening one takes as long as writing
+# 50 kB to it.
+_OPEN = 128
+
 # Runs of at least this many bytes are written one by one to where they belong in a chunk: the
 # call then costs no more than the copying.
 _RUN = 2048
 
 _Chunks = tuple[tuple[int, ...], ...]
+
+
+class _OpenFiles:
+    """Files that are open for writing, by their paths; closed once nobody has this."""
+
+    def __init__(self) -> None:
+        # Guards the fields; taken last, never held while a file is opened, written or closed.
+        self._lock = Lock()
+        self._numbers: dict[str, int] = {}
+
+    @contextmanager
+    def opened(self, path: str) -> Iterator[int]:
+        """The descriptor of a file, which many threads may write to at once."""
+        with self._lock:
+            number = self._numbers.get(path)
+        if number is not None:
+            yield number
+            return
+        number = _opened(path)
+        with self._lock:
+            stays = path not in self._numbers and len(self._numbers) < _OPEN
+            if stays:
+                self._numbers[path] = number
+        try:
+            yield number
+        finally:
+            if not stays:
+                os.close(number)
+
+    def close(self, path: str) -> None:
+        """Close a file that nobody writes to any more, if it is open."""
+        with self._lock:
+            number = self._numbers.pop(path, None)
+        if number is not None:
+            os.close(number)
+
+    def __del__(self) -> None:
+        for number in self._numbers.values():
+            os.close(number)
 
 
 class ZarrParts:
@@ -59,6 +103,7 @@ class ZarrParts:
         "_edges",
         "_encode",
         "_files",
+        "_open",
         "_staging",
         "_writing",
         "chunks",
@@ -78,6 +123,7 @@ class ZarrParts:
         self._encode = encode
         self._staging = staging
         self._writing = writing
+        self._open = _OpenFiles()
         self.chunks = tuple(map(pieces, shape, files.chunk_shape))
         # Where pieces begin and end along each axis. The last ones reach to the end of a chunk,
         # since chunks at the end of an axis are stored in full.
@@ -125,6 +171,7 @@ class ZarrParts:
         index = tuple([at.start // size for at, size in zip(box, files.chunk_shape, strict=True)])
         with self._writing():
             chunk = self._assembled(index)
+            self._open.close(self._staged(index))
             write_file(files.path(index), chunk if self._encode is None else self._encode(chunk))
             os.unlink(self._staged(index))
 
@@ -136,22 +183,22 @@ class ZarrParts:
         OSError
             Where a chunk was not ended.
         """
+        # Those that are open are closed.
+        self._open = _OpenFiles()
         if self.needs_end:
             os.rmdir(self._staging)
 
     def _write_part(self, index: tuple[int, ...], inside: Box, part: NDArray[Any]) -> None:
         """Write the part `inside` of a chunk."""
         files = self._files
-        descriptor = _opened(self._staged(index) if self.needs_end else files.path(index))
-        try:
+        path = self._staged(index) if self.needs_end else files.path(index)
+        with self._open.opened(path) as descriptor:
             if self._are_placed:
                 write_contiguous(descriptor, 0, files.chunk_shape, inside, part, False)
                 return
             offset = _offset(inside, files.chunk_shape) * files.dtype.itemsize
             shape = (part.size,)
             write_contiguous(descriptor, offset, shape, whole(shape), part.ravel(), False)
-        finally:
-            os.close(descriptor)
 
     def _assembled(self, index: tuple[int, ...]) -> NDArray[Any]:
         """Return a chunk from the file of its parts."""

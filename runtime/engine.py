@@ -175,7 +175,7 @@ def configure(**changes: Any) -> None:
         Bytes that this process may hold, such as ``"1GB"``.
     spill_folder : str
         Where results go for which there is no memory, in files without a name; by default the
-        system's folder for temporary files.
+        system's folder for temporary files. A folder that is not there is made when it is needed.
     watchdog : float
         After how many seconds in which no task began or ended, while a thread waits for
         tasks, the log ``darray`` is told what it waits for: 60, and 0 for never.
@@ -189,6 +189,8 @@ def configure(**changes: Any) -> None:
     ------
     TypeError, ValueError, LookupError
         For a setting that does not exist, a wrong value, an engine that does not exist.
+    NotADirectoryError, PermissionError
+        For a spill folder that nothing could be written to.
 
     Examples
     --------

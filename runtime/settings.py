@@ -88,11 +88,38 @@ def checked(changes: dict[str, Any]) -> dict[str, Any]:
             result[name] = count
     if "jit" in result:
         result["jit"] = _choice("jit", result["jit"])
-    if result.get("cache_folder") is not None:
-        result["cache_folder"] = os.fspath(result["cache_folder"])
+    for name in ("spill_folder", "cache_folder"):
+        if result.get(name) is not None:
+            result[name] = _path(name, result[name])
+    if result.get("spill_folder") is not None:
+        _check_folder("spill_folder", result["spill_folder"])
     if "watchdog" in result:
         result["watchdog"] = _seconds(result["watchdog"])
     return result
+
+
+def _path(name: str, value: Any) -> str:
+    """The path of a folder that `value` stands for."""
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(path, str):
+        raise TypeError(f"{name} is the path of a folder, such as '/scratch', not {value!r}")
+    return path
+
+
+def _check_folder(name: str, path: str) -> None:
+    """Refuse a folder that nothing could be written to; one that is missing is made when needed."""
+    place = os.path.abspath(os.path.expanduser(path))
+    while not os.path.lexists(place) and place != os.path.dirname(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place):
+        raise NotADirectoryError(
+            f"{name}={path!r} is no folder, and none can be made of that name, since {place!r} is "
+            "something else; name another one"
+        )
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"{name}={path!r}: this process may not write to {place!r}; name another folder"
+        )
 
 
 _CHOICES = {

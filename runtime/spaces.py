@@ -150,11 +150,15 @@ class Raw(Protocol):
         None where they are not all that it is, or more than it holds in memory.
         """
 
-    def restored(self, layout: Any, read: Callable[[memoryview, int], object]) -> Any:
-        """A value of that description; ``read(buffer, offset)`` fills a buffer with its bytes."""
+    def restored(self, layout: Any, read: Callable[..., object]) -> Any:
+        """A value of that description.
 
-    def part(self, layout: Any, key: Any, read: Callable[[memoryview, int], object]) -> Any:
-        """What ``value[key]`` is of a value of that description; ``read(buffer, offset)`` reads."""
+        ``read(buffer, offset)`` fills a buffer with its bytes from there on, and
+        ``read(buffer, offset, run, stride)`` with `run` of every `stride` of them.
+        """
+
+    def part(self, layout: Any, key: Any, read: Callable[..., object], out: Any = None) -> Any:
+        """What ``value[key]`` is of a value of that description; in `out`, where that is given."""
 
     def is_shared(self, value: Any, known: int) -> bool:
         """Whether more than the `known` references lead to `value` or its memory."""

@@ -28,8 +28,8 @@ class Slot:
         self._number = number
         self.nbytes = nbytes
 
-    def read_into(self, buffer: memoryview, offset: int = 0) -> None:
-        """Fill `buffer` with the bytes from `offset` on.
+    def read_into(self, buffer: memoryview, offset: int = 0, run: int = 0, stride: int = 0) -> None:
+        """Fill `buffer` with the bytes from `offset` on, or with `run` of every `stride` of them.
 
         Raises
         ------
@@ -44,6 +44,17 @@ class Slot:
                 "was forked from; compute it again here, or before forking use it in memory"
             )
         position = self._number * self._file.capacity + offset
+        number, preadv = self._file.number, os.preadv
+        run = run or len(buffer) or 1
+        for start in range(0, len(buffer), run):
+            part = buffer[start : start + run]
+            count = preadv(number, [part], position)
+            if count != len(part):
+                self._read_rest(part[count:], position + count)
+            position += stride
+
+    def _read_rest(self, buffer: memoryview, position: int) -> None:
+        """Fill `buffer` from there on, of which one call has given less."""
         while buffer:
             count = os.preadv(self._file.number, [buffer], position)
             if count == 0:

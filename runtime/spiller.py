@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from darray.runtime import limits, settings
 from darray.runtime.budget import Hold
 from darray.runtime.graphs import following
-from darray.runtime.spilling import Spilled, can_go, send_away, written
+from darray.runtime.spaces import AWAY, Placed
+from darray.runtime.spilling import Spilled, asked, can_go, send_away, written
 from darray.runtime.state import Schedule
-from darray.runtime.tasks import DONE, Task
+from darray.runtime.tasks import DONE, READY, Task
 
 if TYPE_CHECKING:
     from darray.runtime.spill_files import SpillFiles
@@ -43,11 +44,14 @@ class Spiller:
 
     Any thread may call `make_room`, without the engine's lock; several may do so at once.
 
-    Invariants
-    ----------
+    Invariants, checked by `_check`
+    -------------------------------
     * ``moving`` of the budget has the tasks whose values are being written, each by one thread,
       until that thread is through with it. While it has any, no task fails for want of memory.
-    * A value is let go of only once it was written whole; where that fails it stays.
+      It is empty while no thread sends values.
+    * A value is let go of only once it was written whole; where that fails it stays. One that is
+      on disk alone is not counted, and one that is in memory alone is counted once at most.
+    * Room is made for unfinished tasks only.
     """
 
     def __init__(self, schedule: Schedule, lock: threading.Lock, is_alone: bool = False) -> None:
@@ -56,6 +60,13 @@ class Spiller:
         self._lock = lock
         # Whether the thread that wants room is the only one, so that nobody else frees any.
         self._is_alone = is_alone
+        # Tasks for which room is made by the threads that are to run them; guarded by the lock.
+        self._wanting: dict[Task[Any], None] = {}
+        # Told whenever a value is through, written or not.
+        self._moved = threading.Condition(lock)
+        self._local = threading.local()
+        # Calls that send values now; guarded by the lock.
+        self._sending = 0
 
     def make_room(
         self, running: Callable[[], list[Task[Any]]], freed: Callable[[], object]
@@ -65,32 +76,7 @@ class Spiller:
         ``running()`` gives the tasks that run, with the engine's lock held; ``freed()`` is called
         whenever there is more room.
         """
-        in_vain = 0
-        while in_vain < MOST_IN_VAIN and (chosen := self._chosen(running)):
-            is_changed = False
-            try:
-                while chosen:
-                    task = chosen[-1]
-                    spilled = written(task, self._folder(), self)
-                    if spilled is None:
-                        self._leave_out(task)
-                        is_changed = True
-                    elif self._send_away(task, spilled, running):
-                        is_changed = True
-                        if self._schedule.budget.moving[task] >= WORTH_TRIMMING:
-                            # Otherwise it stays where other threads do not find it.
-                            limits.trim()
-                        freed()
-                    self._forget([chosen.pop()])
-            except Exception as error:
-                # Whatever it is: the tasks that wait must go on, or be told.
-                self._give_up(error)
-                return
-            finally:
-                self._forget(chosen)
-            # Others began to use them meanwhile; the next choice is without these.
-            in_vain = 0 if is_changed else in_vain + 1
-            limits.trim()
+        self._send_all(running, freed, None)
 
     def make_room_apart(
         self, running: Callable[[], list[Task[Any]]], freed: Callable[[], object]
@@ -101,10 +87,39 @@ class Spiller:
         """
         with self._lock:
             lacking, wanting = self._shortage()
-        if wanting is None or lacking <= 0:
-            return
-        call = (running, freed)
-        thread = threading.Thread(target=self.make_room, args=call, name="darray-spiller")
+        if wanting is not None and lacking > 0:
+            self._apart(lambda: self.make_room(running, freed))
+
+    def make_room_for(self, task: Task[Any], running: Callable[[], list[Task[Any]]]) -> bool:
+        """Send values away until `task` can begin, or none is left; whether there is more room.
+
+        On a thread of its own, as `make_room_apart`. Values that other threads send away are waited
+        for.
+        """
+        with self._lock:
+            lacking, _ = self._shortage(task)
+        if lacking <= 0:
+            return True
+        # Who was told of an event while a value is on its way must not wait for that.
+        waits = not getattr(self._local, "is_sending", False)
+        found: list[bool] = []
+
+        def send() -> None:
+            found.append(self._send_all(running, lambda: None, task))
+            if waits and not found[0]:
+                found[0] = self._others_have_sent(task)
+
+        with self._lock:
+            self._wanting[task] = None
+        try:
+            self._apart(send)
+        finally:
+            with self._lock:
+                self._wanting.pop(task, None)
+        return any(found)
+
+    def _apart(self, work: Callable[[], object]) -> None:
+        thread = threading.Thread(target=work, name="darray-spiller")
         try:
             thread.start()
         except RuntimeError as error:
@@ -112,6 +127,57 @@ class Spiller:
             self._give_up(error)
         else:
             thread.join()
+
+    def _others_have_sent(self, task: Task[Any]) -> bool:
+        """Wait until a value is through that another thread sends away; whether there was one."""
+        with self._moved:
+            if not self._schedule.budget.moving:
+                return self._shortage(task)[0] <= 0
+            self._moved.wait()
+            return True
+
+    def _send_all(
+        self,
+        running: Callable[[], list[Task[Any]]],
+        freed: Callable[[], object],
+        wanting: Task[Any] | None,
+    ) -> bool:
+        """Do what `make_room` does, for `wanting` where that is given; whether any value went."""
+        has_sent = False
+        in_vain = 0
+        self._local.is_sending = True
+        with self._lock:
+            self._sending += 1
+        try:
+            while in_vain < MOST_IN_VAIN and (chosen := self._chosen(running, wanting)):
+                is_changed = False
+                try:
+                    while chosen:
+                        task = chosen[-1]
+                        spilled = written(task, self._folder(), self)
+                        if spilled is None:
+                            self._leave_out(task)
+                            is_changed = True
+                        elif self._send_away(task, spilled, running):
+                            is_changed = has_sent = True
+                            if self._schedule.budget.moving[task] >= WORTH_TRIMMING:
+                                # Otherwise it stays where other threads do not find it.
+                                limits.trim()
+                            freed()
+                        self._forget([chosen.pop()])
+                finally:
+                    self._forget(chosen)
+                # Others began to use them meanwhile; the next choice is without these.
+                in_vain = 0 if is_changed else in_vain + 1
+                limits.trim()
+        except Exception as error:
+            # Whatever it is: the tasks that wait must go on, or be told.
+            self._give_up(error)
+        finally:
+            self._local.is_sending = False
+            with self._lock:
+                self._sending -= 1
+        return has_sent
 
     def _give_up(self, error: Exception) -> None:
         """Note why nothing could be written; it is told by the tasks that fail for that."""
@@ -130,12 +196,18 @@ class Spiller:
         with self._lock:
             for task in tasks:
                 del self._schedule.budget.moving[task]
+            self._moved.notify_all()
 
-    def _chosen(self, running: Callable[[], list[Task[Any]]]) -> list[Task[Any]]:
-        """The tasks whose values are to go, the last first; they are in ``moving`` now."""
+    def _chosen(
+        self, running: Callable[[], list[Task[Any]]], only: Task[Any] | None
+    ) -> list[Task[Any]]:
+        """The tasks whose values are to go, the last first; they are in ``moving`` now.
+
+        For the task `only`, where it is given, otherwise for any that waits.
+        """
         schedule = self._schedule
         with self._lock:
-            lacking, wanting = self._shortage()
+            lacking, wanting = self._shortage(only)
             found = list(schedule.budget.candidates.values())
         if wanting is None or lacking <= 0:
             return []
@@ -145,7 +217,7 @@ class Spiller:
             begun = running()
             is_quiet = self._is_alone or schedule.running == schedule.blocked
             needed = self._needed(begun)
-            lacking, wanting = self._shortage()
+            lacking, wanting = self._shortage(only)
             used = {need for task in begun for need in task._needs or ()}
             if wanting is not None and not reads_parts(wanting):
                 # It would want more if they went.
@@ -183,13 +255,15 @@ class Spiller:
         schedule.budget.has_spilled |= bool(chosen)
         return list(chosen)[::-1]
 
-    def _shortage(self) -> tuple[int, Task[Any] | None]:
+    def _shortage(self, only: Task[Any] | None = None) -> tuple[int, Task[Any] | None]:
         """Bytes that the task lacks which asks for least of those that wait for memory; it.
 
         Those that are on their way to disk are not lacking. None where no task waits that ever
-        could begin. Lock held.
+        could begin. Of the task `only`, where it is given: then others send for others. Lock held.
         """
         budget = self._schedule.budget
+        if only is not None:
+            return asked(only) - budget.room(), only if only._state == READY else None
         least: tuple[int, Task[Any] | None] = (0, None)
         for (nbytes, _), queue in self._schedule.starved.items():
             task = queue.first() if nbytes <= budget.limit else None
@@ -206,7 +280,7 @@ class Spiller:
 
     def _needed(self, begun: list[Task[Any]]) -> dict[Task[Any], int]:
         """The finished tasks that unfinished ones need, in the order in which they do."""
-        ready = self._schedule.queued()[::-1]
+        ready = [*self._schedule.queued(), *self._wanting][::-1]
         ready.sort(key=lambda task: 0 if task._options is None else task._options.priority)
         found: dict[Task[Any], int] = {}
         # The last of those given, and what follows it, come first.
@@ -245,7 +319,8 @@ class Spiller:
         name = task.name
         with self._lock:
             budget = self._schedule.budget
-            if self._schedule.starved or budget.room() - nbytes < budget.limit // RETURNING:
+            is_wanted = self._schedule.starved or self._wanting
+            if is_wanted or budget.room() - nbytes < budget.limit // RETURNING:
                 return None
             return self._schedule.budget.hold(name, nbytes, task)
 
@@ -254,6 +329,27 @@ class Spiller:
         name = task.name
         with self._lock:
             return self._schedule.budget.hold(name, nbytes, task)
+
+    def _check(self, tasks: Iterable[Task[Any]] = ()) -> None:
+        """Assert the invariants, given finished tasks of the engine, of which no other thread has.
+
+        Those that others wait for may change while this looks.
+        """
+        budget = self._schedule.budget
+        with self._lock:
+            budget.room()
+            budget._check()
+            assert self._sending >= 0
+            assert self._sending or not budget.moving, "who sends values is through with them"
+            assert all(task._state < DONE for task in self._wanting)
+            for task in tasks:
+                hold = getattr(task, "_hold", None)
+                value = task._value
+                if value.__class__ is Placed and value.value is AWAY:
+                    assert value.away is not None, "what is not in memory is on disk"
+                    assert hold is None, "what is on disk is not counted"
+                elif isinstance(hold, Hold):
+                    assert hold.number in budget.holders, "what is in memory is counted"
 
 
 def reads_parts(task: Task[Any]) -> bool:

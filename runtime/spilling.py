@@ -61,7 +61,7 @@ ONLY_REFERENCE = 1
 
 
 # Fills a buffer with bytes that were kept, from an offset on.
-_Reading: TypeAlias = Callable[[memoryview, int], object]
+_Reading: TypeAlias = Callable[..., object]
 
 
 class RawTuples:
@@ -94,12 +94,14 @@ class RawTuples:
         """A tuple of that description; ``read(buffer, offset)`` fills a buffer."""
         return tuple([self.part(layout, place, read) for place in range(len(layout))])
 
-    def part(self, layout: Any, key: Any, read: _Reading) -> Any:
-        """The item with the number `key`."""
+    def part(self, layout: Any, key: Any, read: _Reading, out: Any = None) -> Any:
+        """The item with the number `key`, never in an `out`."""
         raw, described, start = layout[key]
         if raw is None:
             return described
-        return raw.restored(described, lambda buffer, offset: read(buffer, start + offset))
+        return raw.restored(
+            described, lambda buffer, offset, *runs: read(buffer, start + offset, *runs)
+        )
 
     def is_shared(self, value: tuple[Any, ...], known: int) -> bool:
         """Whether more than the `known` references lead to the tuple, or others to an array."""
@@ -168,8 +170,12 @@ class Spilled:
 
     def __getitem__(self, key: Any) -> Any:
         """A copy of a part of the value: of an array slices, of a tuple an item."""
+        return self.part(key)
+
+    def part(self, key: Any, out: Any = None) -> Any:
+        """Do what indexing does, into `out` where that is given."""
         began = perf_counter_ns()
-        found = self._raw.part(self._layout, key, self._slot.read_into)
+        found = self._raw.part(self._layout, key, self._slot.read_into, out)
         if events.consumers:
             publish(nbytes_of(found), "disk", str(here.get()), began)
         return found

@@ -16,13 +16,14 @@ from darray.index_maps import IndexMap
 from darray.io.formats import Chunked
 from darray.kernels.programs import ErrorState
 from darray.kernels.reductions import Reduction
-from darray.runtime.boxes import Box
+from darray.runtime.boxes import Box, box_shape
 
 __all__ = [
     "Computed",
     "Concatenate",
     "Elementwise",
     "Expression",
+    "Filled",
     "Generated",
     "MapBlocks",
     "Memory",
@@ -116,6 +117,18 @@ class Generated(Expression, frozen=True, eq=False):
     """
 
     function: Callable[[Box], NDArray[Any]]
+
+
+class Filled(Struct, frozen=True):
+    """What gives boxes of one value, of an array that has it everywhere."""
+
+    value: Any
+    dtype: np.dtype[Any]
+
+    def __call__(self, box: Box) -> NDArray[Any]:
+        """A box of the value, which takes the memory of one element."""
+        value = np.asarray(self.value, self.dtype)
+        return np.broadcast_to(value, box_shape(box))
 
 
 # An operand of an elementwise call: an expression, or a scalar that is given as it is.

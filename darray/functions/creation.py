@@ -16,7 +16,7 @@ from darray.blocks import TARGET, Blocks, BlocksLike, Chunks, cut
 from darray.dispatch import implements
 from darray.expr import building
 from darray.expr.foreign import as_array
-from darray.expr.nodes import Generated, Stored
+from darray.expr.nodes import Filled, Generated, Stored
 from darray.handle import DArray, as_expression
 from darray.io import File
 from darray.io.formats import Chunked
@@ -94,18 +94,6 @@ def wrap(array: NDArray[Any], blocks: BlocksLike = "auto") -> DArray:
     return DArray.sharing(array, chunks)
 
 
-class _Filled(Struct, frozen=True):
-    """Boxes of one value."""
-
-    value: Any
-    dtype: np.dtype[Any]
-
-    def __call__(self, box: Box) -> NDArray[Any]:
-        """A box of the value, which takes the memory of one element."""
-        value = np.asarray(self.value, self.dtype)
-        return np.broadcast_to(value, box_shape(box))
-
-
 def _shape(shape: Any) -> tuple[int, ...]:
     dimensions: int = np.ndim(shape)
     sizes = shape if dimensions else (shape,)
@@ -145,7 +133,7 @@ def full(
         )
     # Filled by NumPy, so that what does not fit is refused or warned of as there.
     value = np.full((), fill_value, dtype)
-    return _generated(_Filled(value[()], value.dtype), shape, value.dtype, blocks)
+    return _generated(Filled(value[()], value.dtype), shape, value.dtype, blocks)
 
 
 def zeros(
@@ -160,7 +148,7 @@ def zeros(
     (6, 10)
     """
     value = np.zeros((), dtype)
-    return _generated(_Filled(value[()], value.dtype), shape, value.dtype, blocks)
+    return _generated(Filled(value[()], value.dtype), shape, value.dtype, blocks)
 
 
 def ones(
@@ -175,7 +163,7 @@ def ones(
     array(5.)
     """
     value = np.ones((), dtype)
-    return _generated(_Filled(value[()], value.dtype), shape, value.dtype, blocks)
+    return _generated(Filled(value[()], value.dtype), shape, value.dtype, blocks)
 
 
 def empty(

@@ -26,12 +26,13 @@ from darray.lowering import (
 )
 from darray.lowering.fusion import has_usable_chunks
 from darray.lowering.planning import Planner
-from darray.lowering.plans import Index, Kept, Key, Plan
+from darray.lowering.plans import Draft, Index, Kept, Key, Plan
+from darray.lowering.recutting import nbytes_of
 from darray.lowering.writing import plan_writing
 from darray.runtime import MemoryLimitError, Task, TasksPlanned, events, limits, settings
 from darray.runtime.batches import Batch
 from darray.runtime.boxes import index_of
-from darray.runtime.contexts import DEFAULT, current, outside, without_queue
+from darray.runtime.contexts import DEFAULT, Options, current, outside, without_queue
 from darray.runtime.devices.host_buffers import empty
 from darray.runtime.engine import Engine, current_engine
 from darray.runtime.narrowing import narrowed
@@ -212,11 +213,6 @@ def _start(nodes: Sequence[Expression]) -> list[Expression]:
     return [going_on(node) for node in nodes]
 
 
-def nbytes_of(node: Expression) -> int:
-    """Bytes of all elements of an expression."""
-    return math.prod(node.shape) * node.dtype.itemsize
-
-
 def _is_within_a_task() -> bool:
     return current_engine().current_task() is not None
 
@@ -384,6 +380,8 @@ def spawned(plan: Plan, batch: Batch) -> tuple[dict[Key, Task[Any]], list[Task[A
     """The tasks of a plan by key, and those of its last stages in order; not yet submitted."""
     tasks: dict[Key, Task[Any]] = {}
     last: list[Task[Any]] = []
+    # Those that are to come right before the first that needs them.
+    delayed: dict[Key, tuple[Draft, Callable[..., Any], Options]] = {}
     # They are submitted here, past any queue, since the caller waits for them.
     # In a region they are none of its tasks.
     outer = outside(without_queue(current.get()))
@@ -411,17 +409,34 @@ def spawned(plan: Plan, batch: Batch) -> tuple[dict[Key, Task[Any]], list[Task[A
         )
         in_parts = replace(options, reads_parts=True)
         for draft in stage.drafts:
-            needs = [need if isinstance(need, Task) else tasks[need] for need in draft.needs]
             call = draft.call if moved is None else moved(draft.call, name=stage.name)
             reads_parts = getattr(call, "reads_parts", False)
             chosen = in_parts if reads_parts else options
-            task = batch.spawn(chosen, call, tuple(needs), needs)
-            tasks[draft.key] = task
+            if stage.is_delayed:
+                delayed[draft.key] = draft, call, chosen
+                continue
+            if delayed:
+                for need in draft.needs:
+                    if not isinstance(need, Task) and need in delayed:
+                        tasks[need] = _spawned(batch, *delayed.pop(need), tasks)
+            task = tasks[draft.key] = _spawned(batch, draft, call, chosen, tasks)
             if stage.serial == math.inf:
                 last.append(task)
     if events.consumers:
         events.publish(TasksPlanned("computation", plan.count(), plan.nbytes))
     return tasks, last
+
+
+def _spawned(
+    batch: Batch,
+    draft: Draft,
+    call: Callable[..., Any],
+    options: Options,
+    tasks: Mapping[Key, Task[Any]],
+) -> Task[Any]:
+    """The task of a draft, whose needs have theirs, which makes `call`."""
+    needs = [need if isinstance(need, Task) else tasks[need] for need in draft.needs]
+    return batch.spawn(options, call, tuple(needs), needs)
 
 
 def keepers(planner: Planner) -> list[Expression]:

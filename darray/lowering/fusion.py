@@ -18,6 +18,7 @@ from darray.kernels.evaluation import TILE
 from darray.kernels.programs import Instruction, Operand, Program
 from darray.kernels.row_sums import adds
 from darray.kernels.tiling import tiling_of
+from darray.lowering.constants import constant_of, folded, takes_constants
 
 if TYPE_CHECKING:
     from darray.kernels.selection import Selection
@@ -104,6 +105,11 @@ class _Fusing:
         self.calls: dict[Any, Operand] = {}
         self.leaves: list[Leaf] = []
         self.instructions: list[Instruction] = []
+        # Where there is a constant instead, what gives an array of it, and where that is.
+        self.unfolded: dict[tuple[int, int], Leaf | Instruction] = {}
+        self.filled: dict[int, Operand] = {}
+        # Whether expressions are computed here: asking them takes time for each of their chunks.
+        self.fused: dict[int, bool] = {}
 
     def interned(self, index_map: IndexMap) -> IndexMap:
         """The map that stands for all equal to `index_map`."""
@@ -142,8 +148,8 @@ class _Fusing:
             if key in found:
                 continue
             if operands is not None:
-                found[key] = self.place(node, operands)
-            elif is_fused(node) and (node is self.whole or node not in self.apart):
+                found[key] = self.place(node, key, operands)
+            elif self.is_fused(node) and (node is self.whole or node not in self.apart):
                 operands = self.operands(node, at)
                 pending.append((node, at, operands))
                 # The first operand is computed first, as Python does.
@@ -151,19 +157,59 @@ class _Fusing:
                     if seen is not None and (id(seen[0]), id(seen[1])) not in found:
                         pending.append((*seen, None))
             else:
-                has_usable_chunks(node)
-                found[key] = (len(self.leaves), None)
-                self.leaves.append(Leaf(node, at))
-        return found[id(expression), id(index_map)]
+                constant = constant_of(node)
+                if constant is None:
+                    found[key] = self.add(Leaf(node, at))
+                else:
+                    found[key] = (None, constant)
+                    self.unfolded[key] = Leaf(node, at)
+        return self.array(expression, index_map)
 
-    def place(self, node: Expression, operands: list[_Seen | None]) -> Operand:
-        """Add `node`, whose operands are there; where its result is."""
-        places: list[Operand | None] = [
-            None if seen is None else self.found[id(seen[0]), id(seen[1])] for seen in operands
-        ]
+    def is_fused(self, node: Expression) -> bool:
+        """Whether the group computes `node`; chunks that it cannot read instead go."""
+        found = self.fused.get(id(node))
+        if found is None:
+            found = self.fused[id(node)] = not has_usable_chunks(node) and isinstance(node, _FUSED)
+        return found
+
+    def array(self, node: Expression, at: IndexMap) -> Operand:
+        """Where the array of `node`, which is there, is; never a constant."""
+        key = (id(node), id(at))
+        unfolded = self.unfolded.get(key)
+        if unfolded is None:
+            return self.found[key]
+        if id(unfolded) not in self.filled:
+            self.filled[id(unfolded)] = self.add(unfolded)
+        return self.filled[id(unfolded)]
+
+    def add(self, what: Leaf | Instruction) -> Operand:
+        """Add a leaf or a call; where it is."""
+        if isinstance(what, Leaf):
+            self.leaves.append(what)
+            return len(self.leaves) - 1, None
+        self.instructions.append(what)
+        return -len(self.instructions), None
+
+    def place(
+        self, node: Expression, own: tuple[int, int], operands: list[_Seen | None]
+    ) -> Operand:
+        """Add `node`, whose operands are there; where its result is, or the constant it is."""
         if not isinstance(node, Elementwise):
-            assert places[0] is not None
-            return places[0]
+            assert operands[0] is not None
+            below = (id(operands[0][0]), id(operands[0][1]))
+            if below in self.unfolded:
+                self.unfolded[own] = self.unfolded[below]
+            return self.found[below]
+        # Of most programs there is none.
+        takes = not self.unfolded or takes_constants(node.function, node.dtype)
+        places: list[Operand | None] = [
+            None
+            if seen is None
+            else self.found[id(seen[0]), id(seen[1])]
+            if takes and position < len(node.arguments)
+            else self.array(*seen)
+            for position, seen in enumerate(operands)
+        ]
         mask = places.pop()
         arguments = zip(places, node.arguments, strict=True)
         instruction = Instruction(
@@ -176,11 +222,14 @@ class _Fusing:
             node.serial,
             node.dtype,
         )
+        constant = folded(instruction) if takes and self.unfolded else None
+        if constant is not None:
+            self.unfolded[own] = instruction
+            return None, constant
         key = call_key(instruction)
         if key is not None and key in self.calls:
             return self.calls[key]
-        self.instructions.append(instruction)
-        result: Operand = (-len(self.instructions), None)
+        result = self.add(instruction)
         if key is not None:
             self.calls[key] = result
         return result

@@ -16,6 +16,7 @@ from darray.runtime import events
 from darray.runtime.boxes import Box, index_of
 from darray.runtime.devices.host_buffers import empty
 from darray.runtime.engine import publish_move
+from darray.runtime.spilling import Spilled
 
 __all__ = ["Gather", "Generate", "Load", "Read", "Ready", "Within"]
 
@@ -95,7 +96,10 @@ class Gather(Struct, frozen=True):
             whole = empty(self.shape, self.dtype)
             for position, part, place in self.pieces:
                 chunk = values[position] if position >= 0 else ready[~position]
-                whole[index_of(place)] = chunk[index_of(part)]
+                if chunk.__class__ is Spilled:
+                    chunk.part(index_of(part), whole[index_of(place)])
+                else:
+                    whole[index_of(place)] = chunk[index_of(part)]
         return self.index_map.arrange(whole, self.box)  # type: ignore[no-any-return]
 
 

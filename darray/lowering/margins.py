@@ -1,100 +1,279 @@
-"""Margins: boxes of one array that overlap are put together from its chunks once, not each."""
+"""Margins: boxes of one array that overlap are put together from its chunks once, not each.
+
+Stencils read an array many times, a little to this side and to that, for each of many chunks. Along
+each axis that is alike for all chunks in a row of the grid, and but for where it begins alike for
+most of them, so it is found once and looked up from then on.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
+from operator import add
 
 from msgspec import Struct
 
 from darray.blocks import Chunks, overlapping
-from darray.lowering.fusion import Group
+from darray.lowering.fusion import Group, Leaf
 from darray.lowering.plans import Index
 from darray.runtime.boxes import Box, box_shape
 
-__all__ = ["Margin", "together"]
+__all__ = ["Margins", "Sights"]
 
 # How many times larger than the largest box in it what is put together may be.
 MOST = 1.5
 
+# Places along an axis that are remembered.
+KEPT = 4096
 
-class Margin(Struct, eq=False):
-    """Boxes of one array, by the place of the leaf that shows each, and what has all in it.
+
+class Along(Struct, eq=False):
+    """What boxes look like along one axis of the array.
 
     Attributes
     ----------
-    hull : Box
-        The smallest box that has all of the boxes in it.
-    boxes, parts : dict
-        Where the boxes lie in the array, and in the hull.
+    hull : slice
+        The smallest part of the axis that has all of the boxes in it.
+    parts : tuple of slices
+        Where the boxes lie in the hull.
+    first : int
+        The first chunk that the hull touches; others follow it.
+    touched : list of (slice, slice, int)
+        Of each of these chunks: what is wanted of it, where that goes in the hull, and as the bits
+        of a number which of the boxes lie there.
     """
 
-    hull: Box
-    boxes: dict[int, Box]
-    parts: dict[int, Box]
+    hull: slice
+    parts: tuple[slice, ...]
+    first: int
+    touched: list[tuple[slice, slice, int]]
 
-    def wanted(self, chunks: Chunks) -> list[tuple[Index, Box, Box]]:
-        """The chunks of the hull, as `overlapping` lists them, that any of the boxes touches."""
-        found = overlapping(chunks, self.hull)
-        if len(found) < 4:
-            return found
-        # A chunk at a corner of the hull may be in none of the boxes.
-        return [
-            (index, part, place)
-            for index, part, place in found
-            if any(_meet(place, own) for own in self.parts.values())
-        ]
+    def key(self) -> tuple[object, ...]:
+        """What places that look alike have in common."""
+        parts = [(part.start, part.stop) for part in self.parts]
+        touched = [(a.start, a.stop, b.start, bits) for a, b, bits in self.touched]
+        return (tuple(parts), tuple(touched))
 
 
-def together(group: Group, box: Box) -> dict[int, Margin]:
-    """What leaves to load as one for `box`, by their places.
+class Pattern(Struct, eq=False):
+    """How boxes that look alike are put together, wherever they begin.
 
-    Stencils read an array many times, a little to this side and to that.
+    Attributes
+    ----------
+    parts : list of Box
+        Where the boxes lie in their hull.
+    pieces : list of (Index, Box, Box)
+        The chunks that any of the boxes touches, counted from the first one that the hull touches:
+        what is wanted of each, and where that goes.
     """
-    leaves = group.leaves
-    found: dict[int, Margin] = {}
-    for places in group.repeats:
-        boxes = [leaves[place].index_map.source_box(box) for place in places]
-        hull = _hull(boxes)
-        if hull is None or prod(box_shape(hull)) > MOST * max([prod(box_shape(b)) for b in boxes]):
-            continue
-        starts = [outer.start for outer in hull]
-        parts = [
-            tuple(
-                [
-                    slice(one.start - start, one.stop - start, 1)
-                    for one, start in zip(own, starts, strict=True)
-                ]
-            )
-            for own in boxes
+
+    parts: list[Box]
+    pieces: list[tuple[Index, Box, Box]]
+
+
+class Margins:
+    """Leaves that show one array a little apart, which are loaded as one.
+
+    Parameters
+    ----------
+    leaves
+        Those of a group.
+    places
+        Which of them show the array.
+
+    Examples
+    --------
+    >>> from darray.expr.building import captured
+    >>> from darray.index_maps import IndexMap
+    >>> import numpy as np
+    >>> array = captured(np.arange(10), ((4, 4, 2),))
+    >>> maps = [IndexMap.from_index(slice(start, start + 8), (10,)) for start in (0, 2)]
+    >>> margins = Margins([Leaf(array, one) for one in maps], (0, 1))
+    >>> hull, parts, wanted = margins.at((slice(0, 5, 1),))
+    >>> hull, parts, wanted
+    ((slice(0, 7, 1),), [(slice(0, 5, 1),), (slice(2, 7, 1),)], \
+[((0,), (slice(0, 4, 1),), (slice(0, 4, 1),)), ((1,), (slice(0, 3, 1),), (slice(4, 7, 1),))])
+    """
+
+    __slots__ = ("_axes", "_chunks", "_found", "_known", "_numbers", "_patterns")
+
+    def __init__(self, leaves: Sequence[Leaf], places: tuple[int, ...]) -> None:
+        first = leaves[places[0]].expression
+        self._chunks: Chunks = first.chunks
+        # For each axis of the array that of the results along which the boxes move, or -1, and
+        # where each leaf begins and which way it goes. None where these are not alike.
+        self._axes = _aligned([leaves[place] for place in places], len(first.shape))
+        # By the axis and where a box begins and ends along it, what was found, and its number.
+        self._known: list[dict[tuple[int, int], tuple[Along, int]]] = [{} for _ in first.shape]
+        self._numbers: dict[tuple[object, ...], int] = {}
+        # By the numbers along all axes.
+        self._patterns: dict[tuple[int, ...], Pattern | None] = {}
+
+    def at(self, box: Box) -> tuple[Box, list[Box], list[tuple[Index, Box, Box]]] | None:
+        """The hull of what the leaves show in `box`, where they lie in it, and what it is made of.
+
+        That is, of each chunk that any of them touches: which, what is wanted of it, and where
+        that goes. None where it is better not to put them together.
+        """
+        if self._axes is None:
+            return None
+        found: list[Along] = []
+        numbers: list[int] = []
+        for axis, (along, _) in enumerate(self._axes):
+            part = box[along] if along >= 0 else _ONE
+            entry = self._known[axis].get((part.start, part.stop))
+            if entry is None:
+                if part.step != 1 or part.start >= part.stop:
+                    return None
+                entry = self._remembered(axis, part)
+            found.append(entry[0])
+            numbers.append(entry[1])
+        key = tuple(numbers)
+        if key not in self._patterns:
+            self._patterns[key] = _pattern(found)
+        pattern = self._patterns[key]
+        if pattern is None:
+            return None
+        first = [one.first for one in found]
+        wanted = [
+            (tuple(map(add, first, offset)), part, place) for offset, part, place in pattern.pieces
         ]
-        margin = Margin(
-            hull, dict(zip(places, boxes, strict=True)), dict(zip(places, parts, strict=True))
-        )
-        for place in places:
-            found[place] = margin
-    return found
+        return tuple([one.hull for one in found]), pattern.parts, wanted
+
+    def _remembered(self, axis: int, part: slice) -> tuple[Along, int]:
+        assert self._axes is not None
+        sizes = self._chunks[axis]
+        cuts = []
+        for start, step in self._axes[axis][1]:
+            ends = (start + step * part.start, start + step * (part.stop - 1))
+            cuts.append((min(ends), max(ends) + 1))
+        low, high = min(one for one, _ in cuts), max(one for _, one in cuts)
+        hull = slice(low, high, 1)
+        touched = []
+        every = overlapping((sizes,), (hull,))
+        for _, (wanted,), (place,) in every:
+            bits = 0
+            for number, (start, stop) in enumerate(cuts):
+                if start - low < place.stop and place.start < stop - low:
+                    bits |= 1 << number
+            touched.append((wanted, place, bits))
+        parts = tuple([slice(start - low, stop - low, 1) for start, stop in cuts])
+        made = Along(hull, parts, every[0][0][0], touched)
+        known = self._known[axis]
+        if len(known) >= KEPT:
+            known.clear()
+        number = self._numbers.setdefault((axis, *made.key()), len(self._numbers))
+        entry = known[part.start, part.stop] = made, number
+        return entry
 
 
-def _hull(boxes: list[Box]) -> Box | None:
-    """The smallest box that has all of `boxes` in it; None for steps other than 1."""
-    hull: list[slice] = []
-    for axis in zip(*boxes, strict=True):
-        first = axis[0]
-        start, stop = first.start, first.stop
-        for one in axis:
-            if one.step != 1:
+# What stands for the place along an axis of the array that the results do not have.
+_ONE = slice(0, 1, 1)
+
+# For an axis of an array: that of the results, or -1, and start and step of each leaf.
+_Aligned = list[tuple[int, list[tuple[int, int]]]]
+
+
+def _aligned(leaves: Sequence[Leaf], dimensions: int) -> _Aligned | None:
+    """How the leaves move along each axis of the array; None where they do so differently."""
+    axes: list[tuple[int, list[tuple[int, int]]]] = []
+    for source in range(dimensions):
+        found: set[int] = set()
+        moves: list[tuple[int, int]] = []
+        for leaf in leaves:
+            along, start, step = -1, 0, 1
+            for place, axis in enumerate(leaf.index_map.axes):
+                if axis.source == source:
+                    along, start, step = place, axis.start, axis.step
+            for fixed, at in leaf.index_map.fixed:
+                if fixed == source:
+                    start = at
+            found.add(along)
+            moves.append((start, step))
+            if abs(step) != 1:
                 return None
-            if one.start < start:
-                start = one.start
-            if one.stop > stop:
-                stop = one.stop
-        hull.append(slice(start, stop, 1))
-    return tuple(hull)
+        if len(found) > 1:
+            return None
+        axes.append((found.pop(), moves))
+    return axes
 
 
-def _meet(a: Box, b: Box) -> bool:
-    """Whether two boxes with steps 1 have elements in common."""
-    for one, other in zip(a, b, strict=True):
-        if one.start >= other.stop or other.start >= one.stop:
-            return False
-    return True
+def _pattern(axes: list[Along]) -> Pattern | None:
+    """The pattern of boxes that look so along each axis; None where they lie too far apart."""
+    parts: list[Box] = list(zip(*[one.parts for one in axes], strict=True))
+    shape = tuple([one.hull.stop - one.hull.start for one in axes])
+    if prod(shape) > MOST * max([prod(box_shape(part)) for part in parts]):
+        return None
+    pieces: list[tuple[Index, Box, Box, int]] = [((), (), (), -1)]
+    for axis in axes:
+        pieces = [
+            ((*index, number), (*part, wanted), (*place, at), bits & here)
+            for index, part, place, bits in pieces
+            for number, (wanted, at, here) in enumerate(axis.touched)
+        ]
+    # A chunk at a corner of the hull may be in none of the boxes.
+    return Pattern(parts, [piece[:3] for piece in pieces if piece[3]])
+
+
+class Sights:
+    """What the leaves of a group show of their arrays, for boxes of the group's results."""
+
+    __slots__ = ("_fixed", "_known", "_moves", "group", "margins")
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        # Boxes of the arrays as far as they do not depend on those of the results.
+        self._fixed: list[list[slice]] = []
+        self._moves: list[list[tuple[int, int, int, int]]] = []
+        for number, leaf in enumerate(group.leaves):
+            known = [_ONE] * len(leaf.expression.shape)
+            for axis, index in leaf.index_map.fixed:
+                known[axis] = slice(index, index + 1, 1)
+            self._fixed.append(known)
+            while len(self._moves) < len(leaf.index_map.axes):
+                self._moves.append([])
+            for place, one in enumerate(leaf.index_map.axes):
+                if one.source >= 0:
+                    self._moves[place].append((number, one.source, one.start, one.step))
+        # By the axis and where a box begins and ends along it.
+        self._known: list[dict[tuple[int, int], list[tuple[int, int, slice]]]]
+        self._known = [{} for _ in self._moves]
+        # Of the leaves that show an array which others show as well.
+        self.margins = [(places, Margins(group.leaves, places)) for places in group.repeats]
+
+    def boxes(self, box: Box) -> list[Box]:
+        """What each leaf shows in `box`, as `IndexMap.source_box` gives it."""
+        if not self._fixed:
+            return []
+        found = [known.copy() for known in self._fixed]
+        for axis, part in enumerate(box):
+            start, stop = part.start, part.stop
+            if part.step != 1 or start >= stop:
+                return [leaf.index_map.source_box(box) for leaf in self.group.leaves]
+            known = self._known[axis]
+            cuts = known.get((start, stop))
+            if cuts is None:
+                if len(known) >= KEPT:
+                    known.clear()
+                cuts = known[start, stop] = [
+                    (number, source, _moved(part, first, step))
+                    for number, source, first, step in self._moves[axis]
+                ]
+            for number, source, cut in cuts:
+                found[number][source] = cut
+        return [tuple(one) for one in found]
+
+
+def _moved(part: slice, start: int, step: int) -> slice:
+    """Where the elements `part` of an axis lie along that of the source.
+
+    Examples
+    --------
+    >>> _moved(slice(1, 3, 1), 9, -3)
+    slice(3, 7, 3)
+    """
+    count = part.stop - part.start
+    first = start + step * part.start
+    stride = step if count > 1 else 1
+    last = first + stride * (count - 1)
+    return slice(first, last + 1, stride) if stride > 0 else slice(last, first + 1, -stride)

@@ -39,7 +39,6 @@ from darray.index_maps import IndexMap
 from darray.kernels.evaluation import TILE
 from darray.kernels.reducing import REDUCED, Reducer
 from darray.kernels.tiling import tiling_of
-from darray.lowering import margins
 from darray.lowering.calls import (
     Combine,
     Evaluate,
@@ -50,13 +49,15 @@ from darray.lowering.calls import (
 )
 from darray.lowering.fusion import Group, Leaf, as_it_is, fuse, has_usable_chunks, is_added
 from darray.lowering.loads import Gather, Load, Read, Ready, Within, generate
+from darray.lowering.margins import Sights
 from darray.lowering.plans import Draft, Index, Kept, Need, Plan, Stage
+from darray.lowering.recutting import Band, band_of, nbytes_of, reads_of
 from darray.lowering.reducing import by_parts
 from darray.lowering.runs import ReduceRun, run_length, runs
 from darray.runtime import Task, limits, settings
 from darray.runtime.boxes import Box, box_shape, index_of, shift, whole
 
-__all__ = ["READS_TOLERATED", "Bundle", "Planner", "partial_nbytes", "plans", "reads_of"]
+__all__ = ["READS_TOLERATED", "Bundle", "Planner", "partial_nbytes", "plans"]
 
 # What plans the chunks of each kind of expression that has a way of its own.
 _PLANNED: dict[type[Expression], Callable[[Planner, Any, list[Index]], None]] = {}
@@ -85,6 +86,10 @@ FAN_IN = 8
 
 # Partial results of more than this share of the chunk they come from are joined one by one.
 THIN = 4
+
+# Bands take this share of the memory; arrays of so few bytes are read without them.
+BAND_SHARE = 3
+LARGE = 2**22
 
 # How often a chunk of a store may be read on average before it is kept in memory instead.
 READS_TOLERATED = 2
@@ -115,6 +120,10 @@ class Planner:
         self.bundles: dict[tuple[int, int], Bundle] = {}
         # Stored and generated arrays that are read once, chunk by chunk, and kept in memory.
         self.read_once: set[Expression] = set()
+        # What leaves are read through instead of what they show, by the identity of the leaf.
+        self.bands: dict[int, Band] = {}
+        # What the leaves of groups show, by the identity of the group.
+        self.sights: dict[int, Sights] = {}
         self.current: Any = None
         # Bytes of chunks that wait for their turn in products.
         self.waiting = 0
@@ -191,10 +200,15 @@ class Planner:
         """Whether `node` can be computed in its place in an array that is filled with it."""
         return node.goes_straight and node not in self.places and not has_usable_chunks(node)
 
+    @plans(Band)
     def evaluate(self, node: Expression, indices: list[Index]) -> None:
         """Plan chunks of an expression that one program computes."""
         group = fuse([node], node.shape, self.keeping, node)
-        stage = self.stage("elementwise", node.serial, group, node)
+        if isinstance(node, Band):
+            stage = self.stage("re-cut", node.place, group, node)
+            stage.is_delayed = True
+        else:
+            stage = self.stage("elementwise", node.serial, group, node)
         for index in indices:
             pieces, needs = self.pieces(group, chunk_box(node.chunks, index))
             stage.drafts.append(Draft((node, index), Evaluate(pieces), needs))
@@ -353,7 +367,38 @@ class Planner:
         for leaf in group.leaves:
             if isinstance(leaf.expression, Stored) and leaf.expression is not node:
                 self.plan_reading(leaf, node.chunks)
+        if not isinstance(node, Band):
+            self.plan_bands(group, node)
         return stage
+
+    def plan_bands(self, group: Group, node: Expression) -> None:
+        """Decide which leaves of `group` are read through bands for the chunks of `node`.
+
+        Those of arrays that are on disk, or will be, since they do not fit in half of the memory.
+        """
+        large = [
+            leaf
+            for leaf in group.leaves
+            if nbytes_of(leaf.expression) > LARGE
+            and leaf.expression is not node
+            and not self.is_in_memory(leaf.expression)
+        ]
+        if not large or group.repeats:
+            return
+        room = limits.task_memory(settings.current())
+        for leaf in large:
+            if 2 * nbytes_of(leaf.expression) > room:
+                is_decoded = not self.is_gathered(leaf.expression)
+                if is_decoded and reads_of(leaf, node.chunks) <= READS_TOLERATED:
+                    continue
+                band = band_of(leaf, node.chunks, room // (BAND_SHARE * len(large)), is_decoded)
+                if band is not None:
+                    # The leaf is in the group, which the plan has.
+                    self.bands[id(leaf)] = band
+
+    def is_in_memory(self, node: Expression) -> bool:
+        """Whether boxes of `node` are views, or made."""
+        return isinstance(node, Memory | Generated) and not self.is_gathered(node)
 
     def passed_over_nbytes(self, leaf: Leaf, shape: Shape) -> int:
         """Bytes of what a function of boxes makes between the elements of a strided view of it."""
@@ -391,25 +436,28 @@ class Planner:
         That is added to `needs`, if these are given.
         """
         needs = [] if needs is None else needs
-        leaves = group.leaves
-        if not group.repeats:
-            alone = tuple([self.load(leaf, box, needs) for leaf in leaves])
-            return Pieces(group, alone, box_shape(box), self.plan.ledger), needs
-        together = margins.together(group, box)
-        wholes: dict[int, Gather] = {}
-        loads: list[Load] = []
-        for place, leaf in enumerate(leaves):
-            margin = together.get(place)
-            if margin is None or not self.is_gathered(leaf.expression):
-                loads.append(self.load(leaf, box, needs))
-                continue
-            if id(margin) not in wholes:
-                node = leaf.expression
-                wholes[id(margin)] = self.gather(
-                    node, margin.hull, margin.wanted(node.chunks), as_it_is(node.shape), needs
-                )
-            part, source = margin.parts[place], margin.boxes[place]
-            loads.append(Within(wholes[id(margin)], part, leaf.index_map, source))
+        sights = self.sights.get(id(group))
+        if sights is None:
+            sights = self.sights[id(group)] = Sights(group)
+        boxes = sights.boxes(box)
+        shown = zip(group.leaves, boxes, strict=True)
+        if not sights.margins:
+            loads = [self.load_box(leaf, source, needs) for leaf, source in shown]
+            return Pieces(group, tuple(loads), box_shape(box), self.plan.ledger), needs
+        together: dict[int, Load] = {}
+        for places, margins in sights.margins:
+            node = group.leaves[places[0]].expression
+            found = margins.at(box) if self.is_gathered(node) else None
+            if found is not None:
+                hull, parts, wanted = found
+                whole = self.gather(node, hull, wanted, as_it_is(node.shape), needs)
+                for place, part in zip(places, parts, strict=True):
+                    index_map = group.leaves[place].index_map
+                    together[place] = Within(whole, part, index_map, boxes[place])
+        loads = [
+            together[place] if place in together else self.load_box(leaf, source, needs)
+            for place, (leaf, source) in enumerate(shown)
+        ]
         return Pieces(group, tuple(loads), box_shape(box), self.plan.ledger), needs
 
     def is_gathered(self, node: Expression) -> bool:
@@ -422,18 +470,20 @@ class Planner:
 
     def load(self, leaf: Leaf, box: Box, needs: list[Need]) -> Load:
         """How to come by what `leaf` shows in `box`; adds to `needs`."""
+        return self.load_box(leaf, leaf.index_map.source_box(box), needs)
+
+    def load_box(self, leaf: Leaf, source: Box, needs: list[Need]) -> Load:
+        """How to come by what `leaf` shows in the box `source` of its array; adds to `needs`."""
         node, index_map = leaf.expression, leaf.index_map
-        source = index_map.source_box(box)
-        if type(node) is Memory and node.kept is None and index_map.is_identity:
-            # Nine of ten loads of arrays in memory.
+        if self.bands and (band := self.bands.get(id(leaf))) is not None:
+            return self.gather(band, source, overlapping(band.chunks, source), index_map, needs)
+        if type(node) is Memory and node.kept is None:
             self.reads_shared |= node.is_shared
-            return Ready(node.array[index_of(source)])
+            piece = node.array[index_of(source)]
+            return Ready(piece if index_map.is_identity else index_map.arrange(piece, source))
         if node.kept is not None:
             return self.gather(node, source, overlapping(node.chunks, source), index_map, needs)
         if not self.is_gathered(node):
-            if isinstance(node, Memory):
-                self.reads_shared |= node.is_shared
-                return Ready(index_map.arrange(node.array[index_of(source)], source))
             if isinstance(node, Generated):
                 return generate(node.function, source, index_map)
             assert isinstance(node, Stored)
@@ -443,7 +493,7 @@ class Planner:
         if isinstance(node, Assign):
             first = self.untouched(node, wanted[0][0]) if wanted else node.operand
             if first is not node and all(self.untouched(node, one[0]) is first for one in wanted):
-                return self.load(Leaf(first, index_map), box, needs)
+                return self.load_box(Leaf(first, index_map), source, needs)
         return self.gather(node, source, wanted, index_map, needs)
 
     def gather(
@@ -457,8 +507,11 @@ class Planner:
         """How to put the box `source` of `node` together from the chunks `wanted`."""
         pieces: list[tuple[int, Box, Box]] = []
         ready: list[NDArray[Any]] = []
+        kept: Kept | None = node.kept
+        if kept is not None:
+            self.kept_used[id(kept)] = kept
         for index, part, place in wanted:
-            chunk = self.chunk(node, index)
+            chunk = self.chunk(node, index) if kept is None else kept.chunks[index]
             if isinstance(chunk, np.ndarray):
                 pieces.append((~len(ready), part, place))
                 ready.append(chunk)
@@ -480,7 +533,7 @@ class Planner:
             self.reads_shared |= node.is_shared
             piece: NDArray[Any] = node.array[index_of(chunk_box(node.chunks, index))]
             return piece
-        self.want(node, node.serial, [index])
+        self.want(node, node.place if isinstance(node, Band) else node.serial, [index])
         return node, index
 
     def untouched(self, node: Expression, index: Index) -> Expression:
@@ -494,20 +547,6 @@ class Planner:
                 break
             node = node.operand
         return node
-
-
-def reads_of(leaf: Leaf, chunks: Chunks) -> float:
-    """How often a chunk of the store of `leaf` is read, on average, for the pieces `chunks`."""
-    stored_chunks = leaf.expression.chunks
-    times = 1.0
-    for place, axis in enumerate(leaf.index_map.axes):
-        if axis.source >= 0:
-            ends = set(itertools.accumulate(stored_chunks[axis.source]))
-            seen = leaf.index_map.cut(stored_chunks)[place]
-            wanted = set(itertools.accumulate(chunks[place]))
-            both = len(wanted | set(itertools.accumulate(seen)))
-            times *= both / max(1, min(len(ends), len(seen)))
-    return times
 
 
 def _line(node: Reduce, index: Index) -> list[Index]:

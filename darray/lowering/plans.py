@@ -65,6 +65,9 @@ class Stage(Struct, eq=False):
         Bytes that a task holds at its peak for each of them; asked only where it matters.
     fixed : int
         Bytes that it holds besides.
+    is_delayed : bool
+        Whether each task is spawned right before the first that needs it, so that engines which
+        run tasks in order hold few of the values.
     """
 
     name: str
@@ -73,6 +76,7 @@ class Stage(Struct, eq=False):
     bytes_per_element: Callable[[], int]
     fixed: int = 0
     drafts: list[Draft] = field(default_factory=list)
+    is_delayed: bool = False
 
     @property
     def memory(self) -> int:

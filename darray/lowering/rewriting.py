@@ -17,6 +17,7 @@ from darray.index_maps import IndexMap
 from darray.lowering import computing, keeping
 from darray.lowering.fusion import has_usable_chunks
 from darray.lowering.plans import Index, Kept
+from darray.lowering.recutting import nbytes_of
 from darray.runtime import Task
 from darray.runtime.boxes import index_of
 
@@ -88,7 +89,7 @@ def with_chunks(node: Expression, chunks: Mapping[Index, NDArray[Any]]) -> Expre
     result = Computed(node.shape, node.dtype, node.chunks, None) if operand is None else operand
     kept = Kept(found, ledgers)
     force_setattr(result, "kept", kept)
-    keeping.count(kept, computing.nbytes_of(node))
+    keeping.count(kept, nbytes_of(node))
     return computing.going_on(result)
 
 

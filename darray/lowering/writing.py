@@ -19,8 +19,9 @@ from darray.expr.nodes import Expression, Recut, Stored
 from darray.io.formats import Parts, PartsTarget, Target
 from darray.lowering.calls import Write
 from darray.lowering.fusion import Group, fuse
-from darray.lowering.planning import READS_TOLERATED, Planner, reads_of
+from darray.lowering.planning import READS_TOLERATED, Planner
 from darray.lowering.plans import Draft, Need, Stage
+from darray.lowering.recutting import joined_cut, reads_of
 from darray.runtime import limits, settings
 from darray.runtime.boxes import Box
 
@@ -118,27 +119,6 @@ def source_cut(planner: Planner, node: Expression, target: Target) -> Chunks | N
     cut = joined_cut(source.chunks, target.store_chunk, elements, PART // node.dtype.itemsize)
     needed = planner.group_nbytes(group, math.prod(largest(cut)))
     return cut if needed + math.prod(largest(cut)) * node.dtype.itemsize <= room else None
-
-
-def joined_cut(chunks: Chunks, store_chunk: tuple[int, ...], elements: int, part: int) -> Chunks:
-    """Join pieces, up to so many elements, until their parts of the store's chunks have `part`.
-
-    Examples
-    --------
-    >>> joined_cut(((2, 2, 2, 2, 2), (9,)), (10, 3), 40, 12)
-    ((4, 4, 2), (9,))
-    """
-    cut = list(chunks)
-    for axis in reversed(range(len(cut))):
-        longest = max(cut[axis])
-        shape = largest(tuple(cut))
-        shared = math.prod(map(min, shape, store_chunk))
-        room = elements // math.prod(shape)
-        count = min(room, -(-store_chunk[axis] // longest), -(-part // shared))
-        if count > 1:
-            sizes = cut[axis]
-            cut[axis] = tuple([sum(sizes[at : at + count]) for at in range(0, len(sizes), count)])
-    return tuple(cut)
 
 
 def _reads_often(group: Group, chunks: Chunks) -> bool:

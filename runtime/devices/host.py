@@ -95,11 +95,13 @@ def measure(array: NDArray[Any]) -> int:
 # are read at a time to pick some of them.
 BAND = 2**20
 
-# Pieces of so many bytes are read one by one; of shorter ones several, and what is between them.
+# Pieces of so many bytes, or so far from each other, are read one by one; of others several, and
+# what is between them.
 LONG = 4096
+FAR = 8192
 
-# Fills a buffer with bytes that were kept, from an offset on.
-_Reading: TypeAlias = Callable[[memoryview, int], object]
+# Fills a buffer with bytes that were kept, from an offset on, or with runs of them.
+_Reading: TypeAlias = Callable[..., object]
 
 # Shape, dtype, and whether the elements lie by columns.
 _Layout: TypeAlias = tuple[tuple[int, ...], np.dtype[Any], bool]
@@ -132,22 +134,34 @@ class RawArrays:
         read(_bytes(array.T if by_columns else array), 0)
         return array
 
-    def part(self, layout: _Layout, key: tuple[Any, ...], read: _Reading) -> NDArray[Any]:
+    def part(
+        self,
+        layout: _Layout,
+        key: tuple[Any, ...],
+        read: _Reading,
+        out: NDArray[Any] | None = None,
+    ) -> NDArray[Any]:
         """The elements that the slices `key` show of an array of that description.
 
-        ``read(buffer, offset)`` fills a buffer with its bytes from some place on.
+        ``read(buffer, offset)`` fills a buffer with its bytes from some place on. They are put into
+        `out` where that is given, which has their shape and dtype.
         """
         shape, dtype, by_columns = layout
         parts = [one for one in key if one is not ...]
         parts += [slice(None)] * (len(shape) - len(parts))
         wanted = [range(*one.indices(size)) for one, size in zip(parts, shape, strict=True)]
         if by_columns:
-            result = empty(tuple([len(one) for one in wanted[::-1]]), dtype)
-            _read_box(result, wanted[::-1], shape[::-1], read, 0)
-            return result.T
-        result = empty(tuple([len(one) for one in wanted]), dtype)
-        _read_box(result, wanted, shape, read, 0)
-        return result
+            wanted, shape = wanted[::-1], shape[::-1]
+        place = out.T if out is not None and by_columns else out
+        result = place
+        if result is None or not result.flags.c_contiguous:
+            result = empty(tuple([len(one) for one in wanted]), dtype)
+        joined, joined_shape = _joined(wanted, shape)
+        _read_box(result.reshape([len(one) for one in joined]), joined, joined_shape, read, 0)
+        if place is not None and place is not result:
+            place[...] = result
+            result = place
+        return result.T if by_columns else result
 
     def is_shared(self, array: NDArray[Any], known: int) -> bool:
         """Whether more than the `known` references lead to `array`, or others to its memory."""
@@ -179,6 +193,27 @@ def _bands(array: NDArray[Any]) -> Iterator[memoryview]:
             yield _bytes(np.ascontiguousarray(array[start : start + rows]))
 
 
+def _joined(wanted: list[range], shape: tuple[int, ...]) -> tuple[list[range], list[int]]:
+    """The same elements of an array in C order with as few axes as tell them.
+
+    Examples
+    --------
+    >>> _joined([range(2), range(1, 3), range(5), range(4)], (2, 9, 5, 4))
+    ([range(0, 2), range(20, 60)], [2, 180])
+    """
+    places: list[range] = []
+    sizes: list[int] = []
+    for one, size in zip(reversed(wanted), reversed(shape), strict=True):
+        inner = sizes[0] if sizes else 0
+        if places and one.step == 1 and places[0] == range(inner):
+            places[0] = range(one.start * inner, one.stop * inner)
+            sizes[0] = size * inner
+        else:
+            places.insert(0, one)
+            sizes.insert(0, size)
+    return places, sizes
+
+
 def _read_box(
     out: NDArray[Any],
     wanted: Sequence[range],
@@ -195,6 +230,12 @@ def _read_box(
     if is_whole and rows.step == 1:
         read(_bytes(out), offset + rows.start * row_nbytes)
         return
+    if len(inner) == 1 and inner[0].step == 1:
+        run = len(inner[0]) * out.itemsize
+        if run >= LONG or row_nbytes - run > FAR:
+            first = offset + inner[0].start * out.itemsize + rows.start * row_nbytes
+            read(_bytes(out), first, run, rows.step * row_nbytes)
+            return
     if row_nbytes > BAND or len(inner[-1:] and inner[-1]) * out.itemsize >= LONG:
         for place, row in enumerate(rows):
             _read_row(out[place : place + 1], inner, shape[1:], read, offset + row * row_nbytes)

@@ -32,14 +32,12 @@ from darray.runtime.graphs import following
 from darray.runtime.losses import Losses
 from darray.runtime.processor import Processor
 from darray.runtime.promising import promise
-from darray.runtime.ready import Queue
 from darray.runtime.refusals import no_room, nowhere
 from darray.runtime.scope_keys import know
 from darray.runtime.settings import Settings
 from darray.runtime.spaces import Origin, Placed, has_spaces, here, measured_nbytes, space_of
 from darray.runtime.spawning import submit
 from darray.runtime.spiller import Spiller
-from darray.runtime.spilling import asked
 from darray.runtime.state import Schedule
 from darray.runtime.stopping import Stopping
 from darray.runtime.tasks import DONE, FAILED, READY, RUNNING, Task, Watcher
@@ -190,23 +188,21 @@ class SerialEngine(Stopping):
 
         Those that need it are added to `following`.
         """
-        if not began and self._spill(task):
-            with self._lock:
-                began = self._take(task)
+        began = began or self._begun_with_room(task)
         if not began:
             # Results in reference cycles hold memory that nobody can reach, their own or others'.
             gc.collect()
-            self._spill(task)
-            with self._lock:
-                schedule = self._schedule
-                if not self._take(task):
-                    if task._state != READY or self._is_aside(task):
-                        # Another thread was quicker.
-                        return []
-                    failure = nowhere(task, schedule.present)
-                    if schedule.seats(task):
-                        failure = no_room(task, schedule.budget)
-                    return schedule.fail(task, failure, FAILED)
+            if not self._begun_with_room(task):
+                with self._lock:
+                    schedule = self._schedule
+                    if not self._take(task):
+                        if task._state != READY or self._is_aside(task):
+                            # Another thread was quicker.
+                            return []
+                        failure = nowhere(task, schedule.present)
+                        if schedule.seats(task):
+                            failure = no_room(task, schedule.budget)
+                        return schedule.fail(task, failure, FAILED)
         if is_shallow():
             return self._run(task, following)
         # Python's stack must not end before the tasks do: go on with a fresh one.
@@ -222,17 +218,18 @@ class SerialEngine(Stopping):
         thread.join()
         return finished
 
-    def _spill(self, task: Task[Any]) -> bool:
-        """Write results to disk until there is memory for a READY task; whether that was tried."""
-        with self._lock:
-            if task._state != READY or not self._schedule.budget.candidates:
+    def _begun_with_room(self, task: Task[Any]) -> bool:
+        """Begin a READY task once results went to disk for it; whether that could be."""
+        while task._state == READY and self._schedule.budget.candidates:
+            if not self._spiller.make_room_for(task, self._begun_or_ready):
                 return False
-            self._schedule.starved[asked(task), ()] = queue = Queue()
-            queue.push(task)
-        self._spiller.make_room_apart(self._begun_or_ready, lambda: None)
-        with self._lock:
-            self._schedule.starved.clear()
-        return True
+            with self._lock:
+                if self._take(task):
+                    return True
+                if self._is_aside(task) or not self._schedule.seats(task):
+                    return False
+            # Another thread has taken the room.
+        return False
 
     def _stack(self) -> Stack:
         stack: Stack | None = getattr(self._local, "stack", None)

@@ -42,6 +42,7 @@ PROGRAMS = {
     "masks": lambda x, y: ((x < y) & (x * x > 0.25)) | ~(y > x + 1),
     "split": lambda x, y: np.sin(x * x + 1) * y + np.cos(x - y) / y,
     "casts": lambda x, y: (x.astype("f4") * np.float32(2) + y).astype("f4") - 1,
+    "constants": lambda x, y: (x * da.full(SIZE, 3) + da.asarray(1.5) * 2) * y,
     "rows": lambda x, y: (x.reshape(300, 500) * y[:500] + y[:300, None]) * 2,
     "strided": lambda x, y: x[::-1] * y + y[::-1] * x,
     "total": lambda x, y: np.sqrt(x * x + abs(y)).sum(),

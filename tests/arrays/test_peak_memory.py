@@ -24,6 +24,7 @@ x.wait()
 PROGRAMS = {
     "reductions": "assert float(x.sum()) == 5e7; assert (x.std(axis=0).collect() == 0).all()",
     "scan": "y = x.cumsum(axis=0).persist(); assert float(y[-1, 3]) == 5_000",
+    "columns": "y = x.rechunk((5_000, 50)).map_blocks(np.negative); assert y.max().collect() == -1",
     "fetch chunks": "assert all(float(x.blocks[i, 0].result().sum()) == 5e5 for i in range(100))",
 }
 

@@ -1,5 +1,6 @@
 """Chunks written part by part are those that the library reads, in whatever cut they come."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -108,3 +109,26 @@ def test_other_codecs_take_no_parts(tmp_path):
     )
     assert target.store_chunk is None
     target.abort()
+
+
+@pytest.mark.parametrize("most", [0, 2, 128])
+@pytest.mark.parametrize("compressors", ["auto", None])
+def test_files_that_stay_open_are_closed(most, compressors, tmp_path, monkeypatch):
+    monkeypatch.setattr(zarr_parts, "_OPEN", most)
+    before = os.listdir("/proc/self/fd")
+    array = np.arange(600.0).reshape(20, 30)
+    target = find_format("zarr").create(
+        str(tmp_path / "a.zarr"), (20, 30), array.dtype, ((20,), (3,) * 10), compressors=compressors
+    )
+    write(target, array, ((5,) * 4, (30,)))
+    assert os.listdir("/proc/self/fd") == before
+    assert equal(zarr.open_array(tmp_path / "a.zarr", mode="r")[...], array)
+    # What is given up in the middle is closed as well.
+    target = find_format("zarr").create(
+        str(tmp_path / "b.zarr"), (20, 30), array.dtype, ((20,), (3,) * 10), compressors=compressors
+    )
+    parts = target.parts(((5,) * 4, (30,)))
+    parts.write((slice(0, 5, 1), slice(0, 30, 1)), array[:5])
+    target.abort()
+    del target, parts
+    assert os.listdir("/proc/self/fd") == before
