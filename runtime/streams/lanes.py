@@ -264,7 +264,6 @@ class Lane:
                 # What its own stage has given is worked on before that may wait again.
                 lane, stage = shared, shared._take(only_cheap=True)
             if stage is None:
-                helps = perf_counter() + PATIENCE
                 lane, stage = self, self._take()
             if stage is None and shared is not None:
                 lane, stage = shared, shared._take(only_cheap=True)
@@ -283,6 +282,8 @@ class Lane:
             driver.stage = None
             if has_more:
                 lane.put_back(stage)
+            if lane is self:
+                helps = perf_counter() + PATIENCE
             while driver.owed:
                 driver.owed.pop().come()
             is_dear = is_dear or stage.cost > DEAR

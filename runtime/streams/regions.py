@@ -142,7 +142,6 @@ class StreamRegion:
         for plan in self._plans:
             if plan.space is not None:
                 placing.settle(plan)
-        self._join()
         for plan in self._plans:
             stage, task = plan.stage, plan.stage.task
             if plan.processor is None or not engine.promise(task, plan.processor):
@@ -155,6 +154,7 @@ class StreamRegion:
                 )
             engine.watch(task, stage.told)
             engine.watch(task, self._count_out)
+        self._join()
         if events.consumers:
             timers.call_later(BETWEEN, self._measure)
         for plan in self._plans:

@@ -36,9 +36,10 @@ def lose(plan: Plan, worker: int, placing: Placing, sendings: dict[Edge, Sending
                 _begin_anew(stage, other, sendings)
                 placing.settle(other)
                 return other
-    stage.fail(Failure(_loss(stage, worker, reason or "it has ended", sendings)))
     for end in ends:
+        # What is put from now on is dropped, and not among what was sent.
         end.leave()
+    stage.fail(Failure(_loss(stage, worker, reason or "it has ended", sendings)))
     return None
 
 
@@ -69,8 +70,7 @@ def _loss(stage: Stage, worker: int, reason: str, sendings: dict[Edge, Sending])
     task = stage.task
     return WorkerLostError(
         f"worker {worker}, on which streaming task {task.name!r} ran, spawned at "
-        f"{task.spawned_at}, is lost after {stage.evaluations:,} calls{counts}. It did not begin "
-        f"anew elsewhere, as {reason}"
+        f"{task.spawned_at}, is lost{counts}. It did not begin anew elsewhere, as {reason}"
     )
 
 

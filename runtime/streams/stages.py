@@ -381,7 +381,7 @@ class Stage:
         self._is_single = (
             len(self.inputs) < 2
             and len(self.outputs) < 2
-            and not any(edge.crossing or edge.policy.drops for edge in edges)
+            and not any(edge.crossing or edge.receiver or edge.policy.drops for edge in edges)
         )
         self._receivers = tuple(
             (edge, edge.receiver) for edge in self.inputs if edge.receiver is not None
@@ -466,6 +466,8 @@ class Stage:
                 self.evaluations -= 1
                 raise StreamFinished(NOTHING, ended.value) from None
             self._give(value, driver)
+            if self._receivers and not self.is_over:
+                self._acknowledge()
             if self.is_alarmed or not self._has_room():
                 return
 

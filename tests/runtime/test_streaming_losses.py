@@ -145,3 +145,24 @@ def test_tasks_of_other_workers_go_on():
     assert list(out) == list(range(1, 11))
     assert da.workers() == [0, 2]
     assert da.spawn(abs, -1).result() == 1
+
+
+def test_consumers_that_are_ahead_of_what_was_told_see_each_value_once():
+    reached, go_on = threading.Event(), threading.Event()
+
+    def work(x, y):
+        if x == 91 and not go_on.is_set():
+            reached.set()
+            go_on.wait()
+        return x + y
+
+    with da.spawn_streaming() as s:
+        first, second = on(0)(iter(range(300))), on(0)(iter(range(300)))
+        middle = on(1, 2, restartable=True, buffer=3)(work, first, second)
+        out = s.output(middle, buffer=2)
+    taken = [next(out) for _ in range(90)]
+    reached.wait()
+    current_engine().lose(middle._stage.space.worker)
+    go_on.set()
+    assert [*taken, *out] == [2 * x for x in range(300)]
+    assert s.wait(30)
