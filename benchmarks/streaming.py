@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import itertools
 import queue
 import statistics
 import sys
@@ -247,7 +248,9 @@ def main() -> int:
     for name, seconds in least.items():
         print(f"1 MB arrays, {name:<20} {ARRAYS / 1e3 / seconds:8.1f} GB/s without copies")
     lone = [(lone_by_queues(), lone_by_darray()) for _ in range(REPEATS)]
-    queues, ours = (statistics.median(sum(times, [])) for times in zip(*lone, strict=True))
+    queues, ours = (
+        statistics.median(itertools.chain.from_iterable(times)) for times in zip(*lone, strict=True)
+    )
     print(f"a lone value: by queues {queues * 1e6:.0f} us, by darray {ours * 1e6:.0f} us (medians)")
     good &= verdict("a lone value, the queues' time over ours", queues / ours, 0.5, 1)
     share = idle(200)

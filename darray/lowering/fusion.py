@@ -19,6 +19,7 @@ from darray.kernels.programs import Instruction, Operand, Program
 from darray.kernels.row_sums import adds
 from darray.kernels.tiling import tiling_of
 from darray.lowering.constants import constant_of, folded, takes_constants
+from darray.lowering.places import computes_elsewhere
 
 if TYPE_CHECKING:
     from darray.kernels.selection import Selection
@@ -105,6 +106,8 @@ class _Fusing:
         self.calls: dict[Any, Operand] = {}
         self.leaves: list[Leaf] = []
         self.instructions: list[Instruction] = []
+        # Elsewhere chunks are arrays of the device, those that are the same everywhere as well.
+        self.folds = not computes_elsewhere()
         # Where there is a constant instead, what gives an array of it, and where that is.
         self.unfolded: dict[tuple[int, int], Leaf | Instruction] = {}
         self.filled: dict[int, Operand] = {}
@@ -157,7 +160,7 @@ class _Fusing:
                     if seen is not None and (id(seen[0]), id(seen[1])) not in found:
                         pending.append((*seen, None))
             else:
-                constant = constant_of(node)
+                constant = constant_of(node) if self.folds else None
                 if constant is None:
                     found[key] = self.add(Leaf(node, at))
                 else:

@@ -24,6 +24,7 @@ from darray.kernels.row_sums import partial_of_stack
 from darray.kernels.warnings_ledger import Ledger
 from darray.lowering.calls import Pieces
 from darray.lowering.fusion import Group
+from darray.lowering.places import computes_elsewhere
 from darray.lowering.plans import Index
 from darray.runtime import limits, settings
 from darray.runtime.boxes import Box, box_shape, index_of
@@ -142,7 +143,7 @@ def run_length(group: Group, elements: int, chunks: int) -> int:
     >>> run_length(fuse([array], (4,)), elements=1 << 18, chunks=1)
     1
     """
-    if chunks < LEAST:
+    if chunks < LEAST or computes_elsewhere():
         return 1
     for leaf in group.leaves:
         if not isinstance(leaf.expression, Memory) or leaf.expression.kept is not None:

@@ -47,7 +47,10 @@ def printed(source):
 
 
 def test_every_example_is_tested():
-    assert {file.stem for file in EXAMPLES.glob("*.py")} == set(CHANGED)
+    programs = [
+        file.stem for file in EXAMPLES.glob("*.py") if "import darray" not in file.read_text()
+    ]
+    assert set(programs) == set(CHANGED)
 
 
 @pytest.mark.parametrize("name", CHANGED)
