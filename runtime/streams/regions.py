@@ -78,6 +78,7 @@ class StreamRegion:
         self._sendings: dict[Edge, Sending] = {}
         # Those that failed, in that order.
         self._failed: list[Task[Any]] = []
+        self._is_noted = False
         # Guards `_left`, `_ended` and `_failed`; held for a few operations.
         self._lock = threading.Lock()
         self._is_entered = False
@@ -465,7 +466,8 @@ class StreamRegion:
         Raises
         ------
         BaseException
-            The exception of the task that failed first.
+            The exception of the task that failed first; its notes count the values that were
+            given in the region and that no task saw.
         """
         tasks = [task for task in self.tasks if task._state < DONE]
         if tasks:
@@ -479,8 +481,21 @@ class StreamRegion:
             failed = list(self._failed)
         # Those of a region that never began are in no order.
         for task in failed or [task for task in self.tasks if task._state > DONE]:
+            self._note_dropped(task._value.exception)
             task.result()
         return True
+
+    def _note_dropped(self, exception: BaseException) -> None:
+        """Tell, once, of all values that no task saw; all tasks have ended."""
+        counts = []
+        for edge in self._edges:
+            sending = self._sendings.get(edge)
+            unseen = edge.dropped + len(edge.items) + (0 if sending is None else sending.dropped)
+            if unseen and not edge.policy.drops:
+                counts.append(f"{edge.names[0]} -> {edge.names[1]}: {unseen:,}")
+        if counts and not self._is_noted:
+            self._is_noted = True
+            exception.add_note(f"values that were given and that no task saw: {', '.join(counts)}")
 
     def cancel(self) -> None:
         """Cancel its tasks; what is in their buffers is dropped."""

@@ -183,3 +183,34 @@ def test_what_cannot_go_to_another_worker_fails_one_of_the_two(workers, arrives)
     assert isinstance(there.exception(), ValueError)
     with pytest.raises(ValueError, match="does not"):
         s.wait()
+
+
+def test_the_values_that_no_task_saw_are_counted():
+    def refuse(x):
+        raise ValueError("none at all")
+
+    with da.spawn_streaming() as s:
+        source = da.spawn.options(name="source")(iter(range(6)))
+        middle = da.spawn.options(name="middle", buffer=6)(lambda x: x, source)
+        da.spawn.options(name="last", buffer=2)(refuse, middle)
+    with pytest.raises(ValueError, match="none at all") as raised:
+        s.wait()
+    (note,) = [one for one in raised.value.__notes__ if "no task saw" in one]
+    seen = {(edge.producer, edge.consumer): edge for edge in s.statistics().edges}
+    for (producer, consumer), edge in seen.items():
+        assert edge.sent == edge.received + edge.dropped
+        assert (f"{producer} -> {consumer}: {edge.dropped}" in note) == bool(edge.dropped)
+    assert seen["middle", "last"].received == 1
+
+
+def test_a_shard_is_used_by_the_piece_where_a_call_runs():
+    counts = da.shard(lambda: [0])
+
+    def count(piece, x):
+        piece[0] += x
+
+    with da.spawn_streaming() as s:
+        da.spawn(count, counts, numbers(100))
+        da.spawn(count, counts, numbers(100))
+    assert s.wait(60)
+    assert sum(piece[0] for piece in da.fetch(list(counts))) == 9900
