@@ -133,7 +133,7 @@ def like(result: Expression, operand: Expression) -> Expression:
     return building.view(result, IndexMap.drop_axes(0, result.shape))
 
 
-def _mask_like(mask: Expression, operand: Expression, name: str) -> Expression:
+def mask_like(mask: Expression, operand: Expression, name: str) -> Expression:
     """`mask`, of as many elements as `operand`, in its shape."""
     size = math.prod(operand.shape)
     if math.prod(mask.shape) != size:
@@ -145,7 +145,7 @@ def _mask_like(mask: Expression, operand: Expression, name: str) -> Expression:
 
 def place(operand: Expression, mask: Expression, values: Expression) -> Expression:
     """Expression of `operand` after `numpy.place`."""
-    mask = with_axes(_mask_like(mask, operand, "place"))
+    mask = with_axes(mask_like(mask, operand, "place"))
     raised = with_axes(operand)
     size = math.prod(values.shape)
     given = repeated(values, 1) if size == 1 else values
@@ -163,7 +163,7 @@ def place(operand: Expression, mask: Expression, values: Expression) -> Expressi
 
 def putmask(operand: Expression, mask: Expression, values: Expression) -> Expression:
     """Expression of `operand` after `numpy.putmask`."""
-    mask = _mask_like(mask, operand, "putmask")
+    mask = mask_like(mask, operand, "putmask")
     size = math.prod(values.shape)
     if size == 0:
         return operand

@@ -52,7 +52,8 @@ from darray.runtime.spawning import (
     wait,
 )
 from darray.runtime.streams.combining import batch, join, merge, window
-from darray.runtime.streams.regions import finish_stream, spawn_streaming
+from darray.runtime.streams.finishing import finish_stream
+from darray.runtime.streams.regions import spawn_streaming
 from darray.runtime.streams.streaming import buffered
 from darray.runtime.surroundings import current_task, processors, workers
 from darray.runtime.tasks import Task

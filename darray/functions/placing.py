@@ -100,9 +100,11 @@ def putmask(a: Any, mask: Any, values: Any) -> None:
         in_numpy(np.putmask, a, mask, values)
         return
     a.check_writeable()
+    # A mask of another size is what NumPy tells of first.
+    where = flat_indexing.mask_like(as_expression(mask), a.expression, "putmask")
     check_safe(values, a.dtype)
     given = assigned(values, a.dtype)
-    a.replace(flat_indexing.putmask(a.expression, as_expression(mask), given))
+    a.replace(flat_indexing.putmask(a.expression, where, given))
 
 
 @implements(np.copyto)

@@ -36,9 +36,7 @@ from darray.expr.nodes import (
     Stored,
 )
 from darray.index_maps import IndexMap
-from darray.kernels.evaluation import TILE
-from darray.kernels.reducing import REDUCED, Reducer
-from darray.kernels.tiling import tiling_of
+from darray.kernels.reducing import Reducer
 from darray.lowering.calls import (
     Combine,
     Evaluate,
@@ -54,6 +52,7 @@ from darray.lowering.plans import Draft, Index, Kept, Need, Plan, Stage
 from darray.lowering.recutting import Band, band_of, nbytes_of, reads_of
 from darray.lowering.reducing import by_parts
 from darray.lowering.runs import ReduceRun, run_length, runs
+from darray.lowering.sizing import itemsize_at_peak, partial_nbytes, read_nbytes
 from darray.runtime import Task, limits, settings
 from darray.runtime.boxes import Box, box_shape, index_of, shift, whole
 
@@ -359,8 +358,8 @@ class Planner:
         `in_place` what the program gives takes no room of its own.
         """
         chunk_shape = largest(node.chunks)
-        most = partial(_itemsize_at_peak, group, math.prod(chunk_shape), scratch, in_place)
-        fixed += sum(map(_read_nbytes, group.leaves))
+        most = partial(itemsize_at_peak, group, math.prod(chunk_shape), scratch, in_place)
+        fixed += sum(map(read_nbytes, group.leaves))
         fixed += sum([self.passed_over_nbytes(leaf, chunk_shape) for leaf in group.leaves])
         stage = Stage(name, serial, math.prod(chunk_shape), most, fixed)
         self.plan.stages.append(stage)
@@ -411,9 +410,7 @@ class Planner:
 
     def group_nbytes(self, group: Group, elements: int) -> int:
         """Bytes that running the program of `group` on so many elements holds at its peak."""
-        return elements * _itemsize_at_peak(group, elements, 0) + sum(
-            map(_read_nbytes, group.leaves)
-        )
+        return elements * itemsize_at_peak(group, elements, 0) + sum(map(read_nbytes, group.leaves))
 
     def plan_reading(self, leaf: Leaf, chunks: Chunks, uses: int = 1) -> None:
         """Decide how the stored array of `leaf` is read for the pieces `chunks`, each `uses` times.
@@ -561,45 +558,3 @@ def _line(node: Reduce, index: Index) -> list[Index]:
 def _line_index(node: Reduce, index: Index) -> Index:
     """The chunk of a reduction that chunk `index` of the operand is a part of."""
     return tuple([0 if axis in node.axes else at for axis, at in enumerate(index)])
-
-
-def _itemsize_at_peak(group: Group, elements: int, scratch: int, in_place: bool = False) -> int:
-    """Bytes that running the program of `group` on so many elements holds for each of them.
-
-    With `in_place` results go where there is room already, or are used up at once.
-    """
-    sizes = [_loaded_itemsize(leaf) for leaf in group.leaves]
-    program = group.program
-    tiling = tiling_of(program) if elements > TILE else None
-    if tiling is None:
-        return program.bytes_per_element(sizes) + scratch
-    buffers = -(-sum(tiling.slot_itemsizes) * min(elements, REDUCED) // elements)
-    return sum(sizes) + (0 if in_place else program.result_itemsize) + buffers + scratch
-
-
-def partial_nbytes(node: Reduce) -> int:
-    """Bytes of the partial result of the largest chunk of what is reduced."""
-    shape = (1,) * len(node.shape)
-    sample = np.ones(shape, node.operand.dtype)
-    mask = None if node.where is None else np.ones(shape, bool)
-    with np.errstate(all="ignore"):
-        partial_result = node.reduction.partial(sample, node.axes, mask, whole(shape), shape)
-    elements = math.prod(largest(node.chunks))
-    return sum(int(one.itemsize) for one in partial_result) * elements
-
-
-def _read_nbytes(leaf: Leaf) -> int:
-    """Bytes of a chunk of the store, which is decoded whole to read any part of it."""
-    node = leaf.expression
-    if not isinstance(node, Stored) or node.kept is not None:
-        return 0
-    return math.prod(largest(node.source.chunks)) * max(1, int(node.dtype.itemsize))
-
-
-def _loaded_itemsize(leaf: Leaf) -> int:
-    """Bytes that loading one element of `leaf` takes."""
-    node = leaf.expression
-    itemsize = max(1, int(node.dtype.itemsize))
-    if isinstance(node, Memory) and node.kept is None:
-        return 0
-    return itemsize

@@ -10,8 +10,9 @@ from typing import Any
 from darray.blocks import chunk_box, grid_shape, largest
 from darray.expr.nodes import Expression
 from darray.lowering.calls import Combine, Fill, Write
-from darray.lowering.planning import Bundle, partial_nbytes
+from darray.lowering.planning import Bundle
 from darray.lowering.plans import Draft, Key, Plan, Stage
+from darray.lowering.sizing import partial_nbytes
 from darray.runtime import Task
 from darray.runtime.boxes import box_shape
 

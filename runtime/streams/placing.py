@@ -55,6 +55,8 @@ class Plan:
         self.is_settled = is_settled
         self.after = after
         self.processor: Processor | None = None
+        # What runs it, once it begins.
+        self.lane: Lane | None = None
         self.space: Space | None = None
 
     def forget(self) -> None:
@@ -144,7 +146,7 @@ class Placing:
         else:
             lane = self._lane(options, plan)
         lane.stages.append(stage)
-        stage.lane = lane
+        plan.lane = lane
 
     def _lane(self, options: Options, plan: Plan) -> Lane:
         """The lane that stages with these options share."""

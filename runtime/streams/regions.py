@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from time import perf_counter, perf_counter_ns
 from types import FrameType, TracebackType
-from typing import Any, NoReturn, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from msgspec.structs import replace
 
@@ -18,9 +18,7 @@ from darray.runtime.engine import Engine, current_engine
 from darray.runtime.places import calling_place, place_text
 from darray.runtime.streams.awaiting import AwaitedStage
 from darray.runtime.streams.calls import (
-    NOTHING,
     Slot,
-    StreamFinished,
     given_iterator,
     is_async,
     is_expanding,
@@ -40,7 +38,7 @@ from darray.runtime.streams.statistics import StreamStatistics, StreamTaskStatis
 from darray.runtime.streams.streaming import Buffered, StreamingTask, sizes
 from darray.runtime.tasks import DONE, HELD, STATE_NAMES, Task
 
-__all__ = ["StreamRegion", "current_region", "finish_stream", "spawn_streaming"]
+__all__ = ["StreamRegion", "current_region", "spawn_streaming"]
 
 R = TypeVar("R")
 
@@ -159,7 +157,7 @@ class StreamRegion:
         if events.consumers:
             timers.call_later(BETWEEN, self._measure)
         for plan in self._plans:
-            plan.stage.wake()
+            plan.stage.begin(plan.lane)
 
     def _join(self) -> None:
         """Let the producers of new edges know of them."""
@@ -204,7 +202,7 @@ class StreamRegion:
         self._plans[place] = plan
         stage.task._stage = stage  # type: ignore[attr-defined]
         stage.task._engine.watch(stage.task, stage.told)
-        stage.wake()
+        stage.begin(plan.lane)
 
     def _measure(self) -> None:
         """Tell of the edges now and later, until all tasks have ended or nobody listens."""
@@ -534,33 +532,6 @@ def current_region(what: str) -> StreamRegion:
     if not isinstance(region, StreamRegion):
         raise RuntimeError(f"{what} belongs into the block of a `with da.spawn_streaming():`")
     return region
-
-
-def finish_stream(value: Any = NOTHING, result: Any = None) -> NoReturn:
-    """End the streaming task that calls this; whether or not it returns what this returns.
-
-    Consumers are given `value`, if there is one, after all values before; then those with no
-    other input end. ``fetch`` of the task gives `result`.
-
-    Raises
-    ------
-    RuntimeError
-        Where it is not called by a streaming task.
-
-    Examples
-    --------
-    >>> import darray as da
-    >>> with da.spawn_streaming() as s:
-    ...     numbers = da.spawn(iter(range(10)))
-    ...     few = da.spawn(lambda x: x if x < 3 else da.finish_stream(result="done"), numbers)
-    ...     out = s.output(few)
-    >>> list(out), few.result()
-    ([0, 1, 2], 'done')
-    """
-    streaming = contexts.streaming.get()
-    if streaming is None or current_engine().current_task() is not streaming[0]:
-        raise RuntimeError("finish_stream() was called outside a streaming task")
-    raise StreamFinished(value, result)
 
 
 @overload

@@ -117,6 +117,12 @@ class Stage:
         self.call = retried(call, self._options)
         self.has_call = True
 
+    def begin(self, lane: Lane | None) -> None:
+        """Be run by the drivers of `lane` from now on; before, nothing wakes the stage."""
+        with self._lock:
+            self.lane = lane
+        self.wake()
+
     def is_through(self) -> bool:
         """Whether no call begins any more: it has ended, or its task was ended from outside."""
         return self.is_over or self.task._state >= DONE
