@@ -25,17 +25,28 @@ class Timer:
         self._timers.forget(self)
 
 
-class Timers:
-    """Calls to come, the soonest first, and the thread of that name that makes them."""
+# Seconds for which a thread that looks by itself goes on after the last call.
+LINGER = 1.0
 
-    def __init__(self, name: str = "darray-timers") -> None:
+
+class Timers:
+    """Calls to come, the soonest first, and the thread of that name that makes them.
+
+    With a `tick` the thread stays, and while there are calls, and a while after, it looks for new
+    ones every so many seconds by itself: one that is to be made no sooner wakes nobody.
+    """
+
+    def __init__(self, name: str = "darray-timers", tick: float | None = None) -> None:
         self._name = name
+        self._tick = tick
         # Guards all below and the timers' calls; held for a few operations, none of them
         # such a call.
         self._changed = threading.Condition()
         self._pending: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
+        # Whether the thread looks only when it is told to.
+        self._sleeps = False
 
     def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
         """Call ``call()``, which must not raise, in so many seconds."""
@@ -45,15 +56,20 @@ class Timers:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._live, name=self._name, daemon=True)
                 self._thread.start()
-            elif self._pending[0][2] is timer:
+            elif self._pending[0][2] is timer and self._is_to_wake(seconds):
                 self._changed.notify()
         return timer
+
+    def _is_to_wake(self, seconds: float) -> bool:
+        """Whether the thread would not look in time by itself; lock held."""
+        return self._tick is None or self._sleeps or seconds < self._tick
 
     def abandon(self) -> None:
         """Forget every call, in the child of a fork, which has no thread for them."""
         self._changed = threading.Condition()
         self._pending = []
         self._thread = None
+        self._sleeps = False
 
     def forget(self, timer: Timer) -> None:
         """Make the call of `timer` no more."""
@@ -65,14 +81,28 @@ class Timers:
                 self._changed.notify()
 
     def _live(self) -> None:
+        last = monotonic()
         while True:
             with self._changed:
-                while self._pending and (left := self._pending[0][0] - monotonic()) > 0:
-                    self._changed.wait(min(left, threading.TIMEOUT_MAX))
-                if not self._pending:
-                    self._thread = None
-                    return
+                while not self._pending or self._pending[0][0] > monotonic():
+                    if not self._pending and self._tick is None:
+                        self._thread = None
+                        return
+                    self._changed.wait(self._patience(last))
+                    self._sleeps = False
                 timer = heapq.heappop(self._pending)[2]
                 call, timer.call = timer.call, None
             if call is not None:
                 call()
+                last = monotonic()
+
+    def _patience(self, last: float) -> float | None:
+        """How long to wait, the last call having been made at time `last`; lock held."""
+        now = monotonic()
+        if self._pending:
+            left = self._pending[0][0] - now
+            return min(left, threading.TIMEOUT_MAX if self._tick is None else self._tick)
+        if now - last < LINGER:
+            return self._tick
+        self._sleeps = True
+        return None

@@ -27,10 +27,12 @@ TURN = 0.01
 # Seconds after which a stage that no driver has come to is given a driver of its own.
 PATIENCE = 0.005
 
-# Seconds of one call for which it pays to wake another thread.
+# Seconds of one call for which it pays to wake another thread, and up to which a driver apart makes
+# it all the same, as it is there already.
 DEAR = 100e-6
+BEARABLE = 500e-6
 
-timers = Timers("darray-streams")
+timers = Timers("darray-streams", tick=PATIENCE)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=timers.abandon)
 
@@ -65,8 +67,8 @@ class Lane:
     Invariants, guarded by ``_lock`` and checked by `_check`
     -------------------------------------------------------
     * A stage in ``_ready`` is queued, and in it once.
-    * While ``_ready`` is not empty there is a driver, or a timer that will see to it; on an engine
-      that runs tasks at once, a driver that is owed to it may.
+    * While ``_ready`` is not empty there is a driver, a timer that will see to it, or a driver
+      apart that comes to it next; on an engine that runs tasks at once, one that is owed to it.
     * There are at most ``most`` drivers.
 
     Parameters
@@ -128,7 +130,7 @@ class Lane:
                 self._drivers += 1
             elif self._engine.runs_at_once and waker is not None:
                 waker.owed.append(self)
-            else:
+            elif not self._comes_now(waker):
                 self._see_to_it()
         if begins:
             self._begin()
@@ -147,6 +149,13 @@ class Lane:
             # It comes to it after the call that it makes, if it knows it to be cheap.
             return not stage.cost and not self._drivers
         return not self._drivers
+
+    def _comes_now(self, waker: Driver | None) -> bool:
+        """Whether `waker` runs cheap stages of this lane before it makes another call."""
+        if waker is None or waker.stage is None or waker.shared is not self:
+            return False
+        # A stage whose calls are dear gives way after each.
+        return waker.stage.cost > DEAR
 
     def _see_to_it(self) -> None:
         """Set the timer, unless it is set, or a driver is sure to come; lock held."""
@@ -228,7 +237,7 @@ class Lane:
 
     def _take(self, only_cheap: bool = False) -> Stage | None:
         with self._lock:
-            if not self._ready or (only_cheap and not 0 < self._ready[0].cost <= DEAR):
+            if not self._ready or (only_cheap and not 0 < self._ready[0].cost <= BEARABLE):
                 return None
             self._taken += 1
             return self._ready.popleft()
@@ -344,7 +353,7 @@ class Lane:
         with self._lock:
             assert len(set(map(id, self._ready))) == len(self._ready)
             assert 0 <= self._drivers <= self._most
-            comes = self._drivers or self._timed >= 0
+            comes = self._drivers or self._helpers or self._timed >= 0
             assert not self._ready or comes or self._engine.runs_at_once
 
 
