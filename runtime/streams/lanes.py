@@ -24,13 +24,17 @@ __all__ = ["Driver", "Lane", "timers"]
 # Seconds after which a driver gives its processor to what else waits for one.
 TURN = 0.01
 
-# Seconds after which a stage that no driver has come to is given a driver of its own.
+# Seconds between two looks at a lane: a stage that was ready at both, while no driver has come to
+# any, is given a driver of its own.
 PATIENCE = 0.005
 
 # Seconds of one call for which it pays to wake another thread, and up to which a driver apart makes
 # it all the same, as it is there already.
 DEAR = 100e-6
 BEARABLE = 500e-6
+
+# Looks in a row that find that nothing was taken, after which a lane without ready stages is left.
+QUIET = 4
 
 timers = Timers("darray-streams", tick=PATIENCE)
 if hasattr(os, "register_at_fork"):
@@ -118,6 +122,9 @@ class Lane:
         # How often a stage was taken, and how often when the timer was set.
         self._taken = 0
         self._timed = -1
+        # Whether stages were ready at the last look, and at how many looks nothing was taken.
+        self._was_ready = False
+        self._quiet = 0
         # Those to fail when no processor may run them any more.
         self.stages: list[Stage] = []
 
@@ -175,10 +182,14 @@ class Lane:
             self._ready = deque(
                 one for one in self._ready if one.is_awaited or not one.is_through()
             )
-            if self._ready:
-                begins = self._drivers < self._most and self._taken == timed
-                if begins:
-                    self._drivers += 1
+            is_quiet = self._taken == timed
+            self._quiet = self._quiet + 1 if is_quiet else 0
+            if self._ready and self._was_ready and is_quiet and self._drivers < self._most:
+                begins = True
+                self._drivers += 1
+            self._was_ready = bool(self._ready)
+            if self._ready or self._quiet < QUIET:
+                # Setting the timer anew for each value would delay those that come alone.
                 self._set_timer()
             stages = list(self.stages)
         if begins:

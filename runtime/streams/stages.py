@@ -131,7 +131,7 @@ class Stage:
         """Let a driver run it soon."""
         with self._lock:
             lane = self.lane
-            if lane is None or self.is_through():
+            if lane is None or self.is_over or self.task._state >= DONE:
                 # Its region has not begun, or there is nothing to do any more.
                 return
             if self._state != IDLE:
