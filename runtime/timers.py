@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -32,8 +33,8 @@ LINGER = 1.0
 class Timers:
     """Calls to come, the soonest first, and the thread of that name that makes them.
 
-    With a `tick` the thread stays, and while there are calls, and a while after, it looks for new
-    ones every so many seconds by itself: one that is to be made no sooner wakes nobody.
+    With a `tick` the thread stays for a while after the last call, and looks for new ones every so
+    many seconds by itself: one that is to be made no sooner wakes nobody.
     """
 
     def __init__(self, name: str = "darray-timers", tick: float | None = None) -> None:
@@ -45,11 +46,9 @@ class Timers:
         self._pending: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
-        # Whether the thread looks only when it is told to.
-        self._sleeps = False
 
     def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
-        """Call ``call()``, which must not raise, in so many seconds."""
+        """Call ``call()`` in so many seconds; an exception that it raises is logged."""
         timer = Timer(self, call)
         with self._changed:
             heapq.heappush(self._pending, (monotonic() + seconds, next(self._numbers), timer))
@@ -62,14 +61,13 @@ class Timers:
 
     def _is_to_wake(self, seconds: float) -> bool:
         """Whether the thread would not look in time by itself; lock held."""
-        return self._tick is None or self._sleeps or seconds < self._tick
+        return self._tick is None or seconds < self._tick
 
     def abandon(self) -> None:
         """Forget every call, in the child of a fork, which has no thread for them."""
         self._changed = threading.Condition()
         self._pending = []
         self._thread = None
-        self._sleeps = False
 
     def forget(self, timer: Timer) -> None:
         """Make the call of `timer` no more."""
@@ -85,24 +83,25 @@ class Timers:
         while True:
             with self._changed:
                 while not self._pending or self._pending[0][0] > monotonic():
-                    if not self._pending and self._tick is None:
+                    if not self._pending and not self._lingers(last):
                         self._thread = None
                         return
-                    self._changed.wait(self._patience(last))
-                    self._sleeps = False
+                    self._changed.wait(self._patience())
                 timer = heapq.heappop(self._pending)[2]
                 call, timer.call = timer.call, None
             if call is not None:
-                call()
+                try:
+                    call()
+                except Exception:
+                    # Others wait for their calls.
+                    logging.getLogger("darray").exception("the timed call of %r failed", call)
                 last = monotonic()
 
-    def _patience(self, last: float) -> float | None:
-        """How long to wait, the last call having been made at time `last`; lock held."""
-        now = monotonic()
-        if self._pending:
-            left = self._pending[0][0] - now
-            return min(left, threading.TIMEOUT_MAX if self._tick is None else self._tick)
-        if now - last < LINGER:
-            return self._tick
-        self._sleeps = True
-        return None
+    def _lingers(self, last: float) -> bool:
+        """Whether the thread stays without calls, the last having been made at time `last`."""
+        return self._tick is not None and monotonic() - last < LINGER
+
+    def _patience(self) -> float | None:
+        """How long to wait before looking again; lock held."""
+        left = self._pending[0][0] - monotonic() if self._pending else threading.TIMEOUT_MAX
+        return min(left, threading.TIMEOUT_MAX if self._tick is None else self._tick)

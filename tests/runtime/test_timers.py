@@ -1,0 +1,50 @@
+"""Timers: calls at a later time, and the thread that makes them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+from darray.runtime import timers
+from darray.runtime.timers import Timers
+
+
+def thread_of(name):
+    return next((one for one in threading.enumerate() if one.name == name), None)
+
+
+@pytest.mark.parametrize("tick", [None, 0.005])
+def test_calls_come_in_the_order_of_their_times(tick):
+    some, seen, done = Timers("darray-test-order", tick), [], threading.Event()
+    some.call_later(0.05, done.set)
+    some.call_later(0.02, lambda: seen.append("second"))
+    some.call_later(0.001, lambda: seen.append("first"))
+    some.call_later(0.01, lambda: seen.append("never")).cancel()
+    assert done.wait(60)
+    assert seen == ["first", "second"]
+
+
+@pytest.mark.parametrize("tick", [None, 0.005])
+def test_a_call_that_raises_is_logged_and_keeps_none_away(tick, caplog):
+    some, done = Timers("darray-test-raising", tick), threading.Event()
+    with caplog.at_level(logging.ERROR, "darray"):
+        some.call_later(0.001, lambda: 1 // 0)
+        some.call_later(0.01, done.set)
+        assert done.wait(60)
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("tick", [None, 0.005])
+def test_the_thread_ends_and_comes_again(tick, monkeypatch):
+    monkeypatch.setattr(timers, "LINGER", 0.01)
+    some = Timers("darray-test-ending", tick)
+    for _ in range(2):
+        done = threading.Event()
+        some.call_later(0.001, done.set)
+        assert done.wait(60)
+        thread = thread_of("darray-test-ending")
+        if thread is not None:
+            thread.join(60)
+        assert thread_of("darray-test-ending") is None
