@@ -22,6 +22,7 @@ from darray.runtime.spaces import (
     moves_for,
     nbytes_of,
     placing,
+    space_of,
 )
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, Task, value_of, value_or_parts
 
@@ -36,6 +37,7 @@ __all__ = [
     "is_shallow",
     "measured",
     "overtime",
+    "settled",
     "state_after",
 ]
 
@@ -139,6 +141,21 @@ def handed_out(value: Any) -> Any:
     Of a Ref its value, which is waited for; what can be made read-only is.
     """
     return sealed(value.result() if is_forwarded(value) else value)
+
+
+def settled(task: Task[Any], value: Any, has_spaces: bool) -> Any:
+    """What others gave as the value of `task`, as it is stored: the value, or a `Failure`."""
+    try:
+        if not has_spaces:
+            return handed_out(value)
+        space = space_of(task._processor)
+        token = here.set(space)
+        try:
+            return Placed(handed_out(value), space)
+        finally:
+            here.reset(token)
+    except BaseException as error:
+        return captured(task, error)
 
 
 def is_forwarded(value: Any) -> bool:

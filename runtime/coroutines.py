@@ -9,7 +9,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from darray.runtime import events
-from darray.runtime.calling import captured, handed_out, is_forwarded, measured
+from darray.runtime.calling import captured, is_forwarded, measured, settled
 from darray.runtime.errors import Failure
 from darray.runtime.events import publish_end
 from darray.runtime.loops import EventLoop, awaited
@@ -17,7 +17,7 @@ from darray.runtime.processor import Processor
 from darray.runtime.promising import promise
 from darray.runtime.refs import Ref
 from darray.runtime.refusals import cancellation
-from darray.runtime.spaces import Placed, here, space_of
+from darray.runtime.spaces import here, space_of
 from darray.runtime.stopping import Stopping
 from darray.runtime.tasks import CANCELLED, RUNNING, Task
 from darray.runtime.waiting import Stack, endless, is_stuck
@@ -82,7 +82,7 @@ class Awaiting(Stopping):
                 if outcome is None:
                     return
             elif error is None:
-                outcome = self._settled(task, outcome)
+                outcome = settled(task, outcome, self.has_spaces)
         self._deliver_outcome(task, outcome, began)
 
     def _forwarding(self, task: Task[Any], ref: Ref[Any], began: int) -> Failure | None:
@@ -91,28 +91,9 @@ class Awaiting(Stopping):
             return captured(task, endless(task, ref.task))
         ref.task._engine.watch(
             ref.task,
-            lambda _: self._deliver_outcome(task, self._settled(task, ref), began),
+            lambda _: self._deliver_outcome(task, settled(task, ref, self.has_spaces), began),
         )
         return None
-
-    def _settled(self, task: Task[Any], value: Any) -> Any:
-        """What a coroutine gave, as the value or the `Failure` of its task."""
-        if not self.has_spaces:
-            return self._settled_here(task, value)
-        space = space_of(task._processor)
-        token = here.set(space)
-        try:
-            settled = self._settled_here(task, value)
-            return settled if settled.__class__ is Failure else Placed(settled, space)
-        finally:
-            here.reset(token)
-
-    @staticmethod
-    def _settled_here(task: Task[Any], value: Any) -> Any:
-        try:
-            return handed_out(value)
-        except BaseException as error:
-            return captured(task, error)
 
     def promise(self, task: Task[Any], processor: Processor) -> bool:
         """Begin a HELD task that ends when `deliver` is called; whether it was not cancelled."""
@@ -124,7 +105,7 @@ class Awaiting(Stopping):
     def deliver(self, task: Task[Any], outcome: Any, began: int) -> None:
         """End a promised task with a value, or a `Failure`, unless it was cancelled."""
         if outcome.__class__ is not Failure:
-            outcome = self._settled(task, outcome)
+            outcome = settled(task, outcome, self.has_spaces)
         self._deliver_outcome(task, outcome, began)
 
     def _deliver_outcome(self, task: Task[Any], outcome: Any, began: int) -> None:

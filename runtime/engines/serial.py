@@ -24,6 +24,7 @@ from darray.runtime.calling import (
     is_shallow,
     measured,
     overtime,
+    settled,
     state_after,
 )
 from darray.runtime.errors import Failure
@@ -441,7 +442,7 @@ class SerialEngine(Stopping):
     def deliver(self, task: Task[Any], outcome: Any, began: int) -> None:
         """End a promised task with a value, or a `Failure`, unless it was cancelled."""
         if outcome.__class__ is not Failure:
-            outcome = self._handed_out(task, outcome)
+            outcome = settled(task, outcome, self.has_spaces)
         if events.consumers:
             events.publish_end(task, began, outcome)
         finished: list[Task[Any]] = []
@@ -455,20 +456,6 @@ class SerialEngine(Stopping):
                 finished = [task]
         self._tell(finished)
         self._run_ready([one for one in following if one._state == READY])
-
-    def _handed_out(self, task: Task[Any], value: Any) -> Any:
-        """`value` as that of a promised task."""
-        try:
-            if not self.has_spaces:
-                return handed_out(value)
-            space = space_of(task._processor)
-            token = here.set(space)
-            try:
-                return Placed(handed_out(value), space)
-            finally:
-                here.reset(token)
-        except BaseException as error:
-            return captured(task, error)
 
     def _begun_or_ready(self) -> list[Task[Any]]:
         """The tasks whose functions are being called; lock held."""

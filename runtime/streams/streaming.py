@@ -8,7 +8,7 @@ from darray.runtime.arguments import register_argument
 from darray.runtime.settings import parse_bytes
 from darray.runtime.spaces import register_handle
 from darray.runtime.streams.policies import POLICIES, Policy, policy_named
-from darray.runtime.tasks import DONE, Task
+from darray.runtime.tasks import Task
 
 if TYPE_CHECKING:
     from darray.runtime.streams.stages import Stage
@@ -33,10 +33,6 @@ class StreamingTask(Task[R]):
     __slots__ = ("_stage",)
 
     _stage: Stage
-
-    def is_streaming(self) -> bool:
-        """Whether it gives values still, or has not begun."""
-        return self._state < DONE
 
 
 register_handle(StreamingTask)

@@ -25,7 +25,7 @@ from tests.arrays.mutation.worlds import Difference, Program, reduced, run
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 SETTINGS = settings(
-    max_examples=200 * int(os.environ.get("DARRAY_EXAMPLES", "1")),
+    max_examples=300 * int(os.environ.get("DARRAY_EXAMPLES", "1")),
     stateful_step_count=20,
     # Programs that fail are reduced line by line, which is quicker.
     phases=[Phase.generate],

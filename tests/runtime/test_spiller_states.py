@@ -179,5 +179,5 @@ class HistoriesOfThreads(Histories):
 TestSerial = Histories.TestCase
 TestThreads = HistoriesOfThreads.TestCase
 TestSerial.settings = TestThreads.settings = hypothesis_settings(
-    max_examples=15, stateful_step_count=30
+    max_examples=40, stateful_step_count=30
 )
