@@ -275,7 +275,8 @@ class Region(RegionArguments):
             events.publish_spawned(task, needs)
         self._count += 1
         extents = None if uses.is_told else tuple(uses.accesses)
-        entry = Entry(self, self._count, task, function, args, uses.written, extents)
+        written = tuple(uses.written)
+        entry = Entry(self, self._count, task, function, args, written, extents)
         task._watchers = entry
         try:
             self._entries.append(entry)

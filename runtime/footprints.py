@@ -120,6 +120,9 @@ def footprints_of(
 ) -> Sequence[Footprint]:
     """The bytes that `value`, or the `part` of it, lies in; none where it cannot be written to."""
     cls = value.__class__
+    finder = _finders.get(cls)
+    if finder is not None:
+        return finder(value, part)
     if cls in _CONSTANT:
         return ()
     if id(value) in path:
@@ -157,7 +160,7 @@ def is_fixed(value: Any, part: Part | None = None) -> bool:
     """
     known = _known_class(value.__class__)
     if known is not None:
-        return known in _finders and (part is None or isinstance(part, str))
+        return (part is None or isinstance(part, str)) and known in _finders
     return part is None and not isinstance(value, _CONTAINERS)
 
 

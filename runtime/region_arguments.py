@@ -61,7 +61,7 @@ class Uses(Struct, eq=False):
         Extents, each with whether the task writes it.
     values : list of Task
         Tasks whose values it is given.
-    written : tuple
+    written : list
         What it writes, as in `Entry`.
     is_lazy : bool
         Whether arguments are to be replaced when the task runs.
@@ -73,7 +73,7 @@ class Uses(Struct, eq=False):
 
     accesses: dict[Extent, bool] = {}
     values: list[Task[Any]] = []
-    written: tuple[Any, ...] = ()
+    written: list[Any] = []
     is_lazy: bool = False
     writes_here: bool = False
     is_told: bool = True

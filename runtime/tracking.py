@@ -32,11 +32,11 @@ class Extent:
     ----------
     writer : Task or None
         The last task that writes it.
-    readers : list of Task
+    readers : list of Task, or ()
         Those that read it since.
-    neighbours : list of Extent
+    neighbours : list of Extent, or ()
         All others that overlap it.
-    wide : list of Extent
+    wide : list of Extent, or ()
         Those of them that have many neighbours.
     active : dict of Extent, or None
         Of an extent that has many neighbours: those in use since it was written.
@@ -49,17 +49,18 @@ class Extent:
     def __init__(self, footprint: Footprint) -> None:
         self.footprint = footprint
         self.writer: Task[Any] | None = None
-        self.readers: list[Task[Any]] = []
-        self.neighbours: list[Extent] = []
-        self.wide: list[Extent] = []
+        # Most extents of a program overlap no other, and none of them needs lists of its own.
+        self.readers: list[Task[Any]] | tuple[()] = ()
+        self.neighbours: list[Extent] | tuple[()] = ()
+        self.wide: list[Extent] | tuple[()] = ()
         self.active: dict[Extent, None] | None = None
         self.aliases: tuple[Extent, ...] = ()
 
     def add_neighbour(self, other: Extent) -> None:
         """Note that `other` overlaps this extent."""
-        self.neighbours.append(other)
+        self.neighbours = _with(self.neighbours, other)
         if self.active is not None:
-            other.wide.append(self)
+            other.wide = _with(other.wide, self)
             if not other.is_idle():
                 self.active[other] = None
 
@@ -68,7 +69,7 @@ class Extent:
         if self.active is None and len(self.neighbours) > NARROW:
             self.active = dict.fromkeys(one for one in self.neighbours if not one.is_idle())
             for one in self.neighbours:
-                one.wide.append(self)
+                one.wide = _with(one.wide, self)
 
     def is_idle(self) -> bool:
         """Whether nothing has to wait for what was done to it."""
@@ -95,6 +96,14 @@ class Extent:
                 self.writer = None
             else:
                 needs[writer] = None
+
+
+def _with(extents: list[Extent] | tuple[()], other: Extent) -> list[Extent]:
+    """The same list with one more, or a first list."""
+    if not extents:
+        return [other]
+    extents.append(other)
+    return extents
 
 
 class Known:
@@ -217,16 +226,18 @@ class Tracker:
         for extent, writes in accesses.items():
             if writes:
                 extent.writer = task
-                if extent.readers:
-                    extent.readers = []
+                extent.readers = ()
                 if extent.active:
                     self._supersede(extent)
             else:
                 readers = extent.readers
-                readers.append(task)
-                count = len(readers)
-                if count >= MANY and count & (count - 1) == 0:
-                    extent.readers = [one for one in readers if one._state != DONE]
+                if readers:
+                    readers.append(task)
+                    count = len(readers)
+                    if count >= MANY and count & (count - 1) == 0:
+                        extent.readers = [one for one in readers if one._state != DONE]
+                else:
+                    extent.readers = [task]
             if extent.wide:
                 for wide in extent.wide:
                     assert wide.active is not None
@@ -238,7 +249,7 @@ class Tracker:
         left: dict[Extent, None] = {}
         for other in extent.active:
             if extent.footprint.holds(other.footprint):
-                other.writer, other.readers = None, []
+                other.writer, other.readers = None, ()
             elif not other.is_idle():
                 left[other] = None
         extent.active = left

@@ -305,6 +305,8 @@ def footprints(array: NDArray[Any], part: Part | None = None) -> Sequence[Footpr
     is_dense = is_whole and (memory.band is None or memory.view is not memory.matrix)
     key = (address, view.shape, view.strides, view.itemsize, memory.band)
     found = Footprint(key, low, high, is_dense, memory, overlap)
+    if array.__class__ is np.ndarray:
+        return (found,)
     mask = getattr(array, "_mask", None) if part is None else None
     # A masked array has a second one for its mask.
     return (found, *footprints(mask)) if isinstance(mask, np.ndarray) else (found,)
