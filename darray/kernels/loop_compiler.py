@@ -24,7 +24,16 @@ from darray.kernels.loop_checking import disagreement
 from darray.kernels.loop_source import MASKS, Loop, source
 from darray.runtime import settings
 
-__all__ = ["cache_folder", "has_compiler", "is_cached", "ufunc_of"]
+__all__ = [
+    "cache_folder",
+    "compiled",
+    "has_compiler",
+    "is_cached",
+    "made_of",
+    "read_kept",
+    "ufunc_of",
+    "write_kept",
+]
 
 # Changes when other code is made of the same source.
 _RECIPE = "1"
@@ -113,12 +122,12 @@ def cache_folder() -> Path | None:
 def _machine_code(text: str) -> bytes:
     folder = cache_folder()
     if folder is None:
-        return _compiled(text)
+        return compiled(text)
     file = folder / _key(text)
-    code = _read(file)
+    code = read_kept(file)
     if code is None:
-        code = _compiled(text)
-        _write(file, code)
+        code = compiled(text)
+        write_kept(file, code)
     return code
 
 
@@ -139,8 +148,8 @@ def _key(text: str) -> str:
     return hashlib.sha256("\0".join(made_by).encode()).hexdigest()[:40] + ".o"
 
 
-def _read(file: Path) -> bytes | None:
-    """The machine code in `file`; None where there is none that is whole and this user's own."""
+def read_kept(file: Path) -> bytes | None:
+    """What `write_kept` left in `file`; None where that is not whole, or not this user's own."""
     try:
         with file.open("rb") as opened:
             status = os.fstat(opened.fileno())
@@ -150,18 +159,18 @@ def _read(file: Path) -> bytes | None:
             content = opened.read()
     except OSError:
         return None
-    digest, code = content[:_DIGEST], content[_DIGEST:]
-    return code if hashlib.sha256(code).digest() == digest else None
+    digest, kept = content[:_DIGEST], content[_DIGEST:]
+    return kept if hashlib.sha256(kept).digest() == digest else None
 
 
-def _write(file: Path, code: bytes) -> None:
-    """Leave `code` in `file`, whole or not at all; a cache that cannot be written is none."""
+def write_kept(file: Path, content: bytes) -> None:
+    """Leave `content` in `file`, whole or not at all; a cache that cannot be written is none."""
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=file.parent, prefix=".")
         try:
             with os.fdopen(handle, "wb") as opened:
-                opened.write(hashlib.sha256(code).digest() + code)
+                opened.write(hashlib.sha256(content).digest() + content)
             os.replace(name, file)
         except BaseException:
             os.unlink(name)
@@ -181,7 +190,7 @@ def _target(llvm: Any) -> Any:
     )
 
 
-def _compiled(text: str) -> bytes:
+def compiled(text: str) -> bytes:
     """Machine code of `text`, optimised for this machine."""
     import llvmlite.binding as llvm
 
@@ -210,6 +219,12 @@ def _loaded(code: bytes) -> int:
     # Threads may be in the loop until the process ends, so the code must outlast every object.
     engine.detach()
     return address
+
+
+def made_of(code: bytes, loop: Loop) -> np.ufunc:
+    """The ufunc of machine code of `loop`, not checked yet."""
+    dtypes = (*loop.dtypes, loop.steps[-1].dtype)
+    return _made(_loaded(code), dtypes, _signature(loop))
 
 
 def _signature(loop: Loop) -> bytes | None:

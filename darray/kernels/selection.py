@@ -11,6 +11,7 @@ less, because its machine code lies in the cache folder.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import sys
 import threading
@@ -20,6 +21,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from darray.kernels import costs
 from darray.kernels.compiled import GroupPlan, assembled, is_squaring, plan, plan_adding
 from darray.kernels.cpu import cast
 from darray.kernels.loop_compiler import is_cached, ufunc_of
@@ -34,13 +36,8 @@ DType: TypeAlias = np.dtype[Any]
 # Elements of a chunk below which choosing costs more than a loop saves: some 30 µs.
 SMALL = 2**15
 
-# Seconds that a loop saves per call but one and 8 bytes of result, against NumPy in tiles.
-# Measured between 0.25 and 0.9 ns. As costs are weighed against it by their doubles, machines
-# that differ by half lose little, and measuring it on each would cost what it gains.
-SAVED = 0.3e-9
-
-# Seconds to compile a loop, to fetch one from the cache folder, to import llvmlite.
-COMPILING, FETCHING, IMPORTING = 0.1, 0.01, 0.06
+# Seconds to import llvmlite. What else is weighed is measured on each machine: `costs`.
+IMPORTING = 0.06
 
 # How many times more work than was seen is to come, where a structure came up before.
 COMING = 8
@@ -170,7 +167,7 @@ class Selection:
 
     def _weigh(self, structure: _Structure, elements: int) -> None:
         """Count work that NumPy does, and ask for a loop if that is more than it should."""
-        begin = False
+        begin, known = False, costs.current()
         with _lock:
             structure.seen += elements
             structure.uses += not self._is_counted
@@ -179,11 +176,11 @@ class Selection:
             if structure.stage in ("new", "unfound") and not _is_ending:
                 foreseen = structure.seen * (COMING if structure.uses > 1 else 1)
                 worth = structure.saved * max(foreseen, self.expected / 2)
-                cost = 0.0 if "llvmlite" in sys.modules else IMPORTING
+                importing = 0.0 if "llvmlite" in sys.modules else IMPORTING
                 loops = len(structure.loops)
-                if worth >= cost + COMPILING * loops:
+                if worth >= importing + known.compiling * loops:
                     structure.stage = "asked"
-                elif structure.stage == "new" and worth >= cost + FETCHING * loops:
+                elif structure.stage == "new" and worth >= importing + known.fetching * loops:
                     structure.stage = "cheap"
                 if structure.stage in ("asked", "cheap"):
                     _asked.append(structure)
@@ -209,7 +206,7 @@ class Selection:
             return f"NumPy: {what} cannot be compiled: {reason}"
         if stage in ("asked", "cheap"):
             return f"NumPy: {what} are being compiled"
-        enough = COMPILING * len(structure.loops) / structure.saved
+        enough = costs.current().compiling * len(structure.loops) / structure.saved
         return (
             f"NumPy: {what} could be compiled, which pays from {enough:.0e} elements on, of which "
             f"{seen:.0e} were computed"
@@ -237,13 +234,13 @@ def _structure_of(program: Program, input_dtypes: tuple[DType, ...], is_added: b
     plans, sums = (
         plan_adding(program, input_dtypes) if is_added else (plan(program, input_dtypes), None)
     )
-    saved = 0.0
+    saved, saved_each = 0.0, costs.current().saved
     for one in plans:
         sizes = [program.instructions[i].dtype.itemsize for i in one.members[1:]]
-        saved += SAVED * sum(sizes) / 8
+        saved += saved_each * sum(sizes) / 8
     if sums is not None:
         # Results are neither written nor read again.
-        saved += SAVED * sums.steps[-1].dtype.itemsize / 8
+        saved += saved_each * sums.steps[-1].dtype.itemsize / 8
     made = _Structure(plans, saved, sums)
     with _lock:
         while len(_structures) >= _MOST:
@@ -296,32 +293,64 @@ def _refuse(structure: _Structure, reason: str) -> None:
 
 
 def _compile_all() -> None:
-    """Compile what is asked for until there is nothing more."""
-    global _thread
+    """Compile what is asked for until there is nothing more; then see what compiling costs."""
+    has_compiled = is_last = False
     while True:
-        with _lock:
-            if not _asked or _is_ending:
-                _thread = None
-                return
-            structure = _asked.popleft()
-            fetches_only = structure.stage == "cheap"
-        ufuncs, reason = None, ""
+        structure = _next(is_last)
+        if structure is not None:
+            has_compiled = _compile(structure) or has_compiled
+        elif is_last or _is_ending:
+            return
+        else:
+            if has_compiled:
+                _measure_costs()
+            is_last = True
+
+
+def _next(is_last: bool) -> _Structure | None:
+    """What is to be compiled now; where there is nothing, and `is_last`, this thread is no more."""
+    global _thread
+    with _lock:
+        if _asked and not _is_ending:
+            return _asked.popleft()
+        if is_last or _is_ending:
+            _thread = None
+        return None
+
+
+def _compile(structure: _Structure) -> bool:
+    """Compile or fetch the loops of `structure`; whether that was done."""
+    fetches_only = structure.stage == "cheap"
+    ufuncs, reason = None, ""
+    try:
+        loops = structure.loops
+        if not fetches_only or all([is_cached(loop) for loop in loops]):
+            ufuncs = tuple([ufunc_of(loop) for loop in loops])
+    except ModuleNotFoundError as error:
+        reason = f"{error}; pip install 'darray[jit]' brings it"
+    except Exception as error:
+        # Whatever it is, NumPy can do without; the explanation tells.
+        reason = f"{type(error).__name__}: {error}"
+    with _lock:
+        if ufuncs is not None:
+            structure.stage, structure.ufuncs = "ready", ufuncs
+        elif reason:
+            _refuse(structure, reason)
+        else:
+            structure.stage = "unfound"
+    return ufuncs is not None
+
+
+def _measure_costs() -> None:
+    """Measure what nobody measured on this machine yet, while nothing is asked for."""
+    if not costs.are_known():
         try:
-            loops = structure.loops
-            if not fetches_only or all([is_cached(loop) for loop in loops]):
-                ufuncs = tuple([ufunc_of(loop) for loop in loops])
-        except ModuleNotFoundError as error:
-            reason = f"{error}; pip install 'darray[jit]' brings it"
-        except Exception as error:
-            # Whatever it is, NumPy can do without; the explanation tells.
-            reason = f"{type(error).__name__}: {error}"
-        with _lock:
-            if ufuncs is not None:
-                structure.stage, structure.ufuncs = "ready", ufuncs
-            elif reason:
-                _refuse(structure, reason)
-            else:
-                structure.stage = "unfound"
+            costs.find_out()
+        except Exception:
+            # What is typical serves instead.
+            logging.getLogger("darray").warning(
+                "could not measure what compiling costs", exc_info=True
+            )
 
 
 def wait() -> None:

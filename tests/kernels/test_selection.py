@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from darray.kernels import loop_compiler, selection
+from darray.kernels import costs, loop_compiler, selection
+from darray.kernels.costs import TYPICAL
 from darray.kernels.cpu import cast
 from darray.kernels.programs import Program
-from darray.kernels.selection import SAVED, SMALL, Selection
+from darray.kernels.selection import SMALL, Selection
 from darray.runtime import settings
 from tests.kernels.writing import DOUBLE, PLENTY, Writing, is_compiled, polynomial, same
 
@@ -29,6 +30,9 @@ def anew(monkeypatch, tmp_path):
     monkeypatch.setattr(selection, "_structures", {})
     monkeypatch.setattr(loop_compiler, "_addresses", {})
     monkeypatch.setattr(loop_compiler, "_ufuncs", {})
+    # The tests count on the same costs everywhere; nothing is measured.
+    monkeypatch.setattr(costs, "_known", TYPICAL)
+    monkeypatch.setattr(costs, "_is_measured", True)
     yield
     selection.wait()
     for structure in selection._structures.values():
@@ -162,7 +166,7 @@ def test_a_failure_is_told_of_and_nothing_else(monkeypatch):
     def broken(text):
         raise RuntimeError("no such processor")
 
-    monkeypatch.setattr(loop_compiler, "_compiled", broken)
+    monkeypatch.setattr(loop_compiler, "compiled", broken)
     program, _ = polynomial()
     chosen = Selection(program, [DOUBLE] * 2)
     chosen.program_for(PLENTY)
@@ -189,10 +193,8 @@ def test_a_machine_that_calculates_otherwise_is_found_out(monkeypatch):
 def compiled_now(monkeypatch):
     """How often LLVM is asked from now on."""
     asked = []
-    real = loop_compiler._compiled
-    monkeypatch.setattr(
-        loop_compiler, "_compiled", lambda text: (asked.append(text), real(text))[1]
-    )
+    real = loop_compiler.compiled
+    monkeypatch.setattr(loop_compiler, "compiled", lambda text: (asked.append(text), real(text))[1])
     return asked
 
 
@@ -212,7 +214,7 @@ def test_machine_code_is_found_in_the_cache_folder_and_sooner(monkeypatch, tmp_p
     assert file.stat().st_mode & 0o077 == 0
     forget(monkeypatch)
     chosen = Selection(program, [DOUBLE] * 2)
-    chosen.program_for(int(0.05 / SAVED))
+    chosen.program_for(int(0.05 / TYPICAL.saved))
     selection.wait()
     other = chosen.program_for(SMALL)
     assert is_compiled(other)
@@ -223,7 +225,7 @@ def test_machine_code_is_found_in_the_cache_folder_and_sooner(monkeypatch, tmp_p
 def test_what_is_not_in_the_cache_folder_is_compiled_when_that_pays():
     program, _ = polynomial()
     chosen = Selection(program, [DOUBLE] * 2)
-    chosen.program_for(int(0.02 / SAVED))
+    chosen.program_for(int(0.02 / TYPICAL.saved))
     selection.wait()
     assert not is_compiled(chosen.program_for(SMALL))
     chosen.program_for(PLENTY)
@@ -284,7 +286,7 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
 
 def test_the_caller_never_waits_for_the_compiler(monkeypatch):
     may_go = threading.Event()
-    real = loop_compiler._compiled
+    real = loop_compiler.compiled
     seen = []
 
     def slow(text):
@@ -292,7 +294,7 @@ def test_the_caller_never_waits_for_the_compiler(monkeypatch):
         assert may_go.wait(60)
         return real(text)
 
-    monkeypatch.setattr(loop_compiler, "_compiled", slow)
+    monkeypatch.setattr(loop_compiler, "compiled", slow)
     program, _ = polynomial()
     other, _ = polynomial(function=np.subtract)
     for one in (program, other):
@@ -314,7 +316,7 @@ def in_a_new_process(code, tmp_path, **environment):
     before = """
         import os, sys, threading
         import numpy as np
-        from darray.kernels import loop_compiler, selection
+        from darray.kernels import costs, loop_compiler, selection
         from darray.kernels.selection import SMALL, Selection
         from tests.kernels.writing import DOUBLE, PLENTY, is_compiled, polynomial
         program, _ = polynomial()
@@ -376,7 +378,7 @@ def test_environment_switches_it_off(tmp_path):
 
 def test_several_processes_share_a_folder(tmp_path):
     code = "import numpy as np\n" + textwrap.dedent("""
-        from darray.kernels import loop_compiler, selection
+        from darray.kernels import costs, loop_compiler, selection
         from tests.kernels.writing import DOUBLE, polynomial
         loop = selection.plan(polynomial()[0], [DOUBLE] * 2)[0].loop
         print(loop_compiler.ufunc_of(loop)(np.ones(1), np.ones(1), np.array(2.0)).tolist())
@@ -399,19 +401,19 @@ def test_several_processes_share_a_folder(tmp_path):
 def test_a_fork_does_without_the_thread(tmp_path):
     code = """
         ready, may_go = threading.Event(), threading.Event()
-        real = loop_compiler._compiled
+        real = loop_compiler.compiled
 
         def slow(text):
             ready.set()
             may_go.wait()
             return real(text)
 
-        loop_compiler._compiled = slow
+        loop_compiler.compiled = slow
         chosen.program_for(PLENTY)
         ready.wait()
         child = os.fork()
         if child == 0:
-            loop_compiler._compiled = real
+            loop_compiler.compiled = real
             chosen.program_for(PLENTY)
             selection.wait()
             assert "forked" in chosen.explanation(), chosen.explanation()

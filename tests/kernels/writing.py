@@ -7,14 +7,14 @@ import numpy as np
 from darray.kernels import cpu
 from darray.kernels.compiled import compiled
 from darray.kernels.compiled_groups import CompiledGroup
+from darray.kernels.costs import TYPICAL
 from darray.kernels.programs import Instruction, Program
-from darray.kernels.selection import COMPILING, SAVED
 from darray.kernels.warnings_ledger import Ledger, captured_errors, recording
 
 DOUBLE = np.dtype(float)
 
 # Elements of which three calls save more than a loop and llvmlite cost.
-PLENTY = int(10 * COMPILING / SAVED)
+PLENTY = int(10 * TYPICAL.compiling / TYPICAL.saved)
 
 
 class Writing:
