@@ -7,7 +7,10 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
-__all__ = ["WRITTEN", "Access", "Accumulate", "Deps", "In", "InOut", "Out", "Part"]
+__all__ = ["ADDS", "WRITTEN", "Access", "Accumulate", "Deps", "In", "InOut", "Out", "Part"]
+
+# What a task does that writes in any order among others that do; true, as is what writes.
+ADDS = 2
 
 # What is meant of a value: a field by name, or a function that gives a view of it.
 Part: TypeAlias = str | Callable[[Any], Any]
@@ -19,7 +22,7 @@ class Access:
     __slots__ = ()
 
     value: Any
-    writes = False
+    writes: int = False
 
     def refuse_nested(self) -> None:
         """Raise `TypeError` where the value is annotated itself."""
@@ -32,7 +35,7 @@ class Access:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.value!r})"
 
-    def parts(self) -> tuple[tuple[Part | None, bool], ...]:
+    def parts(self) -> tuple[tuple[Part | None, int], ...]:
         """What is meant of the value, None for all of it, each with whether it is written."""
         return ((None, self.writes),)
 
@@ -98,7 +101,10 @@ class InOut(_Whole, eq=False):
 class Accumulate(_Whole, eq=False):
     """An argument that the task adds something to: one task at a time, no matter in what order.
 
-    They run in the order in which they were spawned.
+    Those that add to the same bytes, with nothing between them that reads or writes some of
+    these, run in the order in which what else they need is there. What they leave is that of
+    the program run from top to bottom only if that order makes no difference to it: sums of
+    floating-point numbers may differ by rounding.
 
     Examples
     --------
@@ -114,7 +120,7 @@ class Accumulate(_Whole, eq=False):
     30.0
     """
 
-    writes = True
+    writes = ADDS
 
 
 class Deps(Access):
@@ -165,7 +171,7 @@ class Deps(Access):
     def __repr__(self) -> str:
         return f"Deps({', '.join(map(repr, (self.value, *self.accesses)))})"
 
-    def parts(self) -> tuple[tuple[Part | None, bool], ...]:
+    def parts(self) -> tuple[tuple[Part | None, int], ...]:
         """The parts of the value that are meant, and whether each is written."""
         return tuple([(one.value, one.writes) for one in self.accesses])
 

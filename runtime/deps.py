@@ -13,6 +13,7 @@ from weakref import WeakSet
 from msgspec.structs import replace
 
 from darray.runtime import contexts, events, keeping
+from darray.runtime.accesses import ADDS
 from darray.runtime.arguments import INERT, Use, actions, prepared, uses_in
 from darray.runtime.contexts import Options
 from darray.runtime.engine import Engine, current_engine
@@ -259,6 +260,8 @@ class Region(RegionArguments):
                 limits.append((scope_here(), f"what the region orders, on {here.get()}"))
             inside = narrowed(inside, limits)
             held = uses_in(function, *args, *(kwargs or {}).values())
+        if uses.adds and inside is None:
+            inside = contexts.DEFAULT
         # What Task.__init__ does, at half its price.
         task: Task[Any] = _new_task(Task)
         task._engine = engine
@@ -285,6 +288,9 @@ class Region(RegionArguments):
                 task._keeps = True
             if held:
                 keeping.stand_in_line(task, held, self)
+            if uses.adds:
+                adding = [one for one, writes in uses.accesses.items() if writes == ADDS]
+                task._turns = tuple([one.turn_of_adders() for one in adding])
             if inside is None or (inside.group is None and inside.queue is None):
                 engine.submit(task, needs or None)
             else:

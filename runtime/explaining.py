@@ -166,6 +166,9 @@ class _Telling:
         if task._state == WAITING:
             # Read without the lock: it is replaced by None, and not changed.
             return [need for need in task._needs or () if need._state < DONE]
+        if task._state == READY:
+            users = [turn.user for turn in getattr(task, "_turns", ())]
+            return [user for user in users if user not in (None, task) and user._state < DONE]
         if task._state != RUNNING:
             return []
         return [
@@ -258,6 +261,8 @@ class _Telling:
 
     def _ready(self, task: Task[Any]) -> str:
         """What a READY task waits for."""
+        if self._needed(task):
+            return "ready, but another task adds to the same data now"
         reasons = []
         if _memory(task) > self._seen.room and self._seen.processors:
             reasons.append(f"it needs {_memory(task):,} bytes, and {self._seen.room:,} are free")

@@ -8,6 +8,7 @@ from typing import Any
 
 from darray.runtime.budget import Budget
 from darray.runtime.errors import Failure
+from darray.runtime.pieces import takes_turns
 from darray.runtime.processor import Processor
 from darray.runtime.ready import Queue
 from darray.runtime.spaces import Placed, space_of
@@ -58,6 +59,8 @@ class PlacingSchedule(Schedule):
 
     def push(self, task: Task[Any]) -> None:
         """Queue a READY task for the worker where it would begin soonest."""
+        if hasattr(task, "_turns") and not takes_turns(task):
+            return
         seats = self.seats(task)
         if not seats or hasattr(task, "_pieces"):
             # It runs where a piece is free.

@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 from msgspec import Struct
 
-from darray.runtime.accesses import WRITTEN, Access, Deps, Out
+from darray.runtime.accesses import ADDS, WRITTEN, Access, Deps, Out
 from darray.runtime.arguments import (
     FROZEN,
     INERT,
@@ -58,7 +58,7 @@ class Uses(Struct, eq=False):
     Attributes
     ----------
     accesses : dict
-        Extents, each with whether the task writes it.
+        Extents, each with whether the task writes it, or `ADDS`.
     values : list of Task
         Tasks whose values it is given.
     written : list
@@ -69,14 +69,26 @@ class Uses(Struct, eq=False):
         Whether objects of the calling code are written to.
     is_told : bool
         Whether the extents are those of its positional arguments, and none else.
+    adds : bool
+        Whether the task adds to any of them.
     """
 
-    accesses: dict[Extent, bool] = {}
+    accesses: dict[Extent, int] = {}
     values: list[Task[Any]] = []
     written: list[Any] = []
     is_lazy: bool = False
     writes_here: bool = False
     is_told: bool = True
+    adds: bool = False
+
+    def use(self, extents: Iterable[Extent], writes: int) -> None:
+        """Note what the task does to some extents, besides what else it does."""
+        self.adds = self.adds or writes == ADDS
+        accesses = self.accesses
+        for extent in extents:
+            before = accesses.get(extent, writes)
+            # Who adds to what it also reads, or writes, writes it.
+            accesses[extent] = writes if before == writes else True
 
 
 class Entry(Struct, eq=False, gc=False):
@@ -154,8 +166,11 @@ class RegionArguments:
                 if one.is_writable:
                     uses.written += (name, value)
                     uses.writes_here = True
-                    for extent in one.extents:
-                        accesses[extent] = True
+                    if argument.writes == ADDS:
+                        uses.use(one.extents, ADDS)
+                    else:
+                        for extent in one.extents:
+                            accesses[extent] = True
                     given.append(value)
                 else:
                     given.append(self._given_first(argument, uses))
@@ -166,6 +181,8 @@ class RegionArguments:
                     for extent in one.extents:
                         if extent not in accesses:
                             accesses[extent] = False
+                        elif accesses[extent] == ADDS:
+                            accesses[extent] = True
                     given.append(readable)
                 else:
                     given.append(self._given_first(argument, uses))
@@ -173,7 +190,7 @@ class RegionArguments:
 
     def _given_first(self, argument: Any, uses: Uses) -> Any:
         """The same for one argument that was not given to a task in this way before."""
-        value, writes = argument, False
+        value, writes = argument, 0
         if isinstance(argument, Access):
             argument.refuse_nested()
             if argument.__class__ is Deps:
@@ -181,7 +198,7 @@ class RegionArguments:
             value, writes = argument.value, argument.writes
         elif is_constant(value):
             return value if actions.get(value.__class__) == INERT else self._readable(value, uses)
-        accesses, tracker = uses.accesses, self._tracker
+        tracker = self._tracker
         if id(value) not in tracker.known:
             if isinstance(value, Ref) and not isinstance(value, Kept):
                 return self._given_ref(argument, value, uses)
@@ -189,8 +206,7 @@ class RegionArguments:
                 # Perhaps the value of a task that ended this moment, fetched in the block.
                 for task in [one for one in self._unknown if one._state == DONE]:
                     self._learn(task)
-        for extent in self._extents(value):
-            accesses[extent] = writes or accesses.get(extent, False)
+        uses.use(self._extents(value), writes)
         known = tracker.known.get(id(value))
         given = self._writable(argument, uses) if writes else self._readable(value, uses)
         if known is None or is_replaced(given):
@@ -209,9 +225,8 @@ class RegionArguments:
             return self._given_ref(argument, argument.value, uses)
         writes = uses.is_told = False
         for part, is_written in argument.parts():
-            writes = writes or is_written
-            for extent in self._extents(argument.value, part):
-                uses.accesses[extent] = is_written or uses.accesses.get(extent, False)
+            writes = writes or bool(is_written)
+            uses.use(self._extents(argument.value, part), is_written)
         return self._writable(argument, uses) if writes else self._readable(argument.value, uses)
 
     def _given_ref(self, argument: Any, ref: Ref[Any], uses: Uses) -> Any:
@@ -226,8 +241,7 @@ class RegionArguments:
         seen = None if value is None else ref.view_of(value)
         for part, is_written in parts:
             found = self._extents(ref, part) if seen is None else self._tracker.extents(seen, part)
-            for extent in found:
-                uses.accesses[extent] = is_written or uses.accesses.get(extent, False)
+            uses.use(found, is_written)
         uses.is_told = False
         if not writes:
             return self._readable(ref, uses)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from darray.runtime.budget import Budget
 from darray.runtime.errors import Failure
 from darray.runtime.graphs import closure, following
 from darray.runtime.kinds import is_default
-from darray.runtime.pieces import Pieces
+from darray.runtime.pieces import Pieces, check_shared, is_free, takes_turns, users_in_the_way
 from darray.runtime.processor import Processor
 from darray.runtime.promising import keep_promise
 from darray.runtime.ready import Queue
@@ -184,16 +185,22 @@ class Schedule:
         pass_over(task, ended)
         if task._missing == 0:
             task._state = READY
-            self.push(task)
-            self.releases += 1
-            if self.released is not None:
-                self.released.append(task)
+            self.release(task)
+
+    def release(self, task: Task[Any]) -> None:
+        """Queue a READY task that another one held up which it does not need."""
+        self.push(task)
+        self.releases += 1
+        if self.released is not None:
+            self.released.append(task)
 
     def push(self, task: Task[Any]) -> None:
         """Queue a READY task where its scope allows."""
         options = task._options
         if options is None:
             self.shared.plain.append(task)
+            return
+        if hasattr(task, "_turns") and not takes_turns(task):
             return
         if hasattr(task, "_pieces"):
             self.special = True
@@ -249,7 +256,8 @@ class Schedule:
         assert options is not None
         if options.conflict is not None:
             return refusals.conflicting(task, options.conflict)
-        for one in (*getattr(task, "_uses", ()), *getattr(task, "_pieces", ())):
+        kept = (getattr(task, name, ()) for name in ("_uses", "_pieces", "_turns"))
+        for one in itertools.chain.from_iterable(kept):
             if one.owner is not self and one:
                 return refusals.foreign(task)
             one.owner = self
@@ -347,21 +355,17 @@ class Schedule:
             if queue.first() is None:
                 del self.sharded[key]
             elif any(
-                seat in (None, one) and not self._in_the_way(pieces, self.processors[one])
+                seat in (None, one) and not users_in_the_way(pieces, self.processors[one])
                 for one in seats
             ):
                 found.append(queue)
         return found
 
-    @staticmethod
-    def _in_the_way(pieces: Iterable[tuple[Pieces, bool]], processor: Processor) -> list[Task[Any]]:
-        return [task for one, writes in pieces for task in one.in_the_way(processor, writes)]
-
     def in_the_way(self, task: Task[Any]) -> list[list[Task[Any]]]:
         """For each piece that `task` could use, those that must end first."""
         pieces = task._pieces.items()
         choices = {
-            tuple(one.place(self.processors[seat]) for one, _ in pieces): self._in_the_way(
+            tuple(one.place(self.processors[seat]) for one, _ in pieces): users_in_the_way(
                 pieces, self.processors[seat]
             )
             for seat in self.seats(task)
@@ -369,11 +373,8 @@ class Schedule:
         return list(choices.values())
 
     def is_open(self, task: Task[Any], seat: int) -> bool:
-        """Whether the pieces that `task` would use on `seat` are free."""
-        return not (
-            hasattr(task, "_pieces")
-            and self._in_the_way(task._pieces.items(), self.processors[seat])
-        )
+        """Whether `task` could begin on `seat` as far as what it shares with others goes."""
+        return is_free(task, self.processors[seat])
 
     def begin(self, task: Task[Any], seat: int) -> bool:
         """Make a READY task RUNNING on `seat`; where that cannot be yet, queue it again.
@@ -573,8 +574,7 @@ class Schedule:
                 assert all(task in (need._dependents or ()) for need in unfinished)
                 assert set(getattr(task, "_after", ())) <= set(task._needs or ())
             elif task._state == READY:
-                assert task in queued, "a ready task is in a queue"
-                assert (task in self.stranded) == (not self.seats(task))
+                assert task not in queued or (task in self.stranded) == (not self.seats(task))
                 assert task._missing == 0
             elif task._state == RUNNING:
                 assert task._processor in self.processors
@@ -585,10 +585,7 @@ class Schedule:
             for line in getattr(task, "_uses", ()):
                 assert line.owner is self, "tasks of one engine stand in a line"
                 line._check()
-            for one in getattr(task, "_pieces", ()):
-                is_user = any(task in users for users in one._users.values())
-                assert is_user == (task._state == RUNNING), "who runs uses its piece"
-                one._check()
+            check_shared(task, task in queued)
         assert self.budget.running == reserved, "what runs is what was admitted"
         assert self.budget.running <= self.budget.limit
         assert self.running == sum(task._state == RUNNING for task in tasks)

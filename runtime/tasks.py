@@ -105,7 +105,7 @@ class Task(Generic[R]):
     * ``_uses`` and ``_after`` have values only while the task is unfinished and uses values in
       place: the lines it stands in, each with its share, and those of ``_needs`` that it only
       follows, whose failure is not its own. So has ``_pieces``: the shards that it uses, each
-      with whether it writes.
+      with whether it writes; and ``_turns``, of what it uses alone in any order.
     * ``_watchers`` is None, one watcher, or a list of several.
     * A task that is finished while its function is still being called was abandoned: it
       occupies nothing, and what the function gives is dropped.
@@ -133,6 +133,7 @@ class Task(Generic[R]):
         "_pins",
         "_processor",
         "_state",
+        "_turns",
         "_uses",
         "_value",
         "_watchers",
@@ -145,6 +146,7 @@ class Task(Generic[R]):
     _hold: object
     _number: int
     _pieces: dict[Any, bool]
+    _turns: tuple[Any, ...]
     _pins: int
     _keeps: bool
     _origin: Origin

@@ -8,8 +8,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from darray.runtime.accesses import Part
+from darray.runtime.accesses import ADDS, Part
 from darray.runtime.footprints import Footprint, footprints_of, is_fixed, object_footprint
+from darray.runtime.pieces import Turn
 from darray.runtime.tasks import DONE, Task
 
 __all__ = ["Extent", "Known", "Tracker"]
@@ -25,6 +26,24 @@ IDLE_EXTENTS = 4096
 IDLE_NBYTES = 2**26
 
 
+class Adders:
+    """Tasks that add to an extent in any order.
+
+    Attributes
+    ----------
+    tasks : list of Task
+        Those of them that may not be done.
+    before : list of Task
+        Those that each of them waits for: what read or wrote the extent before them.
+    """
+
+    __slots__ = ("before", "tasks")
+
+    def __init__(self, before: list[Task[Any]], tasks: list[Task[Any]]) -> None:
+        self.before = before
+        self.tasks = tasks
+
+
 class Extent:
     """A footprint that tasks use, and those whose use of it later ones wait for.
 
@@ -32,6 +51,10 @@ class Extent:
     ----------
     writer : Task or None
         The last task that writes it.
+    adders : Adders or None
+        Instead of one that writes, those that added to it last.
+    turn : Turn or None
+        Which of those that add to it runs.
     readers : list of Task, or ()
         Those that read it since.
     neighbours : list of Extent, or ()
@@ -44,11 +67,23 @@ class Extent:
         Where the value of the task lies whose extent this is, once `Tracker.alias` was told.
     """
 
-    __slots__ = ("active", "aliases", "footprint", "neighbours", "readers", "wide", "writer")
+    __slots__ = (
+        "active",
+        "adders",
+        "aliases",
+        "footprint",
+        "neighbours",
+        "readers",
+        "turn",
+        "wide",
+        "writer",
+    )
 
     def __init__(self, footprint: Footprint) -> None:
         self.footprint = footprint
         self.writer: Task[Any] | None = None
+        self.adders: Adders | None = None
+        self.turn: Turn | None = None
         # Most extents of a program overlap no other, and none of them needs lists of its own.
         self.readers: list[Task[Any]] | tuple[()] = ()
         self.neighbours: list[Extent] | tuple[()] = ()
@@ -73,11 +108,12 @@ class Extent:
 
     def is_idle(self) -> bool:
         """Whether nothing has to wait for what was done to it."""
+        adders = () if self.adders is None else self.adders.tasks
         return (self.writer is None or self.writer._state == DONE) and all(
-            reader._state == DONE for reader in self.readers
+            one._state == DONE for one in (*adders, *self.readers)
         )
 
-    def collect(self, writes: bool, needs: dict[Task[Any], None]) -> None:
+    def collect(self, writes: int, needs: dict[Task[Any], None]) -> None:
         """Add the tasks that whoever reads, or writes, some of these bytes waits for.
 
         Whoever writes waits for the readers, and they for the last writer.
@@ -96,6 +132,41 @@ class Extent:
                 self.writer = None
             else:
                 needs[writer] = None
+        elif self.adders is not None:
+            self._collect_adders(needs)
+
+    def _collect_adders(self, needs: dict[Task[Any], None]) -> None:
+        assert self.adders is not None
+        left = self.adders.tasks = [one for one in self.adders.tasks if one._state != DONE]
+        needs.update(dict.fromkeys(left))
+
+    def collect_before(self, needs: dict[Task[Any], None]) -> None:
+        """Add the tasks that whoever adds to these bytes waits for; not others that add."""
+        adders = self.adders
+        if adders is None or self.readers:
+            self.collect(True, needs)
+            return
+        adders.before = [one for one in adders.before if one._state != DONE]
+        needs.update(dict.fromkeys(adders.before))
+
+    def add(self, task: Task[Any]) -> None:
+        """Note that `task`, which waits for what `collect_before` gave, adds to these bytes."""
+        adders = self.adders
+        if adders is None or self.readers:
+            before: dict[Task[Any], None] = {}
+            self.collect(True, before)
+            self.adders, self.writer, self.readers = Adders(list(before), [task]), None, ()
+            return
+        adders.tasks.append(task)
+        count = len(adders.tasks)
+        if count >= MANY and count & (count - 1) == 0:
+            adders.tasks = [one for one in adders.tasks if one._state != DONE]
+
+    def turn_of_adders(self) -> Turn:
+        """Which of those that add to it runs."""
+        if self.turn is None:
+            self.turn = Turn()
+        return self.turn
 
 
 def _with(extents: list[Extent] | tuple[()], other: Extent) -> list[Extent]:
@@ -141,7 +212,10 @@ class Tracker:
       ``wide`` of each of them; ``active`` holds every neighbour that is not idle, unless the
       extent was written since and holds the neighbour.
     * Every task that was given to `record` waits, perhaps through others, for all those
-      before it that wrote what it uses, or used what it writes, unless they are done.
+      before it that wrote what it uses, or used what it writes, unless they are done; but of
+      those that add to one extent, with none between them that uses it otherwise, none waits
+      for another.
+    * An extent has not both a ``writer`` and ``adders``.
     """
 
     def __init__(self) -> None:
@@ -186,28 +260,34 @@ class Tracker:
             key = ("alias", id(extent), footprint.key)
             other = self._extent(replace(footprint, key=key))
             other.writer, other.readers = extent.writer, list(extent.readers)
+            if extent.adders is not None:
+                other.adders = Adders(list(extent.adders.before), list(extent.adders.tasks))
             extent.aliases += (other,)
             self.has_aliases = True
             for wide in other.wide:
                 assert wide.active is not None
                 wide.active[other] = None
 
-    def add_aliases(self, accesses: dict[Extent, bool]) -> None:
+    def add_aliases(self, accesses: dict[Extent, int]) -> None:
         """Add the aliases of what `accesses` has, which are used in the same way.
+
+        But that who adds is taken to write there.
 
         A task may use the extent of another one whose value is known by now: it ended this
         moment, or a third task that is still outstanding was given its value.
         """
         for extent, writes in list(accesses.items()):
             for other in extent.aliases:
-                accesses[other] = writes or accesses.get(other, False)
+                accesses[other] = bool(writes) or accesses.get(other, False)
 
-    def needs(self, accesses: dict[Extent, bool]) -> dict[Task[Any], None]:
-        """The tasks that one with these accesses, each written or not, must wait for."""
+    def needs(self, accesses: dict[Extent, int]) -> dict[Task[Any], None]:
+        """The tasks that one with these accesses must wait for: written, read, or `ADDS`."""
         needs: dict[Task[Any], None] = {}
         for extent, writes in accesses.items():
-            if writes and extent.readers:
-                extent.collect(True, needs)
+            if writes == ADDS:
+                extent.collect_before(needs)
+            elif extent.adders is not None or (writes and extent.readers):
+                extent.collect(writes, needs)
             else:
                 # Extent.collect, spelled out.
                 writer = extent.writer
@@ -221,12 +301,15 @@ class Tracker:
                     other.collect(writes, needs)
         return needs
 
-    def record(self, accesses: dict[Extent, bool], task: Task[Any]) -> None:
+    def record(self, accesses: dict[Extent, int], task: Task[Any]) -> None:
         """Note the accesses of `task`, which waits for what `needs` gave for them."""
         for extent, writes in accesses.items():
-            if writes:
+            if writes == ADDS:
+                # What overlaps the extent stays active: others that add wait for it as well.
+                extent.add(task)
+            elif writes:
                 extent.writer = task
-                extent.readers = ()
+                extent.adders, extent.readers = None, ()
                 if extent.active:
                     self._supersede(extent)
             else:
@@ -249,7 +332,8 @@ class Tracker:
         left: dict[Extent, None] = {}
         for other in extent.active:
             if extent.footprint.holds(other.footprint):
-                other.writer, other.readers = None, ()
+                other.writer = other.adders = None
+                other.readers = ()
             elif not other.is_idle():
                 left[other] = None
         extent.active = left
@@ -325,6 +409,7 @@ class Tracker:
             overlaps = one.footprint.overlaps(other.footprint)
             assert one.neighbours.count(other) == other.neighbours.count(one) == overlaps
         for extent in extents:
+            assert extent.writer is None or extent.adders is None
             if len(extent.neighbours) > NARROW:
                 assert extent.active is not None, "an extent with many neighbours is told of them"
             for other in extent.neighbours:

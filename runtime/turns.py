@@ -158,7 +158,7 @@ def line_up(task: Task[Any], needs: Sequence[Task[Any]]) -> list[Task[Any]]:
 
 
 def leave(task: Task[Any]) -> None:
-    """Take a finished task from the lines it stands in, and from its pieces of shards."""
+    """Take a finished task from the lines it stands in, its pieces of shards, and its turns."""
     if hasattr(task, "_uses"):
         for line in task._uses:
             line.leave(task)
@@ -171,6 +171,11 @@ def leave(task: Task[Any]) -> None:
             for pieces in task._pieces:
                 pieces.leave(task, task._processor)
         del task._pieces
+    if hasattr(task, "_turns"):
+        turns = task._turns
+        del task._turns
+        for turn in turns:
+            turn.pass_on(task)
 
 
 def pass_over(task: Task[Any], ended: Task[Any]) -> None:

@@ -275,6 +275,9 @@ def is_stuck(
         elif hasattr(task, "_pieces"):
             choices = [[*(task._needs or ()), *users] for users in in_the_way(task)]
             has_choice = has_choice or len(choices) != 1
+        elif hasattr(task, "_turns"):
+            users = [turn.user for turn in task._turns if turn.user not in (None, task)]
+            choices = ([*(task._needs or ()), *users],)
         elif task._state == WAITING:
             choices = (task._needs or (),)
         seen[task] = choices

@@ -308,6 +308,99 @@ def test_accumulation_is_one_task_at_a_time():
     assert found.result() == sum(range(50))
 
 
+@pytest.mark.usefixtures("threads")
+def test_what_accumulates_does_not_wait_for_what_accumulated_before_it():
+    total, late = np.zeros(3), np.zeros(3)
+    order = []
+    gate, other_added = threading.Event(), threading.Event()
+
+    def accumulate(array, name, *_):
+        order.append(name)
+        array += 1
+        if name == "second":
+            other_added.set()
+
+    with da.spawn_datadeps():
+        da.spawn(fill, da.Out(total), 1)
+        held = da.spawn(gate.wait, 60)
+        da.spawn(accumulate, da.Accumulate(total), "first", held)
+        da.spawn(accumulate, da.Accumulate(total), "second")
+        assert other_added.wait(60)
+        copied = da.spawn(np.copyto, da.Out(late), total)
+        da.spawn(accumulate, da.Accumulate(total), "third")
+        assert not copied.done()
+        gate.set()
+    assert order == ["second", "first", "third"]
+    assert late.tolist() == [3, 3, 3]
+    assert total.tolist() == [4, 4, 4]
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_task_tells_whose_turn_it_is():
+    total = np.zeros(3)
+    gate, begun = threading.Event(), threading.Event()
+
+    def hold(array):
+        begun.set()
+        assert gate.wait(60)
+        array += 1
+
+    with pytest.raises(da.CancelledError), da.spawn_datadeps():
+        da.spawn(hold, da.Accumulate(total))
+        assert begun.wait(60)
+        waiting = da.spawn(add, da.Accumulate(total), 1)
+        told = waiting.explain()
+        assert da.spawn(add, da.Accumulate(total), 1).cancel()
+        gate.set()
+    assert "another task adds to the same data now" in told
+    assert "hold" in told
+    assert waiting.done()
+    assert total.tolist() == [2, 2, 2]
+
+
+@pytest.mark.usefixtures("threads")
+def test_what_accumulates_in_part_of_what_others_do_keeps_the_order():
+    total = np.zeros(4)
+    order = []
+    gate = threading.Event()
+
+    def accumulate(array, name, *_):
+        order.append(name)
+        array += 1
+
+    with da.spawn_datadeps():
+        held = da.spawn(gate.wait, 60)
+        da.spawn(accumulate, da.Accumulate(total), "all", held)
+        part = da.spawn(accumulate, da.Accumulate(total[1:3]), "part")
+        also = da.spawn(accumulate, da.Accumulate(total), "reads it, too", da.In(total))
+        gate.set()
+        da.wait([part, also])
+        both = da.spawn(accumulate, da.Accumulate(total), "twice", da.Accumulate(total))
+    assert order == ["all", "part", "reads it, too", "twice"]
+    assert both.done()
+    assert total.tolist() == [3, 4, 4, 3]
+
+
+@pytest.mark.usefixtures("threads")
+def test_tasks_that_accumulate_in_several_arrays_take_turns_in_each():
+    arrays = [np.zeros(1) for _ in range(3)]
+    inside = []
+
+    def accumulate(first, second):
+        ids = {id(one.base if one.base is not None else one) for one in (first, second)}
+        assert not any(ids & one for one in inside)
+        inside.append(ids)
+        first += 1
+        second += 1
+        inside.remove(ids)
+
+    with da.spawn_datadeps():
+        for number in range(300):
+            pair = arrays[number % 3], arrays[(number + 1 + number % 2) % 3]
+            da.spawn(accumulate, *map(da.Accumulate, pair))
+    assert sum(int(one[0]) for one in arrays) == 600
+
+
 @pytest.mark.usefixtures("engine")
 def test_a_failure_stops_what_comes_after_and_leaves_what_was_before():
     a, b, c = np.zeros(3), np.zeros(3), np.zeros(3)

@@ -108,6 +108,15 @@ def mix(number, pause, out, *inputs):
     return out
 
 
+def add_to(number, pause, out, *inputs):
+    """Add to `out` what the inputs are, in two steps that nobody must come between."""
+    total = number + sum(int(one.sum()) for one in inputs)
+    held = (out + total) % PRIME
+    if pause:
+        time.sleep(pause)
+    out[...] = held
+
+
 def overwrite(number, pause, out, *inputs):
     """Replace `out` by what the inputs are."""
     total = number + sum(int(one.sum()) for one in inputs)
@@ -130,14 +139,20 @@ def extend(number, target, source):
     target.append((number + int(np.sum(source)) + len(target)) % PRIME)
 
 
+KINDS = ["mix", "mix", "add", "add", "overwrite", "part", "extend", "make", "hand on"]
+
+
 def run(seed, count, spawn, world, failing=()):
     """Run a program that depends on the seed, and on which of its tasks fail."""
     rng = random.Random(seed)
     for number in range(count):
         pause = rng.choice([0, 0, 0, 0.0005])
         if number in failing:
-            spawn(fail, number, pause, da.InOut(world.view(rng)))
-        kind = rng.choice(["mix", "mix", "overwrite", "part", "extend", "make", "hand on"])
+            access = rng.choice([da.InOut, da.Accumulate])
+            spawn(fail, number, pause, access(world.view(rng)))
+        kind = rng.choice(
+            ["mix", "mix", "add", "add", "overwrite", "part", "extend", "make", "hand on"]
+        )
         if kind == "part":
             corner = world.matrix[rng.choice([0, 0, 1, 3]) :, rng.choice([0, 0, 2]) :]
             written, read = rng.choices(list(TRIANGLES), k=2)
@@ -155,6 +170,8 @@ def run(seed, count, spawn, world, failing=()):
             inputs = [rng.choice([da.In, lambda one: one])(one) for one in inputs]
             if kind == "mix":
                 spawn(mix, number, pause, da.InOut(world.something(rng)), *inputs)
+            elif kind == "add":
+                spawn(add_to, number, pause, da.Accumulate(world.something(rng)), *inputs)
             else:
                 spawn(overwrite, number, pause, da.Out(world.view(rng)), *inputs)
 

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from darray.runtime.budget import Budget
 from darray.runtime.contexts import Options
 from darray.runtime.errors import Failure
-from darray.runtime.pieces import Pieces
+from darray.runtime.pieces import Pieces, Turn
 from darray.runtime.processor import Processor
 from darray.runtime.scopes import ANY, scope
 from darray.runtime.state import Schedule
@@ -39,6 +39,8 @@ USES = st.just({}) | st.dictionaries(st.integers(0, 1), st.sampled_from([None, R
 
 PIECES = st.just({}) | st.dictionaries(st.integers(0, 1), st.booleans())
 
+TURNS = st.just(()) | st.lists(st.integers(0, 2), max_size=3, unique=True)
+
 
 class Scheduling(RuleBasedStateMachine):
     def __init__(self):
@@ -48,6 +50,7 @@ class Scheduling(RuleBasedStateMachine):
         self.tasks = []
         self.lines = [Line(), Line()]
         self.shards = [Pieces(per_thread=True), Pieces(per_thread=False)]
+        self.turns = [Turn() for _ in range(3)]
 
     def running(self):
         return [task for task in self.tasks if task._state == RUNNING]
@@ -61,8 +64,8 @@ class Scheduling(RuleBasedStateMachine):
                 or (task._state > DONE)
             )
 
-    @rule(options=OPTIONS, uses=USES, pieces=PIECES, data=st.data())
-    def add(self, options, uses, pieces, data):
+    @rule(options=OPTIONS, uses=USES, pieces=PIECES, turns=TURNS, data=st.data())
+    def add(self, options, uses, pieces, turns, data):
         needs = data.draw(st.lists(st.sampled_from(self.tasks), max_size=4)) if self.tasks else []
         task = Task(None, (abs, (), None, False), options, CODE, 0)
         if pieces:
@@ -71,6 +74,9 @@ class Scheduling(RuleBasedStateMachine):
         if uses:
             task._options = options or Options(keeps=True)
             task._uses = {self.lines[number]: share for number, share in uses.items()}
+        if turns:
+            task._options = options or Options(keeps=True)
+            task._turns = tuple([self.turns[number] for number in turns])
         failed = [need for need in needs if need._state > DONE]
         finished = self.schedule.add(task, needs or None)
         self.tasks.append(task)
@@ -87,7 +93,7 @@ class Scheduling(RuleBasedStateMachine):
             for index in range(SEATS)
             if chosen >> index & 1
         ]
-        ready = [task for task in self.tasks if task._state == READY]
+        ready = self.schedule.queued()
         self.schedule.reseat(tuple(present))
         nowhere = [task for task in ready if not self.schedule.seats(task)]
         finished = self.schedule.refuse_stranded()
