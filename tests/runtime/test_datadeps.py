@@ -345,13 +345,18 @@ def test_a_task_tells_whose_turn_it_is():
         assert gate.wait(60)
         array += 1
 
-    with pytest.raises(da.CancelledError), da.spawn_datadeps():
+    def body():
         da.spawn(hold, da.Accumulate(total))
         assert begun.wait(60)
         waiting = da.spawn(add, da.Accumulate(total), 1)
-        told = waiting.explain()
+        tasks.append((waiting, waiting.explain()))
         assert da.spawn(add, da.Accumulate(total), 1).cancel()
         gate.set()
+
+    tasks = []
+    with pytest.raises(da.CancelledError):
+        da.spawn_datadeps(body)
+    ((waiting, told),) = tasks
     assert "another task adds to the same data now" in told
     assert "hold" in told
     assert waiting.done()
