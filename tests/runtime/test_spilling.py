@@ -177,9 +177,10 @@ def test_what_cannot_be_stored_keeps_nothing_else_in_memory(limited):
 
 def test_pinned_results_stay_and_come_back(limited):
     pinned, other = spawn(block, 1), spawn(block, 2)
+    da.wait([pinned, other])
     with da.Ref(pinned).pinned():
         tasks = [spawn(block, number) for number in range(20)]
-        da.wait([other, *tasks])
+        da.wait(tasks)
         assert not is_away(pinned)
         assert is_away(other)
         with da.Ref(other).pinned():
@@ -206,8 +207,10 @@ def test_what_somebody_uses_stays(threads):
 def test_what_is_written_to_is_no_stale_copy(limited):
     """Writes of regions go to what is in memory, also where it was on disk before."""
     target = spawn(lambda: np.zeros(BLOCK, np.int8))
+    # The oldest values go first, and a thread that has begun may be the last to finish.
+    target.wait()
     hogs = [spawn(block, number) for number in range(20)]
-    da.wait([target, *hogs])
+    da.wait(hogs)
     assert is_away(target)
     for number in range(3):
         with da.spawn_datadeps():
