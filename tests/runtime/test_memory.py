@@ -240,7 +240,6 @@ def test_pending_task_takes_at_most_1_kb(two_threads):
     assert size / len(tasks) <= 1000
 
 
-@pytest.mark.alone
 def test_memory_is_flat_over_repeats(two_threads):
     process = psutil.Process()
     resident = []

@@ -235,18 +235,15 @@ def growth(program, engine, count):
     return int(result.stdout)
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("engine", ["serial", "threads"])
 def test_memory_is_flat_over_many_numbers(engine):
     assert growth(NUMBERS, engine, 10**6) <= 4
 
 
-@pytest.mark.alone
 def test_memory_is_flat_over_many_arrays():
     assert growth(ARRAYS, "threads", 2_000) <= 40
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 def test_memory_is_flat_over_very_many_numbers():
     assert growth(NUMBERS, "threads", 10**7) <= 4
