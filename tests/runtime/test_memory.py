@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-import time
 import tracemalloc
 
 import numpy as np
@@ -96,13 +95,35 @@ def test_nothing_fails_while_nobody_waits(limited):
     assert waiting.result(timeout=60).nbytes == 500_000
 
 
+class Parked(list):
+    """The parked threads of an engine, which tell when there is one more."""
+
+    def __init__(self, runners):
+        super().__init__(runners)
+        self.has_grown = threading.Event()
+
+    def append(self, runner):
+        super().append(runner)
+        self.has_grown.set()
+
+
+def wait_until_parked(engine):
+    """Wait until all threads of the engine are parked."""
+    seats = engine._seats
+    while True:
+        with engine._lock:
+            if len(seats.parked) == len(seats.runners):
+                return
+            seats.parked = parked = Parked(seats.parked)
+        assert parked.has_grown.wait(60)
+
+
 def test_an_interrupt_after_any_call_that_frees_memory_leaves_the_engine_whole(
     limited, monkeypatch
 ):
     # A finaliser's error is printed, else.
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     begun = number = 0
-    seats = limited._seats
 
     def interrupt(frame, event, _):
         nonlocal begun
@@ -121,8 +142,7 @@ def test_an_interrupt_after_any_call_that_frees_memory_leaves_the_engine_whole(
         held = made_to_stay(800_000)
         waiting = da.spawn.options(memory=500_000)(block, 500_000)
         # Only a thread that has parked is brought to a task.
-        while len(seats.parked) < len(seats.runners):
-            time.sleep(0)
+        wait_until_parked(limited)
         sys.setprofile(interrupt)
         try:
             del held
