@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any, Protocol, TypeAlias
 
+from darray.runtime import contexts
 from darray.runtime.errors import CancelledError, DeadlockError, SchedulingError
 from darray.runtime.tasks import DONE, HELD, RUNNING, WAITING, Task, Watcher
 
@@ -206,10 +207,21 @@ def held_back(task: Task[Any]) -> SchedulingError:
 
 def endless(waiter: Task[Any], task: Task[Any]) -> DeadlockError:
     """What a wait for `task` raises that could never end."""
+    for one in _called_for((waiter,)):
+        return DeadlockError(
+            f"streaming task {one.name!r} waits in its call for {task!r}, which cannot finish "
+            "before the call does; do not wait there for it, or for its region"
+        )
     return DeadlockError(
         f"task {waiter.name!r} waits for {task!r}, which cannot finish before the waiting task "
         "does; do not wait for it here"
     )
+
+
+def _called_for(tasks: Iterable[Task[Any]]) -> list[Task[Any]]:
+    """The streaming task whose call one of `tasks` makes, if the calling code is in it."""
+    streaming = contexts.streaming.get()
+    return [] if streaming is None or streaming[0] not in tasks else [streaming[1]]
 
 
 def refuse_abandoned(task: Task[Any]) -> None:
@@ -249,10 +261,11 @@ def is_stuck(
 
     So it is if following what each task needs in order to finish (the tasks it depends on,
     the tasks that it waits for, the tasks that run above it on its thread, those that use the
-    pieces of shards it needs) leads back to a task of the waiter's own stack. `waiting` are the
-    stacks with waits, ``in_the_way(task)`` tells who uses each of the pieces that would do.
+    pieces of shards it needs) leads back to a task of the waiter's own stack, or to the streaming
+    task that it makes a call for. `waiting` are the stacks with waits, ``in_the_way(task)`` tells
+    who uses each of the pieces that would do.
     """
-    own = set(waiter.tasks)
+    own = {*waiter.tasks, *_called_for(waiter.tasks)}
     needs: dict[Task[Any], list[Task[Any]]] = {}
     for stack in waiting:
         for depth, waited in stack.waits:

@@ -272,8 +272,8 @@ class ThreadsEngine(Crew):
         with self._lock:
             refuse_abandoned(runner.stack.tasks[-1])
             if self._is_stuck(stack, tasks):
-                target = next(task for task in tasks if task._state < DONE)
-                raise endless(stack.tasks[-1], target)
+                alone = (task for task in tasks if self._is_stuck(stack, [task]))
+                raise endless(stack.tasks[-1], next(alone, tasks[0]))
             stack.waits.append((len(stack.tasks) - 1, tasks))
             self._stacks.add(stack)
         try:

@@ -160,7 +160,7 @@ class Receiver:
     is_alarmed = False
 
     def __init__(self, edge: Edge, destination: Space, first: int = 0) -> None:
-        self._edge = edge
+        self.edge = edge
         self.space: Space | None = destination
         self.link: Link
         # That of the connection.
@@ -204,17 +204,17 @@ class Receiver:
                 self._next += 1
         if is_through:
             assert ended is not None
-            self._edge.end(ended.failure)
+            self.edge.end(ended.failure)
             return True
         assert content is not None
         assert self.space is not None
         try:
             value = unpacked(content, self.space)
         except Exception as error:
-            self._edge.end(Failure.capture(error, f"on the way to {self._edge.names[1]!r}"))
+            self.edge.end(Failure.capture(error, f"on the way to {self.edge.names[1]!r}"))
             return True
-        self._edge.put(value)
-        if self._edge.policy.drops:
+        self.edge.put(value)
+        if self.edge.policy.drops:
             self.acknowledge(number + 1)
         return True
 
@@ -224,7 +224,7 @@ class Receiver:
 
     def acknowledge_again(self) -> None:
         """Tell a new producer's end how far the consumer is."""
-        self.acknowledge(self._edge.received)
+        self.acknowledge(self.edge.received)
 
     def wake(self, waker: Any = None) -> None:
         """Do nothing: room is told of by `acknowledge`."""

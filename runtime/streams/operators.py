@@ -36,6 +36,10 @@ class Operator(Stage):
         """Whether it takes a value of the input of that number now."""
         return True
 
+    def goes_on_alone(self) -> bool:
+        """Whether it is to give something although nothing may come."""
+        return False
+
     def _granted(self) -> int:
         room = self._room()
         if not room:
@@ -121,6 +125,10 @@ class Join(Operator):
                 del one[key]
         return (tuple(row),)
 
+    def held(self) -> int:
+        """How many values wait for others."""
+        return sum(self._counts)
+
     def _close(self) -> None:
         self._waiting = [{} for _ in self.inputs]
         super()._close()
@@ -166,6 +174,10 @@ class Batch(Operator):
             self._timer = timers.call_later(self._seconds, self._come_due)
         return ()
 
+    def goes_on_alone(self) -> bool:
+        """Whether it has a batch whose time will come."""
+        return self._timer is not None
+
     def _come_due(self) -> None:
         self._is_due = True
         self.wake()
@@ -184,6 +196,10 @@ class Batch(Operator):
             self._timer.cancel()
         held, self._held, self._timer, self._is_due = self._held, [], None, False
         return (held,) if held else ()
+
+    def held(self) -> int:
+        """How many values are in a batch that is not complete."""
+        return len(self._held)
 
     def _close(self) -> None:
         timer, self._held = self._timer, []
@@ -219,6 +235,10 @@ class Window(Operator):
             self._held.popleft()
         self._skip = max(0, self._step - self._size)
         return (window,)
+
+    def held(self) -> int:
+        """How many values were in no window."""
+        return self._new
 
     def _close(self) -> None:
         self._held.clear()

@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import Any
 
 from darray.runtime.engine import Engine, closers, current_engine
-from darray.runtime.spaces import Space, here
 from darray.runtime.streams.edges import Edge
 from darray.runtime.streams.stages import arrived
 from darray.runtime.streams.streaming import StreamingTask
+from darray.runtime.streams.taps import Tap
 from darray.runtime.tasks import Task
 from darray.runtime.waiting import LOOKING_UP
 
@@ -24,28 +24,19 @@ class Output:
     While nobody takes them the task is held back, once the buffer is full. Values given before
     a failure come before its exception. One thread, or coroutine, at a time takes them.
 
-    Closing it, or leaving its ``with`` block, says that no more are wanted.
+    Closing it, or leaving its ``with`` block, says that no more are wanted. So does letting go of
+    it: soon after the last reference to it is gone, it is closed.
     """
 
     def __init__(self, task: Task[Any], edge: Edge, cancel: Callable[[], None]) -> None:
         self._task = task
         self._edge = edge
         self._cancel = cancel
-        # Guards `_call`; held for its replacement.
-        self._lock = threading.Lock()
-        # What lets the waiting thread, or coroutine, go on.
-        self._call: Callable[[], object] | None = None
-        self.is_alarmed = False
-        self.space: Space | None = here.get()
-        self._is_abandoned = False
-        edge.consumer = self
+        self._tap = Tap(edge)
 
-    def wake(self, waker: Any = None) -> None:
-        """Let whoever waits for a value go on."""
-        with self._lock:
-            call, self._call = self._call, None
-        if call is not None:
-            call()
+    def __del__(self) -> None:
+        # On any thread, under any lock: it only leaves word.
+        self._tap.is_dropped = True
 
     def __iter__(self) -> Output:
         return self
@@ -66,7 +57,7 @@ class Output:
 
     def _is_through(self) -> bool:
         """Whether no value comes any more; raises what the task ended with."""
-        if self._is_abandoned:
+        if self._tap.is_abandoned:
             raise RuntimeError(
                 f"the engine of {self._task!r} was closed before all values of this output were "
                 "taken; take them, or close() the output, before"
@@ -87,18 +78,14 @@ class Output:
             while not gate.acquire(timeout=LOOKING_UP):
                 pass
 
-        with self._lock:
-            self._call = gate.release
         try:
-            # It may have come meanwhile, and found nobody to call.
-            if not (self._edge.available() or self._edge.is_ended or self._edge.is_left):
+            if self._tap.wait_by(gate.release):
                 current_engine().block(wait)
         except KeyboardInterrupt:
             self._cancel()
             raise
         finally:
-            with self._lock:
-                self._call = None
+            self._tap.wait_no_more()
 
     def __aiter__(self) -> Output:
         return self
@@ -125,10 +112,11 @@ class Output:
                     if not loop.is_closed():
                         raise
 
-            with self._lock:
-                self._call = call
-            if not (edge.available() or edge.is_ended or edge.is_left):
-                await arrival
+            try:
+                if self._tap.wait_by(call):
+                    await arrival
+            finally:
+                self._tap.wait_no_more()
         return self._pop()
 
     def _raise_failure(self) -> None:
@@ -143,13 +131,7 @@ class Output:
 
     def close(self) -> None:
         """Take no more values."""
-        self._edge.leave()
-        self.wake()
-
-    def abandon(self) -> None:
-        """Take no more values, as the engine ends; who asks for one is told so."""
-        self._is_abandoned = True
-        self.close()
+        self._tap.close()
 
     def __enter__(self) -> Output:
         return self
@@ -171,7 +153,7 @@ def _abandon_all(engine: Engine) -> None:
     for task in engine.unfinished():
         if isinstance(task, StreamingTask):
             for edge in task._stage.outputs:
-                if isinstance(edge.consumer, Output):
+                if isinstance(edge.consumer, Tap):
                     edge.consumer.abandon()
 
 

@@ -170,13 +170,14 @@ class Placing:
         del extra
 
         def spawn(lane: Lane, function: Callable[..., Any]) -> Task[Any]:
-            frame = sys._getframe()
             token = contexts.current.set(None)
             at = here.set(source)
             try:
                 # Refs and files stand for the same values every time; once is enough.
                 given = plan.call if changes or (is_given and not plan.stage.has_call) else ()
-                return submit(engine, function, (lane, *given), None, options, frame, after)
+                args = (lane, *given)
+                # In a variable the frame would keep itself, and so all that its callers hold.
+                return submit(engine, function, args, None, options, sys._getframe(), after)
             finally:
                 here.reset(at)
                 contexts.current.reset(token)

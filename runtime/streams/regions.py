@@ -34,8 +34,10 @@ from darray.runtime.streams.placing import Placing, Plan
 from darray.runtime.streams.policies import policy_named
 from darray.runtime.streams.restarting import lose
 from darray.runtime.streams.stages import Stage
+from darray.runtime.streams.standstill import look_out
 from darray.runtime.streams.statistics import StreamStatistics, StreamTaskStatistics
 from darray.runtime.streams.streaming import Buffered, StreamingTask, sizes
+from darray.runtime.streams.unseen import unseen
 from darray.runtime.tasks import DONE, HELD, STATE_NAMES, Task
 
 __all__ = ["StreamRegion", "current_region", "spawn_streaming"]
@@ -158,6 +160,7 @@ class StreamRegion:
             timers.call_later(BETWEEN, self._measure)
         for plan in self._plans:
             plan.stage.begin(plan.lane)
+        look_out(lambda: [plan.stage for plan in self._plans], engine.runs_at_once)
 
     def _join(self) -> None:
         """Let the producers of new edges know of them."""
@@ -479,21 +482,17 @@ class StreamRegion:
             failed = list(self._failed)
         # Those of a region that never began are in no order.
         for task in failed or [task for task in self.tasks if task._state > DONE]:
-            self._note_dropped(task._value.exception)
+            self._note_unseen(task._value.exception)
             task.result()
         return True
 
-    def _note_dropped(self, exception: BaseException) -> None:
+    def _note_unseen(self, exception: BaseException) -> None:
         """Tell, once, of all values that no task saw; all tasks have ended."""
-        counts = []
-        for edge in self._edges:
-            sending = self._sendings.get(edge)
-            unseen = edge.dropped + len(edge.items) + (0 if sending is None else sending.dropped)
-            if unseen and not edge.policy.drops:
-                counts.append(f"{edge.names[0]} -> {edge.names[1]}: {unseen:,}")
+        lost = [(plan.stage.task.name, plan.stage.lost) for plan in self._plans]
+        counts = unseen(self._edges, self._sendings, lost)
         if counts and not self._is_noted:
             self._is_noted = True
-            exception.add_note(f"values that were given and that no task saw: {', '.join(counts)}")
+            exception.add_note(f"values that were given and that no task saw: {counts}")
 
     def cancel(self) -> None:
         """Cancel its tasks; what is in their buffers is dropped."""

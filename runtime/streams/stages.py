@@ -18,6 +18,7 @@ from darray.runtime.spaces import Space
 from darray.runtime.streams.calls import NOTHING, StreamFinished, retried
 from darray.runtime.streams.edges import LIGHT, UNBOUNDED, Acknowledging, Edge, Heavy
 from darray.runtime.streams.lanes import Driver, Lane
+from darray.runtime.streams.unseen import note_dropped
 from darray.runtime.tasks import DONE, HELD, Task
 
 __all__ = ["NOTHING", "Stage", "StreamFinished", "arrived"]
@@ -60,12 +61,14 @@ class Stage:
     ----------
     cost : float
         Seconds of a call, lately; 0 before the first.
-    evaluations : int
-        Calls made.
+    evaluations, turns : int
+        Calls made; times that a driver ran it.
     space : Space or None
         Where it runs, once that is known.
     has_call : bool
         Whether it knows what to call.
+    lost : int
+        Values that it had taken, and not used, when it failed.
     """
 
     is_awaited = False
@@ -94,7 +97,7 @@ class Stage:
         self.space: Space | None = None
         self.cost = 0.0
         self.busy = 0.0
-        self.evaluations = 0
+        self.evaluations = self.turns = self.lost = 0
         self.began = perf_counter_ns()
         self.expands = expands
         # What the call that is not through yet goes on to give.
@@ -191,6 +194,10 @@ class Stage:
             self._had_outputs = bool(outputs)
             self._left -= count
 
+    def held(self) -> int:
+        """How many values it has taken that are in nothing that it gave."""
+        return 0
+
     def told(self, task: Task[Any]) -> None:
         """End with the task, which somebody cancelled."""
         self._end(task._value if task._state > DONE else None, NOTHING)
@@ -252,6 +259,7 @@ class Stage:
         with self._lock:
             self._state = BUSY
             self._is_woken = False
+            self.turns += 1
 
     def _end_run(self, has_more: bool) -> bool:
         """Run no more; whether the stage is queued again."""
@@ -534,9 +542,13 @@ class Stage:
             self._deliver(outcome)
         dropped = sum([edge.leave() for edge in self.inputs])
         if failure is not None:
-            if dropped:
-                note_dropped(failure, self.task, dropped)
+            self.lost = self.held()
+            note_dropped(failure, self.task, dropped + self.lost)
             self._deliver(outcome)
+            own = self.task._value
+            if own is not failure and own.__class__ is Failure:
+                # It was cancelled, for what gives to it was: that is told in both.
+                note_dropped(own, self.task, dropped + self.lost)
         for edge in outputs:
             edge.end(failure)
         if not is_busy or self.is_awaited:
@@ -577,13 +589,6 @@ class Stage:
         except Exception:
             # The task has ended, and with it nobody hears of what its generator raises at last.
             logging.getLogger("darray").exception("closing the generator of %r failed", self.task)
-
-
-def note_dropped(failure: Failure, task: Task[Any], dropped: int) -> None:
-    """Tell of values that a failure keeps a task from seeing."""
-    failure.exception.add_note(
-        f"{dropped} value(s) that streaming task {task.name!r} had been sent were dropped"
-    )
 
 
 def arrived(value: Any) -> Any:

@@ -52,6 +52,32 @@ def test_cancelling_one_task_cancels_those_that_need_it():
         s.wait()
 
 
+def test_what_a_cancel_drops_is_counted_by_the_task_that_it_was_for():
+    full = threading.Event()
+    gate = threading.Event()
+
+    def source():
+        yield from range(6)
+        full.set()
+        gate.wait(60)
+
+    def hold(x):
+        gate.wait(60)
+
+    with da.spawn_streaming(buffer=3) as s:
+        first = da.spawn.options(name="first")(source)
+        middle = da.spawn.options(name="middle", buffer=10)(lambda x: x, first)
+        last = da.spawn.options(name="last", occupancy=0.0)(hold, da.buffered(middle, 10))
+    assert full.wait(60)
+    until(lambda: [edge.buffered for edge in s.statistics().edges] == [0, 5])
+    middle.cancel()
+    gate.set()
+    assert last.exception() is not middle.exception()
+    told = "5 value(s) that streaming task 'last' had been sent were dropped"
+    assert last.exception().__notes__ == [told]
+    assert told in middle.exception().__notes__
+
+
 def test_a_consumer_that_ends_ends_its_producer():
     with da.spawn_streaming() as s:
         source = da.spawn(random.random)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import os
 import signal
 import subprocess
@@ -231,6 +233,61 @@ def test_closing_an_output_lets_a_thread_go_on_that_waits_for_it(threads):
     thread.join(60)
     assert got == [[]]
     gate.set()
+    assert s.wait(60)
+
+
+def test_an_output_that_was_let_go_of_ends_what_gives_to_it(engine):
+    with da.spawn_streaming() as s:
+        source = da.spawn(itertools.count())
+        out = s.output(da.spawn(lambda x: x, source))
+    assert next(out) == 0
+    del out
+    assert s.wait(60)
+    assert source.exception() is None
+
+
+def test_an_output_is_let_go_of_by_leaving_a_loop(engine):
+    with da.spawn_streaming() as s:
+        source = da.spawn(itertools.count())
+        held = [s.output(source)]
+    for value in held.pop():
+        assert value == 0
+        break
+    assert s.wait(60)
+
+
+def test_an_output_in_a_circle_of_references_is_let_go_of(engine):
+    with da.spawn_streaming() as s:
+        out = s.output(da.spawn(itertools.count()))
+    circle = [out]
+    circle.append(circle)
+    assert next(out) == 0
+    del out, circle
+    gc.collect()
+    assert s.wait(60)
+
+
+def test_without_teardown_what_gives_to_an_output_that_was_let_go_of_goes_on(threads):
+    seen = threading.Event()
+    with da.spawn_streaming(teardown=False) as s:
+        source = da.spawn(itertools.count())
+        out = s.output(source, buffer=2)
+        da.spawn(lambda x: seen.set() if x == 1000 else None, source)
+    assert next(out) == 0
+    assert not seen.is_set()
+    del out
+    assert seen.wait(60)
+    s.cancel()
+
+
+def test_the_end_of_a_handle_takes_no_lock(two_threads):
+    with da.spawn_streaming() as s:
+        source = da.spawn(itertools.count())
+        out = s.output(source)
+    tap = out._tap
+    with tap._lock, tap.edge._lock, source._stage._lock, two_threads._lock:
+        del out
+        assert tap.is_dropped
     assert s.wait(60)
 
 
