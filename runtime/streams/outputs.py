@@ -7,10 +7,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from darray.runtime.engine import Engine, closers, current_engine
+from darray.runtime.engine import current_engine
 from darray.runtime.streams.edges import Edge
 from darray.runtime.streams.stages import arrived
-from darray.runtime.streams.streaming import StreamingTask
 from darray.runtime.streams.taps import Tap
 from darray.runtime.tasks import Task
 from darray.runtime.waiting import LOOKING_UP
@@ -32,7 +31,7 @@ class Output:
         self._task = task
         self._edge = edge
         self._cancel = cancel
-        self._tap = Tap(edge)
+        self._tap = Tap(edge, task._engine)
 
     def __del__(self) -> None:
         # On any thread, under any lock: it only leaves word.
@@ -146,15 +145,3 @@ class Output:
 
     def __repr__(self) -> str:
         return f"<Output of {self._task!r}, {len(self._edge.items)} value(s) there>"
-
-
-def _abandon_all(engine: Engine) -> None:
-    """Let the tasks end that nobody takes values from while `engine` is being closed."""
-    for task in engine.unfinished():
-        if isinstance(task, StreamingTask):
-            for edge in task._stage.outputs:
-                if isinstance(edge.consumer, Tap):
-                    edge.consumer.abandon()
-
-
-closers.append(_abandon_all)

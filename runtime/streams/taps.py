@@ -6,9 +6,11 @@ import os
 import threading
 from collections.abc import Callable
 
+from darray.runtime.engine import Engine, closers
 from darray.runtime.spaces import Space, here
 from darray.runtime.streams.edges import Edge
 from darray.runtime.streams.lanes import timers
+from darray.runtime.tasks import Carrier
 
 __all__ = ["Tap"]
 
@@ -24,12 +26,14 @@ class Tap:
     than set ``is_dropped``, and the thread of the timers closes the tap soon after.
     """
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: Edge, engine: Carrier) -> None:
         # Guards `call`; held for its replacement.
         self._lock = threading.Lock()
         # What lets the waiting thread, or coroutine, go on; None while nobody waits.
         self.call: Callable[[], object] | None = None
         self.edge = edge
+        # That of the task which gives values.
+        self.engine = engine
         self.is_alarmed = False
         self.space: Space | None = here.get()
         self.is_abandoned = False
@@ -93,6 +97,13 @@ class _Open:
         if not is_timed:
             timers.call_later(GLANCE, self._look)
 
+    def abandon_all(self, engine: Engine) -> None:
+        """Let the tasks end that nobody takes values from while `engine` is being closed."""
+        with self._lock:
+            taps = [one for one in self._taps if one.engine is engine and not one.is_shut()]
+        for tap in taps:
+            tap.abandon()
+
     def _look(self) -> None:
         """Close those whose handles are gone."""
         with self._lock:
@@ -107,5 +118,6 @@ class _Open:
 
 
 _open = _Open()
+closers.append(_open.abandon_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_open.reset)

@@ -67,6 +67,23 @@ def test_an_output_that_nobody_takes_to_its_end_does_not_hold_the_exit_up(engine
     assert process.returncode == 0
 
 
+def test_nor_does_one_of_a_task_on_another_worker():
+    process = started(
+        """
+        import itertools
+        import darray.runtime as da
+        da.configure(workers=2)
+        with da.spawn_streaming() as s:
+            there = da.spawn.options(scope=da.scope(worker=1))
+            out = s.output(there(lambda x: x, da.spawn(itertools.count())))
+        print(next(out), next(out))
+        """,
+        "workers",
+    )
+    assert ended(process) == ("0 1\n", "")
+    assert process.returncode == 0
+
+
 # Says that it is ready once the main thread waits, so that Ctrl-C finds it there.
 ENDLESS = """
 import itertools
