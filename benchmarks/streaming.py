@@ -3,9 +3,10 @@
 Small values through 1, 3 and 10 stages that add one, arrays of 1 MB through one, and a value at a
 time to and fro; against threads joined by ``queue.Queue(64)``, asyncio tasks joined by
 ``asyncio.Queue(64)``, and streamz where it is installed; in one process, the contenders taking
-turns in every repeat. Wall and CPU time, minimum and median of the repeats; the verdicts compare
-the minima, which other load on the machine disturbs least. Every answer is checked. Ends with
-status 1 where a requirement is missed.
+turns in every repeat. Besides, how a pipeline that computes shares processors with ordinary tasks,
+and what goes between two workers. Wall and CPU time, minimum and median of the repeats; the
+verdicts compare the minima, which other load on the machine disturbs least. Every answer is
+checked. Ends with status 1 where a requirement is missed.
 """
 
 from __future__ import annotations
@@ -218,6 +219,63 @@ def idle(streams: int) -> float:
     return share
 
 
+def spin(value: int) -> int:
+    """Compute for some 100 microseconds."""
+    for _ in range(2_000):
+        pass
+    return value
+
+
+def shared(seconds: float = 1.0) -> tuple[float, float]:
+    """How much of what each does alone a pipeline and ordinary tasks do beside one another.
+
+    Both compute without a pause: the pipeline of two tasks, so that it can use all processors, and
+    as many ordinary tasks as there are threads, each of which spawns the next.
+    """
+    counts = {"stream": 0, "tasks": 0}
+    ended = threading.Event()
+
+    def count_stream(value: int) -> None:
+        counts["stream"] += 1
+        spin(value)
+
+    def again() -> None:
+        counts["tasks"] += 1
+        spin(0)
+        if not ended.is_set():
+            da.spawn(again)
+
+    def measured(streams: bool, tasks: bool) -> dict[str, float]:
+        counts.update(stream=0, tasks=0)
+        ended.clear()
+        began = time.perf_counter()
+        with da.spawn_streaming() as region:
+            if streams:
+                da.spawn(count_stream, da.spawn(spin, da.spawn(itertools.count())))
+        for _ in range(THREADS * tasks):
+            da.spawn(again)
+        time.sleep(seconds)
+        region.cancel()
+        ended.set()
+        elapsed = time.perf_counter() - began
+        return {name: count / elapsed for name, count in counts.items()}
+
+    streams, tasks, both = measured(True, False), measured(False, True), measured(True, True)
+    return both["stream"] / streams["stream"], both["tasks"] / tasks["tasks"]
+
+
+def crossing() -> float:
+    """Bytes a second of arrays of 1 MB from one worker of this process to another."""
+    da.configure(engine="workers", workers=2, threads=1)
+    array = np.ones(125_000)
+    there = da.spawn.options(scope=da.scope(worker=1))
+    began = time.perf_counter()
+    with da.spawn_streaming() as region:
+        there(np.size, da.spawn.options(max_evals=ARRAYS)(lambda: array))
+    region.wait()
+    return ARRAYS * array.nbytes / (time.perf_counter() - began)
+
+
 def timed(call: Run) -> tuple[float, float]:
     """Wall and CPU seconds of a call."""
     wall, cpu = time.perf_counter(), time.process_time()
@@ -255,6 +313,12 @@ def main() -> int:
     good &= verdict("a lone value, the queues' time over ours", queues / ours, 0.5, 1)
     share = idle(200)
     print(f"200 idle streams take {100 * share:.2f} % of a processor")
+    ours, others = shared()
+    print(
+        f"beside one another a pipeline does {100 * ours:.0f} %, ordinary tasks "
+        f"{100 * others:.0f} %, of what each does alone"
+    )
+    print(f"1 MB arrays between two workers {crossing() / 1e9:.2f} GB/s, copied by pickle")
     return 0 if good & (share < 0.005) else 1
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
 from time import perf_counter
 from typing import Any
 
 from darray.runtime import contexts
 from darray.runtime.calling import captured
+from darray.runtime.loops import awaited
 from darray.runtime.streams.calls import NOTHING, StreamFinished
 from darray.runtime.streams.lanes import Driver
 from darray.runtime.streams.stages import IDLE, QUEUED, SLICE, Stage, arrived
@@ -38,7 +40,10 @@ class AwaitedStage(Stage):
         try:
             if call is not None:
                 self.use(call)
-            await self._run_awaiting(driver)
+            if self.expands:
+                await self._in_context(self._run_awaiting(driver), driver)
+            else:
+                await self._run_awaiting(driver)
         except StreamFinished as finished:
             self._finish(finished, driver)
         except asyncio.CancelledError:
@@ -56,8 +61,28 @@ class AwaitedStage(Stage):
             values, self._values = self._values, None
             close = getattr(values, "aclose", None)
             if close is not None:
-                await close()
+                # What was to stop the generator may come only now: it is not to stop its end.
+                try:
+                    await asyncio.sleep(0)
+                except asyncio.CancelledError:
+                    current.uncancel()
+                await self._in_context(_closed(close), driver)
         return self._end_run(False)
+
+    async def _in_context(self, coroutine: Coroutine[Any, Any, None], driver: Driver) -> None:
+        """Await `coroutine` in the context that is the stage's own.
+
+        A generator may set variables of its context, and set them back in a later turn, which
+        another driver makes.
+        """
+        import asyncio
+
+        if self._context is None:
+            self._context = copy_context()
+        context = self._context
+        context.run(awaited.set, driver.task)
+        context.run(contexts.streaming.set, (driver.task, self.task))
+        await asyncio.get_running_loop().create_task(coroutine, context=context)
 
     async def _run_awaiting(self, driver: Driver) -> None:
         import asyncio
@@ -123,14 +148,20 @@ class AwaitedStage(Stage):
     def _close(self) -> None:
         """Stop what it awaits; an async generator is closed on the loop, by a last driver."""
         with self._lock:
-            stop, lane = self._stop, self.lane
+            lane = self.lane
+            if self._stop is not None:
+                # Once the coroutine has come to its end, and takes the lock, it was told.
+                self._stop()
             is_open = self._state == IDLE and self._values is not None
             if is_open:
                 self._state = QUEUED
-        if stop is not None:
-            stop()
         if is_open and lane is not None:
             lane.push(self, None)
+
+
+async def _closed(close: Callable[[], Any]) -> None:
+    """Close an async generator."""
+    await close()
 
 
 def _first(values: Any) -> Any:

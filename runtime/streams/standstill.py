@@ -124,7 +124,9 @@ def _parked(member: Member) -> Any:
         return member.call
     with member._lock:
         waits = member.lane is not None and not member.is_over and member._state == IDLE
-        return member.turns if waits and member.task._state < DONE else None
+        # Of a turn within another stage's the calls tell.
+        turn = (member.turns, member.evaluations)
+        return turn if waits and member.task._state < DONE else None
 
 
 def _held_by(member: Member, among: set[Member]) -> Way | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import logging
 from contextlib import suppress
 
@@ -50,6 +52,44 @@ def test_a_generator_keeps_its_context_between_turns():
         out = s.output(da.spawn(source), buffer=1)
     assert list(out) == [float("inf")] * 1000
     assert np.geterr()["divide"] == "warn"
+
+
+@pytest.mark.parametrize("takes", [False, True])
+def test_an_async_generator_keeps_its_context_between_turns(takes):
+    seen = contextvars.ContextVar("seen", default=0)
+
+    async def source(count=1000):
+        with np.errstate(divide="ignore"):
+            for _ in range(count):
+                await asyncio.sleep(0)
+                seen.set(seen.get() + 1)
+                yield seen.get(), float(np.float64(1) / 0), da.current_task() is not None
+
+    with da.spawn_streaming(buffer=2) as s:
+        values = da.spawn(source, da.spawn(iter([200, 300]))) if takes else da.spawn(source, 500)
+        out = s.output(values, buffer=1)
+    assert list(out) == [(number, float("inf"), True) for number in range(1, 501)]
+    assert seen.get() == 0
+    assert np.geterr()["divide"] == "warn"
+
+
+def test_an_async_generator_that_others_leave_is_closed_in_its_context():
+    ended = []
+
+    async def source():
+        with np.errstate(divide="ignore"):
+            try:
+                for number in range(1000):
+                    yield number
+            finally:
+                ended.append(np.geterr()["divide"])
+
+    with da.spawn_streaming(buffer=2) as s:
+        few = da.spawn.options(max_evals=3)(lambda x: x, da.spawn(source))
+        out = s.output(few, buffer=1)
+    assert list(out) == [0, 1, 2]
+    assert s.wait(60)
+    until(lambda: ended == ["ignore"])
 
 
 def test_an_index_error_of_a_task_that_was_given_fails_the_stream():
