@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -10,6 +11,7 @@ from darray.runtime import contexts
 from darray.runtime.streams.operators import Batch, Join, Merge, Operator, Window
 from darray.runtime.streams.regions import current_region
 from darray.runtime.streams.streaming import Buffered, StreamingTask
+from darray.runtime.streams.timed import TimedWindow
 from darray.runtime.tasks import Task
 
 __all__ = ["batch", "join", "merge", "window"]
@@ -99,19 +101,34 @@ def batch(stream: Task[Any], most: int | None = None, seconds: float | None = No
     return _operator("batch", Batch, (stream,), most=most, seconds=seconds)
 
 
-def window(stream: Task[Any], size: int, step: int | None = None) -> Task[Any]:
-    """A stream of windows: lists of `size` values of a stream that follow one another.
+def window(
+    stream: Task[Any],
+    size: int | None = None,
+    step: float | None = None,
+    *,
+    seconds: float | None = None,
+) -> Task[Any]:
+    """A stream of windows: lists of values of a stream that follow one another.
 
     Parameters
     ----------
     stream : Task
         The stream.
-    size : int
+    size : int, optional
         How many values a window has. The last one is shorter where values are left at the end
         that were in none.
-    step : int, optional
-        How many values a window begins after the one before; by default `size`, so that they
-        do not overlap.
+    step : int or float, optional
+        How many values, or seconds, a window begins after the one before; by default as many as
+        it has, so that they do not overlap.
+    seconds : float, optional
+        Instead of `size`, a time: a window has the values that came within it, counted from the
+        first value on, and is given when it is over. One without values is left out; the last
+        one is given when the stream ends. On the serial engine no time passes while values come.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For both of `size` and `seconds`, or none, and for what is no number above 0.
 
     Examples
     --------
@@ -121,14 +138,24 @@ def window(stream: Task[Any], size: int, step: int | None = None) -> Task[Any]:
     >>> list(out)
     [[0, 1, 2], [1, 2, 3], [2, 3, 4]]
     """
+    if (size is None) == (seconds is None):
+        raise TypeError(
+            f"window() needs size=, a number of values, or seconds=, a time: one of the two, not "
+            f"size={size!r} and seconds={seconds!r}"
+        )
+    if seconds is not None:
+        step = seconds if step is None else step
+        _refuse_time(seconds)
+        _refuse_time(step, "step")
+        return _operator("window", TimedWindow, (stream,), seconds=seconds, step=step)
     size = _count("size", size)
     step = size if step is None else _count("step", step)
     return _operator("window", Window, (stream,), size=size, step=step)
 
 
-def _refuse_time(seconds: object) -> None:
-    if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
-        raise ValueError(f"seconds= is a time above 0, not {seconds!r}")
+def _refuse_time(seconds: object, name: str = "seconds") -> None:
+    if seconds is not None and not (isinstance(seconds, int | float) and 0 < seconds < math.inf):
+        raise ValueError(f"{name}= is a time above 0, not {seconds!r}")
 
 
 def _count(name: str, value: object) -> int:
