@@ -207,9 +207,10 @@ def held_back(task: Task[Any]) -> SchedulingError:
 
 def endless(waiter: Task[Any], task: Task[Any]) -> DeadlockError:
     """What a wait for `task` raises that could never end."""
-    for one in _called_for((waiter,)):
+    call = _call_of((waiter,))
+    if call is not None:
         return DeadlockError(
-            f"streaming task {one.name!r} waits in its call for {task!r}, which cannot finish "
+            f"streaming task {call[1].name!r} waits in its call for {task!r}, which cannot finish "
             "before the call does; do not wait there for it, or for its region"
         )
     return DeadlockError(
@@ -218,10 +219,10 @@ def endless(waiter: Task[Any], task: Task[Any]) -> DeadlockError:
     )
 
 
-def _called_for(tasks: Iterable[Task[Any]]) -> list[Task[Any]]:
-    """The streaming task whose call one of `tasks` makes, if the calling code is in it."""
+def _call_of(tasks: Iterable[Task[Any]]) -> tuple[Task[Any], Task[Any]] | None:
+    """Which of `tasks` makes the call that the calling code is in, and of which streaming task."""
     streaming = contexts.streaming.get()
-    return [] if streaming is None or streaming[0] not in tasks else [streaming[1]]
+    return None if streaming is None or streaming[0] not in tasks else streaming
 
 
 def refuse_abandoned(task: Task[Any]) -> None:
@@ -236,15 +237,18 @@ class Stack:
     """The tasks that one thread runs inside one another, and the waits among them.
 
     ``waits`` holds (depth, targets): the task at that depth of ``tasks`` waits for all the
-    targets, and the tasks above it, run meanwhile, must return before it can go on.
-    ``tasks`` is changed by its own thread, ``waits`` under the engine's lock.
+    targets, and the tasks above it, run meanwhile, must return before it can go on. ``calling``
+    is, if the last of these waits is in the call of a streaming task, the task of the stack that
+    makes the call, and that task.
+    ``tasks`` is changed by its own thread, the others under the engine's lock.
     """
 
-    __slots__ = ("tasks", "waits")
+    __slots__ = ("calling", "tasks", "waits")
 
     def __init__(self) -> None:
         self.tasks: list[Task[Any]] = []
         self.waits: list[tuple[int, list[Task[Any]]]] = []
+        self.calling: tuple[Task[Any], Task[Any]] | None = None
 
 
 # What has to end before a task can: for each way in which it could, the tasks.
@@ -265,9 +269,12 @@ def is_stuck(
     task that it makes a call for. `waiting` are the stacks with waits, ``in_the_way(task)`` tells
     who uses each of the pieces that would do.
     """
-    own = {*waiter.tasks, *_called_for(waiter.tasks)}
+    waiter.calling = _call_of(waiter.tasks)
+    own = {*waiter.tasks, *(waiter.calling or ())}
     needs: dict[Task[Any], list[Task[Any]]] = {}
     for stack in waiting:
+        if stack.calling is not None and stack.calling[0] in stack.tasks:
+            needs[stack.calling[1]] = [stack.calling[0]]
         for depth, waited in stack.waits:
             needs[stack.tasks[depth]] = [*waited, *stack.tasks[depth + 1 :]]
     seen: dict[Task[Any], _Choices] = {}

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from darray.runtime import contexts
 from darray.runtime.engine import current_engine
 from darray.runtime.streams.edges import Edge
 from darray.runtime.streams.stages import arrived
 from darray.runtime.streams.taps import Tap
 from darray.runtime.tasks import Task
-from darray.runtime.waiting import LOOKING_UP
+from darray.runtime.waiting import LOOKING_UP, endless
 
 __all__ = ["Output"]
 
@@ -69,6 +70,7 @@ class Output:
         return False
 
     def _block(self) -> None:
+        self._refuse_own()
         gate = threading.Lock()
         gate.acquire()
 
@@ -86,6 +88,16 @@ class Output:
         finally:
             self._tap.wait_no_more()
 
+    def _refuse_own(self) -> None:
+        """Raise `DeadlockError` in a call of the task, which gives nothing before it returns."""
+        streaming = contexts.streaming.get()
+        if (
+            streaming is not None
+            and streaming[1] is self._task
+            and self._task._options.parallel == 1
+        ):
+            raise endless(streaming[0], self._task)
+
     def __aiter__(self) -> Output:
         return self
 
@@ -96,6 +108,7 @@ class Output:
         while edge.is_left or not edge.available():
             if self._is_through():
                 raise StopAsyncIteration
+            self._refuse_own()
             loop = asyncio.get_running_loop()
             arrival = loop.create_future()
 

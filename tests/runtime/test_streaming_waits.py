@@ -57,6 +57,42 @@ def test_so_is_that_of_each_kind_of_task(one_worker, board, kind):
         s.wait(60)
 
 
+@pytest.mark.parametrize("worker", [0, -1])
+def test_so_is_a_wait_by_way_of_another_task(threads, board, worker):
+    """Whichever of the two waits comes last."""
+    elsewhere = da.spawn.options(scope=da.scope(worker=da.workers()[worker]), occupancy=0.0)
+
+    def wait(value):
+        return elsewhere(lambda: board["task"].result()).result()
+
+    with da.spawn_streaming() as s:
+        board["task"] = da.spawn(wait, da.spawn(iter([1, 2, 3])))
+    with pytest.raises(da.DeadlockError, match="do not wait"):
+        s.wait(60)
+
+
+def test_so_is_a_call_that_takes_what_its_task_gives(engine, board):
+    def take(value):
+        return next(board["output"])
+
+    with da.spawn_streaming() as s:
+        task = da.spawn(take, da.spawn(iter([1, 2, 3])))
+        board["output"] = s.output(task)
+    with pytest.raises(da.DeadlockError, match="waits in its call for"):
+        task.result(60)
+
+
+def test_a_call_beside_others_may_take_what_these_give(threads, board):
+    def take(value):
+        return next(board["output"]) if value else "first"
+
+    with da.spawn_streaming() as s:
+        task = da.spawn.options(parallel=2, scope=da.scope(worker=0))(take, da.spawn(iter([0, 1])))
+        board["output"] = s.output(task)
+    assert s.wait(60)
+    assert next(board["output"]) == "first"
+
+
 def test_on_several_workers(workers, board):
     with da.spawn_streaming() as s:
         board["task"] = da.spawn(lambda value: board["task"].result(), da.spawn(iter([1])))
