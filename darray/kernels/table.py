@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["DEVICES", "has_kernels", "kernel", "kernel_for"]
+__all__ = ["DEVICES", "has_kernels", "kernel", "kernel_for", "kernels_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -75,6 +75,17 @@ def kernel(function: Callable[..., Any], *, on: str) -> Callable[[F], F]:
 def has_kernels(kind: str) -> bool:
     """Whether any function has a kernel for `kind` itself."""
     return bool(_kernels.get(kind))
+
+
+def kernels_of(kind: str) -> Mapping[Callable[..., Any], Callable[..., Any]]:
+    """What runs functions on `kind` that have a kernel of their own there; it follows changes.
+
+    Examples
+    --------
+    >>> kernels_of("cpu").get(np.sin) is None
+    True
+    """
+    return _kernels.setdefault(kind, {})
 
 
 def kernel_for(function: Callable[..., Any], kind: str) -> Callable[..., Any]:

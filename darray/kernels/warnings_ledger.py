@@ -6,6 +6,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
@@ -26,9 +27,11 @@ _TEXT_OF_KIND = {kind: text for text, kind in _KIND_OF_TEXT.items()}
 _PACKAGE = __name__.partition(".")[0]
 
 
-# Where NumPy keeps the error state of each context: an object that is replaced when the state
-# changes. What it has no public name for is only compared; None where this NumPy has no such.
+# Where NumPy keeps the error state of each context, an object that is replaced when the state
+# changes, and what makes one. Neither has a public name; None where this NumPy has no such, which
+# is asked as it documents then.
 _STATE: Any = getattr(sys.modules.get("numpy._core.umath"), "_extobj_contextvar", None)
+_MAKE: Any = getattr(sys.modules.get("numpy._core.umath"), "_make_extobj", None)
 
 # The object that was seen last, and what it says. Replaced as a whole.
 _SEEN: list[tuple[Any, ErrorState]] = [(None, ("", "", "", "", None))]
@@ -43,6 +46,8 @@ def captured_errors() -> ErrorState:
         return errors
     state = np.geterr()
     call = np.geterrcall() if "call" in state.values() or "log" in state.values() else None
+    if call is _heard:
+        call = _recording.get()
     errors = (state["divide"], state["over"], state["under"], state["invalid"], call)
     if call is None:
         _SEEN[0] = (now, errors)
@@ -128,6 +133,29 @@ def _modes(asked: tuple[Any, ...]) -> list[Any]:
     return [mode if mode in kept else "log" for mode in asked]
 
 
+class _Heard:
+    """NumPy's log in every block that records: hands on to the block that the context is in."""
+
+    def write(self, line: str) -> None:
+        _recording.get().write(line)
+
+
+_heard = _Heard()
+_recording: ContextVar[recording] = ContextVar("darray.recording")
+
+# The error state that was obeyed last, what NumPy's state was then, and what obeys the one in the
+# place of the other: it keeps what has nothing to do with errors. Replaced as a whole.
+_OBEYING: list[tuple[Any, Any, Any]] = [(None, None, None)]
+
+
+def _obeying(errors: ErrorState, now: Any) -> Any:
+    """NumPy's state that notes what `errors` ask for, to follow `now`."""
+    divide, over, under, invalid = _modes(errors[:4])
+    made = _MAKE(divide=divide, over=over, under=under, invalid=invalid, call=_heard)
+    _OBEYING[0] = errors, now, made
+    return made
+
+
 class recording:
     """Obey an `ErrorState` in a block and note in a ledger what is not raised at once.
 
@@ -135,7 +163,7 @@ class recording:
     block runs. ``name`` is the function that all errors are said to be of.
     """
 
-    __slots__ = ("_context", "_errors", "_ledger", "_name", "origin")
+    __slots__ = ("_context", "_errors", "_here", "_ledger", "_name", "origin")
 
     def __init__(
         self, errors: ErrorState, ledger: Ledger, origin: int = 0, name: str | None = None
@@ -144,17 +172,30 @@ class recording:
         self._ledger = ledger
         self._name = name
         self.origin = origin
-        divide, over, under, invalid = _modes(errors[:4])
-        self._context: Any = np.errstate(
-            divide=divide, over=over, under=under, invalid=invalid, call=self
-        )
 
     def __enter__(self) -> recording:
-        self._context.__enter__()
+        # Small arrays feel what `numpy.errstate` takes, several times as long as this.
+        if _STATE is None or _MAKE is None:
+            divide, over, under, invalid = _modes(self._errors[:4])
+            self._context: Any = np.errstate(
+                divide=divide, over=over, under=under, invalid=invalid, call=self
+            )
+            self._context.__enter__()
+            return self
+        now = _STATE.get()
+        errors, before, made = _OBEYING[0]
+        if errors is not self._errors or before is not now:
+            made = _obeying(self._errors, now)
+        self._context = _STATE.set(made)
+        self._here = _recording.set(self)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._context.__exit__(*exception)
+        if _STATE is None or _MAKE is None:
+            self._context.__exit__(*exception)
+            return
+        _recording.reset(self._here)
+        _STATE.reset(self._context)
 
     def write(self, line: str) -> None:
         """Note what NumPy writes to its log: ``Warning: overflow encountered in exp``."""

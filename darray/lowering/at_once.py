@@ -71,7 +71,7 @@ def values(nodes: Sequence[Expression]) -> list[Array] | None:
         walk.run(ledger)
         for reduction in walk.steps:
             if isinstance(reduction, Reduce):
-                _keep(reduction, walk.values[id(reduction)], ledger)
+                _keep(reduction, walk.values[reduction], ledger)
         ledger.issue()
         return _all_fresh([walk.filled(node) for node in nodes])
     steps = _steps(nodes)

@@ -6,7 +6,7 @@ programs of them would take longer than computing them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any, TypeAlias
 
@@ -14,10 +14,10 @@ import numpy as np
 from msgspec import Struct, field
 from numpy.typing import NDArray
 
-from darray.expr.nodes import Elementwise, Expression, Memory, Reduce, View
+from darray.expr.nodes import KINDS, Elementwise, Expression, Memory, Reduce, View
 from darray.kernels.cpu import WORTH_REUSE
 from darray.kernels.evaluation import TILE
-from darray.kernels.table import kernel_for
+from darray.kernels.table import kernels_of
 from darray.kernels.warnings_ledger import Ledger, recording
 from darray.runtime.boxes import index_of, whole
 
@@ -26,7 +26,7 @@ __all__ = ["Walk", "shown", "walk_of"]
 Array: TypeAlias = NDArray[Any]
 
 # Numbers and truth values; what other values become without axes depends on how they got there.
-_KINDS = frozenset("biufc")
+_DTYPES = frozenset("?bBhHiIlLqQefdgFDG")
 
 
 class Walk(Struct):
@@ -35,15 +35,14 @@ class Walk(Struct):
     Invariants
     ----------
     * Each of ``steps`` comes after those that it is computed from.
-    * ``values`` are by the identities of the expressions, all of which are reached from those
-      that are wanted.
+    * ``values`` are by the expressions, all of which are reached from those that are wanted.
     * ``uses`` is how often the value of a step is still read, once more for one that is wanted;
-      it is positive until then. What was there before the walk has none, and is never positive.
+      it is positive until then. What was there before the walk has none.
     """
 
-    steps: list[Expression] = field(default_factory=list)
-    values: dict[int, Array] = field(default_factory=dict)
-    uses: dict[int, int] = field(default_factory=dict)
+    steps: list[Any] = field(default_factory=list)
+    values: dict[Expression, Any] = field(default_factory=dict)
+    uses: dict[Expression, int] = field(default_factory=dict)
 
     def run(self, ledger: Ledger) -> None:
         """Compute the values of the steps; errors are answered as each asks.
@@ -54,28 +53,30 @@ class Walk(Struct):
             Where the errors of a step are to be raised.
         """
         steps, values = self.steps, self.values
-        at = 0
-        while at < len(steps):
-            errors = getattr(steps[at], "errors", None)
-            if errors is None:
-                values[id(steps[at])] = self.view(steps[at])
+        kernels = kernels_of("cpu")
+        at, end = 0, len(steps)
+        while at < end:
+            step = steps[at]
+            if step.__class__ is View:
+                values[step] = self.view(step)
                 at += 1
                 continue
+            errors = step.errors
             with recording(errors, ledger) as record:
                 # Steps that answer errors alike share one context.
-                while at < len(steps):
+                while at < end:
                     step = steps[at]
-                    if isinstance(step, View):
-                        values[id(step)] = self.view(step)
-                        at += 1
-                        continue
-                    if step.errors != errors:  # type: ignore[attr-defined]
+                    kind = step.__class__
+                    if kind is View:
+                        values[step] = self.view(step)
+                    elif step.errors is not errors and step.errors != errors:
                         break
-                    record.origin = step.serial
-                    if isinstance(step, Elementwise):
-                        values[id(step)] = self.call(step)
+                    elif kind is Elementwise:
+                        record.origin = step.serial
+                        values[step] = self.call(step, kernels)
                     else:
-                        values[id(step)] = self.reduce(step, ledger)
+                        record.origin = step.serial
+                        values[step] = self.reduce(step, ledger)
                     at += 1
 
     def view(self, step: Any) -> Array:
@@ -84,7 +85,7 @@ class Walk(Struct):
 
     def filled(self, node: Expression) -> Array:
         """The value of `node`, brought to its shape where broadcasting has not filled it."""
-        value = np.asarray(self.values[id(node)])
+        value = np.asarray(self.values[node])
         return value if value.shape == node.shape else np.broadcast_to(value, node.shape)
 
     def reduce(self, step: Any, ledger: Ledger) -> Array:
@@ -93,34 +94,36 @@ class Walk(Struct):
         partial = reduction.partial(chunk, step.axes, None, whole(shape), shape)
         return np.asarray(reduction.finish(partial, ledger.warn(step.serial)))
 
-    def call(self, step: Elementwise) -> Any:
+    def call(self, step: Any, kernels: Mapping[Callable[..., Any], Callable[..., Any]]) -> Any:
         """What a function of elements gives, in the memory of an operand that nobody reads again.
 
         Of operands without axes it may be a scalar, as NumPy gives it.
         """
         values, uses = self.values, self.uses
-        function = kernel_for(step.function, "cpu")
-        if step.parameters or step.output is not None or not isinstance(function, np.ufunc):
-            operands = [
-                values[id(one)] if isinstance(one, Expression) else one for one in step.arguments
-            ]
+        function = kernels.get(step.function, step.function)
+        if step.parameters or step.output is not None or function.__class__ is not np.ufunc:
+            operands = [values[one] if one.__class__ in KINDS else one for one in step.arguments]
             value = function(*operands, **dict(step.parameters))
             # It may be what was given, so that nothing given to it is written over.
             return value if step.output is None else value[step.output]
         operands = []
         spare = None
         for one in step.arguments:
-            if isinstance(one, Expression):
-                key = id(one)
-                operands.append(values[key])
-                left = uses[key] = uses.get(key, 0) - 1
-                if not left and isinstance(one, Elementwise):
-                    value = values.pop(key)
-                    # Only of a ufunc it is certain that it made an array.
-                    if isinstance(kernel_for(one.function, "cpu"), np.ufunc) and (
-                        value.nbytes >= WORTH_REUSE
-                    ):
-                        spare = value
+            kind = one.__class__
+            if kind is Elementwise and one in uses:
+                left = uses[one] = uses[one] - 1
+                if left:
+                    operands.append(values[one])
+                    continue
+                value = values.pop(one)
+                operands.append(value)
+                # Only of a ufunc it is certain that it made an array.
+                if value.nbytes >= WORTH_REUSE and (
+                    kernels.get(one.function, one.function).__class__ is np.ufunc
+                ):
+                    spare = value
+            elif kind in KINDS:
+                operands.append(values[one])
             else:
                 operands.append(one)
         if spare is None or spare.dtype != step.dtype or spare.shape != step.shape:
@@ -161,68 +164,66 @@ def walk_of(
     """
     walk = Walk()
     steps, values, uses = walk.steps, walk.values, walk.uses
-    pending = list(nodes)
+    pending: list[Any] = list(nodes)
     reductions = 0
-    # The cut that was looked at last; most expressions have the same.
-    seen: object = None
+    # The cut and the dtype that were looked at last; most expressions have the same.
+    cut: object = None
+    dtype: object = None
     while pending:
         node = pending.pop()
-        key = id(node)
-        if key in uses:
-            uses[key] += 1
+        if node in uses:
+            uses[node] += 1
             continue
-        if key in values:
+        if node in values:
             continue
-        if node.dtype.kind not in _KINDS:
-            return None
+        if node.dtype is not dtype:
+            dtype = node.dtype
+            if node.dtype.char not in _DTYPES:
+                return None
         if node.kept is not None:
             chunk = kept_chunk(node)
             if chunk is None or chunk.size > TILE:
                 return None
-            values[key] = chunk
+            values[node] = chunk
             continue
-        kind = type(node)
+        kind = node.__class__
         if kind is Memory:
-            if prod(node.shape) > TILE:
+            if node.array.size > TILE:
                 return None
-            values[key] = node.array  # type: ignore[attr-defined]
+            values[node] = node.array
             continue
-        operands = _operands(node)
-        if operands is None:
-            return None
-        cut = node.operand if kind is Reduce else node  # type: ignore[attr-defined]
-        if cut.chunks is not seen:
-            if not _is_one_chunk(cut):
+        sized = node
+        if kind is Elementwise:
+            if node.where is not None:
                 return None
-            seen = cut.chunks
-        reductions += kind is Reduce
-        pending.extend(operands)
-        uses[key] = 1
+            pending += [one for one in node.arguments if one.__class__ in KINDS]
+        elif kind is Reduce:
+            if node.where is not None or reductions == most:
+                return None
+            reductions += 1
+            sized = node.operand
+            pending.append(sized)
+        elif kind is View:
+            below = node.operand
+            # Of anything else no more is to be computed than what the view shows.
+            if below.kept is None and below.__class__ not in (Memory, Reduce):
+                return None
+            pending.append(below)
+        else:
+            return None
+        if sized.chunks is not cut:
+            if not _is_one_chunk(sized):
+                return None
+            cut = sized.chunks
+        uses[node] = 1
         steps.append(node)
-    if reductions > most:
-        return None
-    steps.sort(key=_serial_of)
+    if len(steps) > 1:
+        steps.sort(key=_serial_of)
     return walk
 
 
 def _serial_of(node: Expression) -> int:
     return node.serial
-
-
-def _operands(node: Expression) -> Sequence[Expression] | None:
-    """What a step is computed from; None for one that is not taken here."""
-    if isinstance(node, Elementwise):
-        if node.where is not None:
-            return None
-        return [one for one in node.arguments if isinstance(one, Expression)]
-    if isinstance(node, Reduce):
-        return None if node.where is not None else (node.operand,)
-    if isinstance(node, View):
-        below = node.operand
-        # Of anything else no more is to be computed than what the view shows.
-        is_there = isinstance(below, Memory | Reduce) or below.kept is not None
-        return (below,) if is_there else None
-    return None
 
 
 def _is_one_chunk(node: Expression) -> bool:
