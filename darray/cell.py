@@ -8,13 +8,16 @@ from typing import Any
 from numpy.typing import NDArray
 
 from darray.expr import building
-from darray.expr.nodes import Expression, Memory, Recut
+from darray.expr.nodes import Expression, Memory, Recut, View
 from darray.lowering import computing
 from darray.lowering.advancing import note
 from darray.lowering.computing import DEEPEST, started
 from darray.view_steps import Step, written
 
 __all__ = ["Cell", "is_fleeting"]
+
+# What stands for another expression, whose values may be kept.
+_HANDING_ON = (Recut, View)
 
 
 class Cell:
@@ -84,7 +87,7 @@ def is_fleeting(array: Any) -> bool:
     if count(array._cell.expression) > 2:
         return False
     node = array._cell.expression
-    return not isinstance(node, Recut) or count(node.operand) == 2
+    return not isinstance(node, _HANDING_ON) or count(node.operand) == 2
 
 
 class _Probe:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from operator import index as as_integer
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
@@ -50,6 +50,7 @@ __all__ = [
     "map_blocks",
     "recut",
     "reduce",
+    "reduce_plainly",
     "shared",
     "view",
 ]
@@ -326,17 +327,40 @@ def normal_axes(axis: Any, dimensions: int) -> tuple[int, ...]:
     return (normalize_axis_index(axis, dimensions),)
 
 
-def _reduced_axes(reduction: Reduction, axis: Any, operand: Expression) -> tuple[int, ...]:
-    """The axes that `reduction` of `operand` goes over; an array without axes may be given one."""
-    if axis is None and operand.shape:
-        return tuple(range(len(operand.shape)))
+def _reduced_axes(
+    reduction: Reduction, axis: Any, dtype: np.dtype[Any], dimensions: int
+) -> tuple[int, ...]:
+    """The axes that a reduction goes over; an array without axes may be given one."""
+    if axis is None and dimensions:
+        return tuple(range(dimensions))
     if axis is not None and (not isinstance(axis, tuple) or isinstance(reduction, ArgExtremum)):
         axis = as_integer(axis)
-    skips_nan = reduction.name.startswith("nan") and operand.dtype.kind in "fc"
+    skips_nan = reduction.name.startswith("nan") and dtype.kind in "fc"
     averages = isinstance(reduction, Mean | Variance) and not skips_nan
-    if operand.shape == () and axis in (0, -1) and not averages:
+    if not dimensions and axis in (0, -1) and not averages:
         return ()
-    return normal_axes(axis, len(operand.shape))
+    return normal_axes(axis, dimensions)
+
+
+class _Form(NamedTuple):
+    """What of a reduction does not depend on its operand's values; the reduced axes kept."""
+
+    axes: tuple[int, ...]
+    dtype: np.dtype[Any]
+    shape: Shape
+    chunks: Chunks
+
+
+def _form(
+    reduction: Reduction, dtype: np.dtype[Any], chunks: Chunks, axis: Any, is_masked: bool
+) -> _Form:
+    """Raise what is wrong with a reduction, or find its form."""
+    whole = tuple([sum(sizes) for sizes in chunks])
+    axes = _reduced_axes(reduction, axis, dtype, len(whole))
+    result = check_operand(reduction, dtype, whole, axes, is_masked)
+    shape = tuple([1 if i in axes else size for i, size in enumerate(whole)])
+    cut = tuple([(1,) if i in axes else sizes for i, sizes in enumerate(chunks)])
+    return _Form(axes, result, shape, cut)
 
 
 # The same map object for all reductions of arrays of one shape.
@@ -357,23 +381,58 @@ def reduce(
     AxisError, TypeError, ValueError
         As NumPy raises them, also for a reduction of no elements that needs some.
     """
-    axes = _reduced_axes(reduction, axis, operand)
     mask = None
     if where is not None and where is not True:
+        # Before the mask is looked at, as NumPy does.
+        _reduced_axes(reduction, axis, operand.dtype, len(operand.shape))
         mask = as_argument(where)
         mask = mask if isinstance(mask, Expression) else captured(np.asarray(mask, bool))
         mask = broadcast_to(mask, operand.shape)
-    dtype = check_operand(reduction, operand.dtype, operand.shape, axes, mask is not None)
-    shape = tuple([1 if i in axes else size for i, size in enumerate(operand.shape)])
-    chunks = tuple([(1,) if i in axes else sizes for i, sizes in enumerate(operand.chunks)])
-    node: Expression = Reduce(
-        shape, dtype, chunks, operand, reduction, axes, mask, captured_errors()
-    )
-    if keepdims or not axes:
-        return node
-    dropped = _dropping(axes, shape)
-    chunks = tuple([sizes for axis, sizes in enumerate(chunks) if axis not in axes])
-    return View(dropped.shape, dtype, chunks, node, dropped)
+    form = _form(reduction, operand.dtype, operand.chunks, axis, mask is not None)
+    node = _of_form(form, operand, reduction, mask)
+    return node if keepdims or not form.axes else _without_axes(node, *_dropped(form))
+
+
+def reduce_plainly(operand: Expression, reduction: Reduction, axis: int | None) -> Expression:
+    """What `reduce` gives without ``keepdims`` and ``where``, of a reduction without parameters.
+
+    Small arrays feel how long it takes: the same is asked of many, and found once.
+    """
+    if max(map(len, operand.chunks), default=0) > _FEW_CHUNKS:
+        return reduce(operand, reduction, axis, False)
+    form, chunks, index_map = _known_form(reduction, operand.dtype, operand.chunks, axis)
+    node = _of_form(form, operand, reduction, None)
+    return _without_axes(node, chunks, index_map) if form.axes else node
+
+
+def _of_form(
+    form: _Form, operand: Expression, reduction: Reduction, mask: Expression | None
+) -> Reduce:
+    axes, dtype, shape, chunks = form
+    return Reduce(shape, dtype, chunks, operand, reduction, axes, mask, captured_errors())
+
+
+def _without_axes(node: Reduce, chunks: Chunks, index_map: IndexMap) -> View:
+    """The result of a reduction without the axes that it has kept."""
+    return View(index_map.shape, node.dtype, chunks, node, index_map)
+
+
+def _dropped(form: _Form) -> tuple[Chunks, IndexMap]:
+    """The cut of a result without the reduced axes, and what leads there."""
+    chunks = tuple([sizes for axis, sizes in enumerate(form.chunks) if axis not in form.axes])
+    return chunks, _dropping(form.axes, form.shape)
+
+
+# Finding a form again takes a look at every chunk's size.
+_FEW_CHUNKS = 64
+
+
+@lru_cache(maxsize=1024)
+def _known_form(
+    reduction: Reduction, dtype: np.dtype[Any], chunks: Chunks, axis: int | None
+) -> tuple[_Form, Chunks, IndexMap]:
+    form = _form(reduction, dtype, chunks, axis, False)
+    return form, *_dropped(form)
 
 
 def concatenate(

@@ -89,6 +89,11 @@ def _registered(function: Callable[..., Any], positions: tuple[str, ...]) -> Non
 
     @implements(function)
     def apply(a: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(a, DArray) and not kwargs and len(args) < 2:
+            axis = args[0] if args else None
+            if axis is None or type(axis) is int:
+                plain = reduction_of(function)
+                return DArray.result_of(building.reduce_plainly(a.expression, plain, axis))
         if len(args) > len(positions):
             raise TypeError(
                 f"{function.__name__}() takes at most {len(positions) + 1} positional arguments, "

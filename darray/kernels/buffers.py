@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +28,7 @@ class _Spare(threading.local):
 _spare = _Spare()
 
 
-@contextmanager
-def borrowed(nbytes: int) -> Iterator[NDArray[np.uint8]]:
+class borrowed:
     """At least `nbytes` of memory, which holds anything, for the block alone.
 
     Fresh memory costs more than the arithmetic on it, so a thread keeps what it has used.
@@ -42,13 +39,22 @@ def borrowed(nbytes: int) -> Iterator[NDArray[np.uint8]]:
     ...     np.shares_memory(first, second)
     False
     """
-    buffers = _spare.buffers
-    buffer = buffers.pop() if buffers else None
-    if buffer is None or len(buffer) < nbytes:
-        raw = np.empty(nbytes + ALIGNMENT, np.uint8)
-        buffer = raw[-raw.ctypes.data % ALIGNMENT :][:nbytes]
-    try:
-        yield buffer
-    finally:
-        if len(buffer) <= _LARGEST and len(buffers) < _MOST:
-            buffers.append(buffer)
+
+    __slots__ = ("_buffer", "_buffers", "_nbytes")
+
+    def __init__(self, nbytes: int) -> None:
+        self._nbytes = nbytes
+
+    def __enter__(self) -> NDArray[np.uint8]:
+        self._buffers = buffers = _spare.buffers
+        nbytes = self._nbytes
+        buffer = buffers.pop() if buffers else None
+        if buffer is None or len(buffer) < nbytes:
+            raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+            buffer = raw[-raw.ctypes.data % ALIGNMENT :][:nbytes]
+        self._buffer = buffer
+        return buffer
+
+    def __exit__(self, *exception: object) -> None:
+        if len(self._buffer) <= _LARGEST and len(self._buffers) < _MOST:
+            self._buffers.append(self._buffer)

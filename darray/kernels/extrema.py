@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from darray.kernels.reductions import Partial, UfuncReduction, Warn, nan_mask
 from darray.runtime.boxes import Box
 
-__all__ = ["ArgExtremum", "NanExtremum"]
+__all__ = ["ArgExtremum", "NanExtremum", "uncopied"]
 
 Array = NDArray[Any]
+
+# Bytes up to which a copy, which stays in the cache, takes less time than to go without.
+_SOON_COPIED = 2**18
 
 
 class _Lent:
@@ -29,20 +32,23 @@ class _Lent:
         self.__array_interface__ = interface
 
 
-def _uncopied(array: Array) -> Array:
+def uncopied(array: Array) -> Array:
     """Return `array` as one of which NumPy's argmax and argmin make no copy.
 
-    They only read, but copy whatever is read-only, which takes longer than looking for extremes.
+    They only read, but copy whatever is read-only, which takes longer than looking for extremes
+    where the array is no small one.
 
     Examples
     --------
-    >>> array = np.arange(3.0)
+    >>> array = np.arange(1e5)
     >>> array.flags.writeable = False
-    >>> np.shares_memory(_uncopied(array), array)
+    >>> np.shares_memory(uncopied(array), array)
     True
     """
     flags = array.flags
-    if flags.writeable or not flags.c_contiguous or array.dtype.kind not in "biufc":
+    if array.nbytes <= _SOON_COPIED or flags.writeable or not flags.c_contiguous:
+        return array
+    if array.dtype.kind not in "biufc":
         return array
     return np.asarray(_Lent(array))
 
@@ -87,7 +93,7 @@ class ArgExtremum(Struct, frozen=True):
         return np.dtype(np.intp)
 
     def _extreme_index(self, lines: Array) -> NDArray[np.intp]:
-        lines = _uncopied(lines)
+        lines = uncopied(lines)
         index = lines.argmax(axis=-1) if self.largest else lines.argmin(axis=-1)
         return np.asarray(index)
 

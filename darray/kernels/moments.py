@@ -28,7 +28,7 @@ from darray.kernels.reductions import (
 )
 from darray.runtime.boxes import Box
 
-__all__ = ["Mean", "Moments", "Variance", "merge_moments"]
+__all__ = ["SMALLEST", "Mean", "Moments", "Variance", "merge_moments", "squared_deviations"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -36,7 +36,7 @@ Array: TypeAlias = NDArray[Any]
 _TILE = 1 << 16
 
 # Below it a quotient may have lost digits, of which Python does not tell.
-_SMALLEST = float(np.finfo(np.float64).tiny)
+SMALLEST = float(np.finfo(np.float64).tiny)
 
 # Count, shift, offset, sum of squared deviations.  The mean is shift + offset: kept apart, the
 # difference of two means close to each other keeps the digits that their sums would have lost.
@@ -147,7 +147,7 @@ class Mean(Struct, frozen=True):
         if total.size == 1 == count.size and total.dtype == witness.dtype == np.float64:
             number = count.item()
             mean = total.item() / number if number else 0.0
-            if abs(mean) >= _SMALLEST:
+            if abs(mean) >= SMALLEST:
                 # What NumPy gives, without its calls.
                 return np.array(mean).reshape(total.shape)
         skipping = self.skip_nan and witness.dtype.kind in "fc"
@@ -332,7 +332,7 @@ class Variance(Struct, frozen=True):
             number, squares = count.item(), m2.item()
             if isinstance(self.ddof, int | float) and number > self.ddof:
                 quotient = squares / (number - self.ddof)
-                if quotient >= _SMALLEST:
+                if quotient >= SMALLEST:
                     # What NumPy gives, without its calls.
                     return np.array(sqrt(quotient) if self.root else quotient).reshape(m2.shape)
         dtype = self.result_dtype(witness.dtype)
@@ -371,15 +371,29 @@ def _deviations_of_line(chunk: Array, shift: Array) -> tuple[Array, Array]:
     """
     nbytes = chunk.size * shift.dtype.itemsize
     with borrowed(nbytes) as memory:
-        deviation = np.subtract(chunk, shift, out=memory[:nbytes].view(shift.dtype))
-        first = 0.0 + float(np.add.reduce(deviation))
-        second = 0.0 + float(np.add.reduce(np.square(deviation, out=deviation)))
-    offset = first / chunk.size
+        offset, m2 = squared_deviations(chunk, shift, memory[:nbytes].view(shift.dtype))
+    return np.array([offset]), np.array([m2])
+
+
+def squared_deviations(line: Array, shift: Any, buffer: Array) -> tuple[float, float]:
+    """Return what the mean of a line lies off `shift`, and the squared deviations from the mean.
+
+    `buffer` is written to, an array of the length of the line.
+
+    Examples
+    --------
+    >>> squared_deviations(np.array([1.0, 2.0, 6.0]), 2.0, np.empty(3))
+    (1.0, 14.0)
+    """
+    deviation = np.subtract(line, shift, out=buffer)
+    first = 0.0 + float(np.add.reduce(deviation))
+    second = 0.0 + float(np.add.reduce(np.square(deviation, out=deviation)))
+    offset = first / line.size
     correction = offset * first
     left = second - (correction if isfinite(correction) else 0.0)
     # NaN stays.
     m2 = 0.0 if left <= 0 else left
-    return np.array([offset if isfinite(offset) else 0.0]), np.array([m2])
+    return offset if isfinite(offset) else 0.0, m2
 
 
 def _valid_sum(chunk: Array, valid: Array, axes: tuple[int, ...], work: np.dtype[Any]) -> Array:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from darray.blocks import iterate_boxes
 from darray.expr.nodes import Expression, Memory, Reduce, View
 from darray.kernels.evaluation import evaluate
+from darray.kernels.quick_reductions import of_all
 from darray.kernels.reducing import Reducer, partial_results
 from darray.kernels.warnings_ledger import Ledger, recording
 from darray.lowering import keeping
@@ -52,17 +53,17 @@ def applies(node: Expression) -> bool:
     return not computes_elsewhere() and _steps([node]) is not None
 
 
-def values(nodes: Sequence[Expression]) -> list[Array] | None:
+def values(nodes: Sequence[Expression], keeps: bool = True) -> list[Array] | None:
     """Values of expressions over few elements in memory, as fresh arrays; None for any others.
 
     Such a computation has nothing to schedule: its programs run in the calling thread. What
-    reductions give stays with them.
+    reductions give stays with them; without `keeps` not where `nodes` are their results.
     """
-    if any([isinstance(node, Memory) or node.kept is not None for node in nodes]):
+    if any([node.__class__ is Memory or node.kept is not None for node in nodes]):
         return None
     ledger = Ledger()
     if len(nodes) == 1:
-        value = _reduced(nodes[0], ledger)
+        value = _reduced(nodes[0], ledger, keeps)
         if value is not None:
             ledger.issue()
             return [value]
@@ -70,7 +71,7 @@ def values(nodes: Sequence[Expression]) -> list[Array] | None:
     if walk is not None:
         walk.run(ledger)
         for reduction in walk.steps:
-            if isinstance(reduction, Reduce):
+            if reduction.__class__ is Reduce:
                 _keep(reduction, walk.values[reduction], ledger)
         ledger.issue()
         return _all_fresh([walk.filled(node) for node in nodes])
@@ -87,25 +88,30 @@ def values(nodes: Sequence[Expression]) -> list[Array] | None:
     return _all_fresh([values[id(node)] for node in nodes])
 
 
-def _reduced(node: Expression, ledger: Ledger) -> Array | None:
+def _reduced(node: Expression, ledger: Ledger, keeps: bool) -> Array | None:
     """The value, fresh, of a reduction of an array in memory, the commonest of all; else None.
 
     What the general way gives as well, at twice its cost.
     """
-    reduction: Any = node.operand if isinstance(node, View) else node
-    if not isinstance(reduction, Reduce) or reduction.kept is not None:
+    reduction: Any = node.operand if node.__class__ is View else node  # type: ignore[attr-defined]
+    if reduction.__class__ is not Reduce or reduction.kept is not None:
         return None
     operand = reduction.operand
-    if not isinstance(operand, Memory) or operand.kept is not None or reduction.where is not None:
+    if operand.__class__ is not Memory or operand.kept is not None or reduction.where is not None:
         return None
     if operand.dtype.kind not in "biufc" or not _is_small(reduction):
         return None
     shape, how = operand.shape, reduction.reduction
     with recording(reduction.errors, ledger, reduction.serial):
-        partial = how.partial(operand.array, reduction.axes, None, whole(shape), shape)
-        value = np.asarray(how.finish(partial, ledger.warn(reduction.serial)))
-    _keep(reduction, value, ledger)
-    if isinstance(node, View):
+        number = of_all(how, operand.array) if len(reduction.axes) == len(shape) else None
+        if number is None:
+            partial = how.partial(operand.array, reduction.axes, None, whole(shape), shape)
+            value = np.asarray(how.finish(partial, ledger.warn(reduction.serial)))
+        else:
+            value = np.asarray(number).reshape(reduction.shape)
+    if keeps:
+        _keep(reduction, value, ledger)
+    if node.__class__ is View:
         value = shown(node, value)
         if value.shape != node.shape:
             value = np.broadcast_to(value, node.shape)
@@ -122,7 +128,8 @@ def _keep(node: Expression, value: Array, ledger: Ledger) -> None:
         chunks = {index: value[index_of(box)] for index, box in iterate_boxes(node.chunks)}
     kept = Kept(chunks, (ledger,))
     force_setattr(node, "kept", kept)
-    keeping.count(kept, value.nbytes)
+    if value.nbytes > keeping.SMALL:
+        keeping.count(kept, value.nbytes)
 
 
 def _steps(nodes: Sequence[Expression]) -> list[_Step] | None:
@@ -152,10 +159,10 @@ def _steps(nodes: Sequence[Expression]) -> list[_Step] | None:
 
 def _is_small(node: Expression) -> bool:
     """Whether `node` has one chunk, or few elements in large chunks, and no chunks are kept."""
-    if isinstance(node, Memory) or node.kept is not None:
+    if node.__class__ is Memory or node.kept is not None:
         return False
-    chunks = node.operand.chunks if isinstance(node, Reduce) else node.chunks
-    if all(len(sizes) == 1 for sizes in chunks):
+    chunks = node.operand.chunks if node.__class__ is Reduce else node.chunks  # type: ignore[attr-defined]
+    if all([len(sizes) == 1 for sizes in chunks]):
         return True
     largest = math.prod([max(sizes, default=0) for sizes in chunks])
     return largest >= _LARGE_CHUNK and math.prod(map(sum, chunks)) <= _FEW

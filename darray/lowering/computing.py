@@ -82,7 +82,7 @@ def compute(
     """
     is_elsewhere = places.computes_elsewhere()
     if outs is None and not is_elsewhere:
-        values = at_once.values(nodes)
+        values = at_once.values(nodes, keeps)
         if values is not None:
             return values
     advance(nodes, collects=True)

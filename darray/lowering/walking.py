@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from darray.expr.nodes import KINDS, Elementwise, Expression, Memory, Reduce, View
 from darray.kernels.cpu import WORTH_REUSE
 from darray.kernels.evaluation import TILE
+from darray.kernels.quick_reductions import of_all
 from darray.kernels.table import kernels_of
 from darray.kernels.warnings_ledger import Ledger, recording
 from darray.runtime.boxes import index_of, whole
@@ -90,6 +91,10 @@ class Walk(Struct):
 
     def reduce(self, step: Any, ledger: Ledger) -> Array:
         """What a reduction gives."""
+        if len(step.axes) == len(step.shape):
+            value = of_all(step.reduction, self.filled(step.operand))
+            if value is not None:
+                return np.asarray(value).reshape(step.shape)
         chunk, shape, reduction = self.filled(step.operand), step.operand.shape, step.reduction
         partial = reduction.partial(chunk, step.axes, None, whole(shape), shape)
         return np.asarray(reduction.finish(partial, ledger.warn(step.serial)))
