@@ -115,7 +115,7 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
     def result_of(cls, expression: Expression) -> Self:
         """Handle on a result, which is a scalar to NumPy where it has no axes."""
         handle = cls.of(expression)
-        if not expression.shape:
+        if not handle._shape:
             handle.is_scalar = True
             handle._writeable = False
         return handle
@@ -435,7 +435,10 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
         if not kwargs and method == "__call__" and ufunc.nout == 1 and ufunc.signature is None:
             plain = plain_arguments(inputs)
             if plain is not None:
-                return DArray.result_of(building.elementwise(ufunc, plain)[0])
+                node = building.plain_call(ufunc, plain)
+                if node is None:
+                    node = building.elementwise(ufunc, plain)[0]
+                return DArray.result_of(node)
         out = kwargs.pop("out", None)
         arguments = tuple([argument_of(one, defers=True) for one in inputs])
         for one in arguments:
@@ -479,8 +482,9 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        if not all(issubclass(one, DArray | np.ndarray) for one in types):
-            return NotImplemented
+        for one in types:
+            if one is not DArray and not issubclass(one, _ARRAYS):
+                return NotImplemented
         code = FUNCTIONS.get(function)
         if code is not None:
             return code(*args, **kwargs)
@@ -490,6 +494,10 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
             f"darray has no np.{name} that works chunk by chunk; where the array fits in memory "
             f"use np.{name}(np.asarray(x), ...)"
         )
+
+
+# The classes whose objects NumPy's functions of a DArray take beside it.
+_ARRAYS = (DArray, np.ndarray)
 
 
 def as_expression(value: Any) -> Expression:

@@ -69,11 +69,11 @@ def plain_arguments(inputs: Sequence[Any]) -> list[Any] | None:
     """
     found: list[Any] = []
     for one in inputs:
-        if isinstance(one, Operators):
+        if one.__class__ in _NUMBERS:
+            found.append(one)
+        elif isinstance(one, Operators):
             array: Any = one
             found.append(array.expression)
-        elif type(one) in _NUMBERS:
-            found.append(one)
         else:
             return None
     return found
@@ -109,13 +109,17 @@ def _elementwise(ufunc: np.ufunc, name: str, is_reflected: bool = False) -> Call
     inherited = getattr(NDArrayOperatorsMixin, name)
 
     def operate(self: Any, other: Any) -> Any:
-        if type(other) is type(self):
+        kind = other.__class__
+        if kind is self.__class__:
             other = other.expression
-        elif type(other) not in _NUMBERS:
+        elif kind not in _NUMBERS:
             return inherited(self, other)
         mine = self.expression
         operands = (other, mine) if is_reflected else (mine, other)
-        return self.result_of(building.elementwise(ufunc, operands)[0])
+        node = building.plain_call(ufunc, operands)
+        if node is None:
+            node = building.elementwise(ufunc, operands)[0]
+        return self.result_of(node)
 
     operate.__name__ = name
     return operate
@@ -131,7 +135,7 @@ _POWERS: dict[tuple[type, Any], np.ufunc] = {
 
 def _instead_of_power(array: Any, exponent: Any) -> np.ufunc | None:
     kind = type(exponent)
-    if kind not in (int, float) or array.is_scalar or array.dtype.kind not in "bfc":
+    if (kind is not int and kind is not float) or array.is_scalar or array.dtype.kind not in "bfc":
         return None
     if array.dtype.kind == "b":
         return np.square if (kind, exponent) == (int, 2) else None
@@ -140,7 +144,9 @@ def _instead_of_power(array: Any, exponent: Any) -> np.ufunc | None:
 
 def _power(self: Any, other: Any) -> Any:
     ufunc = _instead_of_power(self, other)
-    return _any_power(self, other) if ufunc is None else ufunc(self)
+    if ufunc is None:
+        return _any_power(self, other)
+    return self.result_of(building.elementwise(ufunc, (self.expression,))[0])
 
 
 def _power_in_place(self: Any, other: Any) -> Any:

@@ -22,6 +22,7 @@ from darray.blocks import (
 )
 from darray.expr import foreign
 from darray.expr.nodes import (
+    KINDS,
     Concatenate,
     Elementwise,
     Expression,
@@ -48,6 +49,7 @@ __all__ = [
     "elementwise",
     "fitted",
     "map_blocks",
+    "plain_call",
     "recut",
     "reduce",
     "reduce_plainly",
@@ -62,8 +64,14 @@ def captured(array: NDArray[Any], chunks: Chunks | None = None) -> Memory:
         array = array.copy(order="C")
         array.flags.writeable = False
     if chunks is None:
-        chunks = tuple([(size,) for size in array.shape])
+        chunks = _one_chunk(array.shape)
     return Memory(array.shape, array.dtype, chunks, array)
+
+
+@lru_cache(maxsize=256)
+def _one_chunk(shape: Shape) -> Chunks:
+    """The cut into one chunk; arrays of one shape share it, and are seen at once to be cut alike."""
+    return tuple([(size,) for size in shape])
 
 
 def _is_constant(array: NDArray[Any]) -> bool:
@@ -78,6 +86,10 @@ def _is_constant(array: NDArray[Any]) -> bool:
     return isinstance(owner, bytes)
 
 
+# What an elementwise call is given as it is.
+_AS_THEY_ARE = (Expression, bool, int, float, complex, np.generic)
+
+
 def as_argument(value: Any, defers: bool = False) -> Any:
     """`value` as an argument of an elementwise call: an expression, or a scalar as it is.
 
@@ -90,7 +102,7 @@ def as_argument(value: Any, defers: bool = False) -> Any:
     TypeError, NotImplementedError
         For what cannot be read as an array; see `darray.expr.foreign.as_array`.
     """
-    if isinstance(value, Expression | bool | int | float | complex | np.generic):
+    if isinstance(value, _AS_THEY_ARE):
         return value
     if defers and foreign.is_foreign(value):
         return NotImplemented
@@ -129,6 +141,9 @@ def _sampled_dtypes(
     return tuple([one.dtype for one in (sampled if outputs > 1 else (sampled,))])
 
 
+# NumPy's numbers, which have dtypes of their own.
+_SCALARS = (np.number, np.bool)
+
 # Python's numbers, which take the dtype of the arrays beside them, whatever their values.
 _NUMBERS = frozenset({bool, float, complex})
 
@@ -139,35 +154,41 @@ _IN_ALL_INTEGERS = 127
 def _kind(argument: Any) -> np.dtype[Any] | type | None:
     """What of a scalar the dtypes of a ufunc's results depend on; None for not only that."""
     kind = type(argument)
-    if kind in _NUMBERS or (kind is int and 0 <= argument <= _IN_ALL_INTEGERS):
-        return kind
-    if isinstance(argument, np.number | np.bool):
+    if kind is int:
+        return int if 0 <= argument <= _IN_ALL_INTEGERS else None
+    if isinstance(argument, _SCALARS):
         dtype: np.dtype[Any] = argument.dtype
         return dtype
     return None
 
 
-def _plain_call(function: Callable[..., Any], arguments: Sequence[Any]) -> Elementwise | None:
-    """What `elementwise` gives for a call with arrays of one cut and numbers, and nothing else.
+def plain_call(function: Callable[..., Any], arguments: Sequence[Any]) -> Elementwise | None:
+    """What `elementwise` gives for a ufunc of arrays of one cut and numbers, and nothing else.
 
-    None for others. Small arrays feel how long it takes.
+    None for others, and where there is no array. Small arrays feel how long it takes.
     """
-    first: Expression | None = None
+    if function.__class__ is not np.ufunc and function is not np.where:
+        return None
+    first: Any = None
     kinds: list[np.dtype[Any] | type] = []
     for one in arguments:
-        if isinstance(one, Expression):
+        kind = one.__class__
+        if kind in KINDS:
             if first is None or not first.chunks:
                 # What has no axes is broadcast to any cut.
                 first = one
             elif one.chunks is not first.chunks and one.chunks not in ((), first.chunks):
                 return None
             kinds.append(one.dtype)
-        else:
-            kind = _kind(one)
-            if kind is None:
-                return None
+        elif kind in _NUMBERS:
             kinds.append(kind)
-    assert first is not None
+        else:
+            found = _kind(one)
+            if found is None:
+                return None
+            kinds.append(found)
+    if first is None:
+        return None
     (dtype,) = _result_dtypes(function, tuple(kinds), 1)
     return Elementwise(
         first.shape,
@@ -200,9 +221,7 @@ def elementwise(
         As NumPy raises them for the same call.
     """
     if not parameters and outputs == 1 and (where is None or where is True):
-        plain = None
-        if isinstance(function, np.ufunc) or function is np.where:
-            plain = _plain_call(function, arguments)
+        plain = plain_call(function, arguments)
         if plain is not None:
             return (plain,)
     parameters = parameters or {}

@@ -44,7 +44,7 @@ def where(condition: Any, *choices: Any) -> Any:
     if len(choices) != 2:
         raise ValueError("either both or neither of x and y should be given")
     arguments = [argument_of(one) for one in (condition, *choices)]
-    if not any(isinstance(one, Expression) for one in arguments):
+    if not any([isinstance(one, Expression) for one in arguments]):
         arguments[0] = building.captured(np.asarray(arguments[0]))
     return DArray.of(building.elementwise(np.where, arguments)[0])
 
