@@ -91,12 +91,11 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
     @classmethod
     def of(cls, expression: Expression) -> Self:
         """Handle on the whole of `expression`."""
+        # Every operation makes one, so that a call less is felt.
         handle = cls.__new__(cls)
         handle._cell = Cell(expression)
         handle._steps = ()
-        handle._owner = None
-        handle._persisted = None
-        handle._seen_now = None
+        handle._owner = handle._persisted = handle._seen_now = None
         handle._writeable = True
         handle.is_scalar = False
         handle._shape = expression.shape
@@ -114,10 +113,14 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
     @classmethod
     def result_of(cls, expression: Expression) -> Self:
         """Handle on a result, which is a scalar to NumPy where it has no axes."""
-        handle = cls.of(expression)
-        if not handle._shape:
-            handle.is_scalar = True
-            handle._writeable = False
+        handle = cls.__new__(cls)
+        handle._cell = Cell(expression)
+        handle._steps = ()
+        handle._owner = handle._persisted = handle._seen_now = None
+        handle._shape = shape = expression.shape
+        handle._dtype = expression.dtype
+        handle._writeable = bool(shape)
+        handle.is_scalar = not shape
         return handle
 
     def seen(self, index_map: IndexMap) -> Self:

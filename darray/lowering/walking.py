@@ -59,7 +59,7 @@ class Walk(Struct):
         while at < end:
             step = steps[at]
             if step.__class__ is View:
-                values[step] = self.view(step)
+                values[step] = shown(step, self.filled(step.operand))
                 at += 1
                 continue
             errors = step.errors
@@ -69,7 +69,7 @@ class Walk(Struct):
                     step = steps[at]
                     kind = step.__class__
                     if kind is View:
-                        values[step] = self.view(step)
+                        values[step] = shown(step, self.filled(step.operand))
                     elif step.errors is not errors and step.errors != errors:
                         break
                     elif kind is Elementwise:
@@ -80,13 +80,11 @@ class Walk(Struct):
                         values[step] = self.reduce(step, ledger)
                     at += 1
 
-    def view(self, step: Any) -> Array:
-        """The elements that a view selects; axes that it adds may have length 1."""
-        return shown(step, self.filled(step.operand))
-
     def filled(self, node: Expression) -> Array:
         """The value of `node`, brought to its shape where broadcasting has not filled it."""
-        value = np.asarray(self.values[node])
+        value = self.values[node]
+        if value.__class__ is not np.ndarray:
+            value = np.asarray(value)
         return value if value.shape == node.shape else np.broadcast_to(value, node.shape)
 
     def reduce(self, step: Any, ledger: Ledger) -> Array:
@@ -145,7 +143,7 @@ def shown(view: View, operand: Array) -> Array:
     >>> shown(da.arange(4)[::-2].expression, np.arange(4))
     array([3, 1])
     """
-    if operand.size == 1 and prod(view.shape) == 1:
+    if operand.size == 1 and (not view.shape or prod(view.shape) == 1):
         # The one element, as most reductions have it; finding out which one takes ten times longer.
         return operand.reshape(view.shape)
     index_map = view.index_map
@@ -197,7 +195,7 @@ def walk_of(
                 return None
             values[node] = node.array
             continue
-        sized = node
+        sized: Any = node
         if kind is Elementwise:
             if node.where is not None:
                 return None
@@ -216,7 +214,7 @@ def walk_of(
             pending.append(below)
         else:
             return None
-        if sized.chunks is not cut:
+        if sized.chunks is not cut and sized.chunks != cut and sized.shape:
             if not _is_one_chunk(sized):
                 return None
             cut = sized.chunks
