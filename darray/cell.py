@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.expr import building
@@ -20,7 +21,7 @@ __all__ = ["Cell", "is_fleeting"]
 _HANDING_ON = (Recut, View)
 
 
-class Cell:
+class Cell(Struct, eq=False, weakref=True):
     """What an array holds at present; shared by the array and all views of it.
 
     Attributes
@@ -33,13 +34,10 @@ class Cell:
         The next version, while tasks of a region write to chunks of the array.
     """
 
-    __slots__ = ("__weakref__", "expression", "shared", "version", "writer")
-
-    def __init__(self, expression: Expression, shared: NDArray[Any] | None = None) -> None:
-        self.expression = expression if expression.depth <= DEEPEST else started(expression)
-        self.shared = shared
-        self.version = 0
-        self.writer: object = None
+    expression: Expression
+    shared: NDArray[Any] | None = None
+    version: int = 0
+    writer: object = None
 
     def replace(self, steps: tuple[Step, ...], values: Expression) -> None:
         """Let the view after `steps` show `values` from now on."""

@@ -20,6 +20,7 @@ from darray.expr import building, scans, ufuncs
 from darray.expr.nodes import Expression
 from darray.index_maps import NEW, IndexMap, is_basic
 from darray.lowering import computing
+from darray.lowering.computing import DEEPEST, started
 from darray.lowering.explaining import Explanation, explain
 from darray.methods import ArrayMethods
 from darray.operators import Operators, plain_arguments
@@ -93,7 +94,7 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
         """Handle on the whole of `expression`."""
         # Every operation makes one, so that a call less is felt.
         handle = cls.__new__(cls)
-        handle._cell = Cell(expression)
+        handle._cell = Cell(expression if expression.depth <= DEEPEST else started(expression))
         handle._steps = ()
         handle._owner = handle._persisted = handle._seen_now = None
         handle._writeable = True
@@ -114,7 +115,7 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
     def result_of(cls, expression: Expression) -> Self:
         """Handle on a result, which is a scalar to NumPy where it has no axes."""
         handle = cls.__new__(cls)
-        handle._cell = Cell(expression)
+        handle._cell = Cell(expression if expression.depth <= DEEPEST else started(expression))
         handle._steps = ()
         handle._owner = handle._persisted = handle._seen_now = None
         handle._shape = shape = expression.shape

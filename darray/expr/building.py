@@ -408,8 +408,12 @@ def reduce(
         mask = mask if isinstance(mask, Expression) else captured(np.asarray(mask, bool))
         mask = broadcast_to(mask, operand.shape)
     form = _form(reduction, operand.dtype, operand.chunks, axis, mask is not None)
-    node = _of_form(form, operand, reduction, mask)
-    return node if keepdims or not form.axes else _without_axes(node, *_dropped(form))
+    axes, dtype, shape, chunks = form
+    node = Reduce(shape, dtype, chunks, operand, reduction, axes, mask, captured_errors())
+    if keepdims or not axes:
+        return node
+    seen, cut, index_map = _dropped(form)
+    return View(seen, dtype, cut, node, index_map)
 
 
 def reduce_plainly(operand: Expression, reduction: Reduction, axis: int | None) -> Expression:
@@ -419,27 +423,17 @@ def reduce_plainly(operand: Expression, reduction: Reduction, axis: int | None) 
     """
     if max(map(len, operand.chunks), default=0) > _FEW_CHUNKS:
         return reduce(operand, reduction, axis, False)
-    form, chunks, index_map = _known_form(reduction, operand.dtype, operand.chunks, axis)
-    node = _of_form(form, operand, reduction, None)
-    return _without_axes(node, chunks, index_map) if form.axes else node
-
-
-def _of_form(
-    form: _Form, operand: Expression, reduction: Reduction, mask: Expression | None
-) -> Reduce:
+    form, seen, cut, index_map = _known_form(reduction, operand.dtype, operand.chunks, axis)
     axes, dtype, shape, chunks = form
-    return Reduce(shape, dtype, chunks, operand, reduction, axes, mask, captured_errors())
+    node = Reduce(shape, dtype, chunks, operand, reduction, axes, None, captured_errors())
+    return View(seen, dtype, cut, node, index_map) if axes else node
 
 
-def _without_axes(node: Reduce, chunks: Chunks, index_map: IndexMap) -> View:
-    """The result of a reduction without the axes that it has kept."""
-    return View(index_map.shape, node.dtype, chunks, node, index_map)
-
-
-def _dropped(form: _Form) -> tuple[Chunks, IndexMap]:
-    """The cut of a result without the reduced axes, and what leads there."""
+def _dropped(form: _Form) -> tuple[Shape, Chunks, IndexMap]:
+    """The shape and the cut of a result without the reduced axes, and what leads there."""
     chunks = tuple([sizes for axis, sizes in enumerate(form.chunks) if axis not in form.axes])
-    return chunks, _dropping(form.axes, form.shape)
+    index_map = _dropping(form.axes, form.shape)
+    return index_map.shape, chunks, index_map
 
 
 # Finding a form again takes a look at every chunk's size.
@@ -449,7 +443,7 @@ _FEW_CHUNKS = 64
 @lru_cache(maxsize=1024)
 def _known_form(
     reduction: Reduction, dtype: np.dtype[Any], chunks: Chunks, axis: int | None
-) -> tuple[_Form, Chunks, IndexMap]:
+) -> tuple[_Form, Shape, Chunks, IndexMap]:
     form = _form(reduction, dtype, chunks, axis, False)
     return form, *_dropped(form)
 

@@ -194,6 +194,11 @@ class View(Expression, frozen=True, eq=False):
     operand: Expression
     index_map: IndexMap
 
+    def __post_init__(self) -> None:
+        """Find the depth, as that of any expression."""
+        operand = self.operand
+        force_setattr(self, "depth", 1 if operand.kept is not None else operand.depth + 1)
+
     @property
     def operands(self) -> tuple[Expression, ...]:
         """The array that is looked at."""
@@ -251,6 +256,14 @@ class Reduce(Expression, frozen=True, eq=False):
     axes: tuple[int, ...]
     where: Expression | None
     errors: ErrorState
+
+    def __post_init__(self) -> None:
+        """Find the depth, as that of any expression."""
+        if self.where is None:
+            below = 0 if self.operand.kept is not None else self.operand.depth
+            force_setattr(self, "depth", below + self.weight)
+        else:
+            Expression.__post_init__(self)
 
     @property
     def operands(self) -> tuple[Expression, ...]:

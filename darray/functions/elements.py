@@ -11,6 +11,7 @@ from darray.expr import building
 from darray.expr.nodes import Expression
 from darray.functions.indexing import nonzero
 from darray.handle import DArray, argument_of, as_expression, write_results
+from darray.operators import plain_arguments
 
 __all__ = [
     "around",
@@ -43,6 +44,11 @@ def where(condition: Any, *choices: Any) -> Any:
         return nonzero(condition)
     if len(choices) != 2:
         raise ValueError("either both or neither of x and y should be given")
+    plain = plain_arguments((condition, *choices))
+    if plain is not None:
+        node = building.plain_call(np.where, plain)
+        if node is not None:
+            return DArray.of(node)
     arguments = [argument_of(one) for one in (condition, *choices)]
     if not any([isinstance(one, Expression) for one in arguments]):
         arguments[0] = building.captured(np.asarray(arguments[0]))

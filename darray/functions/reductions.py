@@ -87,12 +87,13 @@ def _handle(value: Any) -> Any:
 def _registered(function: Callable[..., Any], positions: tuple[str, ...]) -> None:
     """Let `function` of a DArray be reduced; `positions` are its parameters after the array."""
 
+    plain = reduction_of(function)
+
     @implements(function)
     def apply(a: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(a, DArray) and not kwargs and len(args) < 2:
+        if not kwargs and len(args) < 2 and isinstance(a, DArray):
             axis = args[0] if args else None
             if axis is None or type(axis) is int:
-                plain = reduction_of(function)
                 return DArray.result_of(building.reduce_plainly(a.expression, plain, axis))
         if len(args) > len(positions):
             raise TypeError(

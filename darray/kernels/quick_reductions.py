@@ -57,7 +57,7 @@ def _variance(reduction: Variance, array: Array) -> Any:
     if reduction.dtype is not None or reduction.skip_nan or array.dtype != np.float64:
         return None
     count = array.size
-    if array.ndim > 1 or not 0 < count < FEWEST or not isinstance(reduction.ddof, int | float):
+    if array.ndim > 1 or not 0 < count < FEWEST or type(reduction.ddof) is not int:
         return None
     mean = float(np.add.reduce(array)) / count
     if abs(mean) < SMALLEST or count <= reduction.ddof:

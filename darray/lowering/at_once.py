@@ -12,7 +12,7 @@ from msgspec.structs import force_setattr
 from numpy.typing import NDArray
 
 from darray.blocks import iterate_boxes
-from darray.expr.nodes import Expression, Memory, Reduce, View
+from darray.expr.nodes import Elementwise, Expression, Memory, Reduce, View
 from darray.kernels.evaluation import evaluate
 from darray.kernels.quick_reductions import of_all
 from darray.kernels.reducing import Reducer, partial_results
@@ -59,20 +59,20 @@ def values(nodes: Sequence[Expression], keeps: bool = True) -> list[Array] | Non
     Such a computation has nothing to schedule: its programs run in the calling thread. What
     reductions give stays with them; without `keeps` not where `nodes` are their results.
     """
-    if any([node.__class__ is Memory or node.kept is not None for node in nodes]):
-        return None
+    for node in nodes:
+        if node.kept is not None or node.__class__ is Memory:
+            return None
     ledger = Ledger()
-    if len(nodes) == 1:
-        value = _reduced(nodes[0], ledger, keeps)
+    if len(nodes) == 1 and node.__class__ is not Elementwise:
+        value = _reduced(node, ledger, keeps)
         if value is not None:
             ledger.issue()
             return [value]
     walk = walk_of(nodes, _kept_chunk, _MOST_GROUPS - len(nodes))
     if walk is not None:
         walk.run(ledger)
-        for reduction in walk.steps:
-            if reduction.__class__ is Reduce:
-                _keep(reduction, walk.values[reduction], ledger)
+        for reduction in walk.reductions:
+            _keep(reduction, walk.values[reduction], ledger)
         ledger.issue()
         return _all_fresh([walk.filled(node) for node in nodes])
     steps = _steps(nodes)
@@ -217,7 +217,7 @@ def _all_fresh(values: list[Array]) -> list[Array]:
     for value in values:
         flags = value.flags
         is_fresh = is_own(value) and flags.c_contiguous and flags.writeable
-        if not is_fresh or any([value is one for one in fresh]):
+        if not is_fresh or (fresh and any([value is one for one in fresh])):
             value = value.copy(order="C")
         fresh.append(value)
     return fresh

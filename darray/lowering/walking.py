@@ -37,11 +37,13 @@ class Walk(Struct):
     ----------
     * Each of ``steps`` comes after those that it is computed from.
     * ``values`` are by the expressions, all of which are reached from those that are wanted.
+    * ``reductions`` are those among the steps.
     * ``uses`` is how often the value of a step is still read, once more for one that is wanted;
       it is positive until then. What was there before the walk has none.
     """
 
     steps: list[Any] = field(default_factory=list)
+    reductions: list[Any] = field(default_factory=list)
     values: dict[Expression, Any] = field(default_factory=dict)
     uses: dict[Expression, int] = field(default_factory=dict)
 
@@ -63,7 +65,8 @@ class Walk(Struct):
                 at += 1
                 continue
             errors = step.errors
-            with recording(errors, ledger) as record:
+            record = recording(errors, ledger)
+            with record:
                 # Steps that answer errors alike share one context.
                 while at < end:
                     step = steps[at]
@@ -166,9 +169,8 @@ def walk_of(
         Reductions, at most, that are computed so.
     """
     walk = Walk()
-    steps, values, uses = walk.steps, walk.values, walk.uses
+    steps, values, uses, reductions = walk.steps, walk.values, walk.uses, walk.reductions
     pending: list[Any] = list(nodes)
-    reductions = 0
     # The cut and the dtype that were looked at last; most expressions have the same.
     cut: object = None
     dtype: object = None
@@ -201,9 +203,9 @@ def walk_of(
                 return None
             pending += [one for one in node.arguments if one.__class__ in KINDS]
         elif kind is Reduce:
-            if node.where is not None or reductions == most:
+            if node.where is not None or len(reductions) == most:
                 return None
-            reductions += 1
+            reductions.append(node)
             sized = node.operand
             pending.append(sized)
         elif kind is View:
