@@ -46,6 +46,7 @@ __all__ = [
     "broadcast_to",
     "captured",
     "concatenate",
+    "dropping",
     "elementwise",
     "fitted",
     "map_blocks",
@@ -383,7 +384,7 @@ def _form(
 
 
 # The same map object for all reductions of arrays of one shape.
-_dropping = lru_cache(maxsize=256)(IndexMap.drop_axes)
+dropping = lru_cache(maxsize=256)(IndexMap.drop_axes)
 
 
 def reduce(
@@ -432,7 +433,7 @@ def reduce_plainly(operand: Expression, reduction: Reduction, axis: int | None) 
 def _dropped(form: _Form) -> tuple[Shape, Chunks, IndexMap]:
     """The shape and the cut of a result without the reduced axes, and what leads there."""
     chunks = tuple([sizes for axis, sizes in enumerate(form.chunks) if axis not in form.axes])
-    index_map = _dropping(form.axes, form.shape)
+    index_map = dropping(form.axes, form.shape)
     return index_map.shape, chunks, index_map
 
 

@@ -91,8 +91,9 @@ def _registered(function: Callable[..., Any], positions: tuple[str, ...]) -> Non
 
     @implements(function)
     def apply(a: Any, *args: Any, **kwargs: Any) -> Any:
-        if not kwargs and len(args) < 2 and isinstance(a, DArray):
-            axis = args[0] if args else None
+        is_plain = len(args) + len(kwargs) < 2 and (not kwargs or "axis" in kwargs)
+        if is_plain and isinstance(a, DArray):
+            axis = args[0] if args else kwargs.get("axis")
             if axis is None or type(axis) is int:
                 return DArray.result_of(building.reduce_plainly(a.expression, plain, axis))
         if len(args) > len(positions):

@@ -1,9 +1,9 @@
-"""Reductions of all of an array that is there, to one number, without partial results."""
+"""Reductions of arrays that are there as a whole, without partial results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isfinite, sqrt
+from math import isfinite, prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from darray.kernels.moments import SMALLEST, Mean, Variance, squared_deviations
 from darray.kernels.quick_moments import FEWEST
 from darray.kernels.reductions import NO_VALUE, CountNonzero, Reduction, UfuncReduction
 
-__all__ = ["of_all"]
+__all__ = ["of_all", "of_axes"]
 
 Array = NDArray[Any]
 
@@ -37,16 +37,43 @@ def of_all(reduction: Reduction, array: Array) -> Any:
     return None if way is None or not array.ndim else way(reduction, array)
 
 
-def _of_ufunc(reduction: UfuncReduction, array: Array) -> Any:
+def of_axes(reduction: Reduction, array: Array, axes: tuple[int, ...]) -> Any:
+    """What `reduction` gives of all of `array` over `axes`, which the result does not have.
+
+    To the bit what its partial result gives; None where it is to be found by that.
+
+    Examples
+    --------
+    >>> of_axes(Mean(), np.arange(6.0).reshape(2, 3), (0,))
+    array([1.5, 2.5, 3.5])
+    """
+    if len(axes) == array.ndim:
+        return of_all(reduction, array)
+    kind = reduction.__class__
+    if kind is UfuncReduction:
+        return _of_ufunc(reduction, array, axes)
+    if kind is not Mean or not _is_plain(reduction, array):
+        return None
+    count = prod([array.shape[axis] for axis in axes])
+    if not (count and axes):
+        return None
+    total = np.add.reduce(array, axes)
+    return np.true_divide(total, count, out=total)
+
+
+def _is_plain(reduction: Any, array: Array) -> bool:
+    """Whether Python's floats do what a reduction of `array` asks for."""
+    return reduction.dtype is None and not reduction.skip_nan and array.dtype == np.float64
+
+
+def _of_ufunc(reduction: Any, array: Array, axes: tuple[int, ...] | None = None) -> Any:
     if reduction.initial is not NO_VALUE or array.dtype.kind == "c":
         return None
-    return reduction.ufunc.reduce(array, None, reduction.dtype)
+    return reduction.ufunc.reduce(array, axes, reduction.dtype)
 
 
 def _mean(reduction: Mean, array: Array) -> Any:
-    if reduction.dtype is not None or reduction.skip_nan or array.dtype != np.float64:
-        return None
-    if not array.size:
+    if not _is_plain(reduction, array) or not array.size:
         return None
     mean = float(np.add.reduce(array, None)) / array.size
     # Of a quotient that may have lost digits Python does not tell.
@@ -54,7 +81,7 @@ def _mean(reduction: Mean, array: Array) -> Any:
 
 
 def _variance(reduction: Variance, array: Array) -> Any:
-    if reduction.dtype is not None or reduction.skip_nan or array.dtype != np.float64:
+    if not _is_plain(reduction, array):
         return None
     count = array.size
     if array.ndim > 1 or not 0 < count < FEWEST or type(reduction.ddof) is not int:

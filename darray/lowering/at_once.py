@@ -12,9 +12,10 @@ from msgspec.structs import force_setattr
 from numpy.typing import NDArray
 
 from darray.blocks import iterate_boxes
+from darray.expr import building
 from darray.expr.nodes import Elementwise, Expression, Memory, Reduce, View
 from darray.kernels.evaluation import evaluate
-from darray.kernels.quick_reductions import of_all
+from darray.kernels.quick_reductions import of_axes
 from darray.kernels.reducing import Reducer, partial_results
 from darray.kernels.warnings_ledger import Ledger, recording
 from darray.lowering import keeping
@@ -101,17 +102,25 @@ def _reduced(node: Expression, ledger: Ledger, keeps: bool) -> Array | None:
         return None
     if operand.dtype.kind not in "biufc" or not _is_small(reduction):
         return None
-    shape, how = operand.shape, reduction.reduction
+    shape, how, axes = operand.shape, reduction.reduction, reduction.axes
+    # The commonest view of it has the elements that the reduction gives.
+    drops = node is not reduction and node.index_map is building.dropping(axes, reduction.shape)
     with recording(reduction.errors, ledger, reduction.serial):
-        number = of_all(how, operand.array) if len(reduction.axes) == len(shape) else None
-        if number is None:
-            partial = how.partial(operand.array, reduction.axes, None, whole(shape), shape)
+        found = of_axes(how, operand.array, axes)
+        if found is None:
+            partial = how.partial(operand.array, axes, None, whole(shape), shape)
             value = np.asarray(how.finish(partial, ledger.warn(reduction.serial)))
         else:
-            value = np.asarray(number).reshape(reduction.shape)
+            # From here on little is done, since what was read has put all else out of the caches.
+            value = np.asarray(found)
+            if drops and not keeps and value.flags.c_contiguous:
+                return value
+            value = value.reshape(reduction.shape)
     if keeps:
         _keep(reduction, value, ledger)
-    if node.__class__ is View:
+    if drops:
+        value = value.reshape(node.shape)
+    elif node is not reduction:
         value = shown(node, value)
         if value.shape != node.shape:
             value = np.broadcast_to(value, node.shape)
