@@ -32,6 +32,13 @@ _Spanning: TypeAlias = tuple[Step, tuple[bool, ...] | None]
 # interpreter's share of a call on so many elements is a twentieth or less.
 TILE = 1 << 15
 
+# Bytes of a step's results in a tile where nothing is reduced: more stay in the last cache, and
+# the interpreter's share, which grows when threads or neighbours share a core, is the less.
+LARGE_TILE = 1 << 20
+
+# Bytes of all results in such a tile, which a thread can keep for the next chunk.
+_ALL_RESULTS = 3 << 20
+
 
 class Evaluation:
     """A program over given inputs, evaluated box by box in the buffers that it was given.
@@ -219,9 +226,10 @@ def evaluate(
         inputs = [one.reshape(-1) for one in inputs]
         filled = {place: one.reshape(-1) for place, one in made.items()}
         lengths = (size,)
-    tile = tile_lengths(lengths, (), TILE)
+    together = _together(tiling, inputs)
+    tile = tile_lengths(lengths, (), together)
     with evaluation(tiling, inputs, lengths, tile, ledger) as tiles:
-        for box, _ in strips(lengths, (), TILE):
+        for box, _ in strips(lengths, (), together):
             parts = {place: one[box] for place, one in filled.items()}
             for place, value in zip(tiling.results, tiles.at(box, parts), strict=True):
                 if place in parts and value is not parts[place]:
@@ -229,6 +237,13 @@ def evaluate(
     values = read | made
     results = tuple([values[place] for place in tiling.results])
     return tuple([one if one.shape == shape else np.broadcast_to(one, shape) for one in results])
+
+
+def _together(tiling: Tiling, inputs: Sequence[Array]) -> int:
+    """Elements of a tile of a program of which nothing is reduced, so that any number will do."""
+    largest = max([1, *tiling.slot_itemsizes, *[one.itemsize for one in inputs]])
+    most = min(LARGE_TILE // largest, _ALL_RESULTS // max(1, sum(tiling.slot_itemsizes)))
+    return max(TILE, most // ALIGNMENT * ALIGNMENT)
 
 
 @contextmanager

@@ -90,7 +90,7 @@ def values(nodes: Sequence[Expression], keeps: bool = True) -> list[Array] | Non
 
 
 def _reduced(node: Expression, ledger: Ledger, keeps: bool) -> Array | None:
-    """The value, fresh, of a reduction of an array in memory, the commonest of all; else None.
+    """The value, fresh, of a reduction of memory, the commonest of all; None of anything else.
 
     What the general way gives as well, at twice its cost.
     """
@@ -98,7 +98,8 @@ def _reduced(node: Expression, ledger: Ledger, keeps: bool) -> Array | None:
     if reduction.__class__ is not Reduce or reduction.kept is not None:
         return None
     operand = reduction.operand
-    if operand.__class__ is not Memory or operand.kept is not None or reduction.where is not None:
+    array = _array_of(operand)
+    if array is None or reduction.where is not None:
         return None
     if operand.dtype.kind not in "biufc" or not _is_small(reduction):
         return None
@@ -106,9 +107,9 @@ def _reduced(node: Expression, ledger: Ledger, keeps: bool) -> Array | None:
     # The commonest view of it has the elements that the reduction gives.
     drops = node is not reduction and node.index_map is building.dropping(axes, reduction.shape)
     with recording(reduction.errors, ledger, reduction.serial):
-        found = of_axes(how, operand.array, axes)
+        found = of_axes(how, array, axes)
         if found is None:
-            partial = how.partial(operand.array, axes, None, whole(shape), shape)
+            partial = how.partial(array, axes, None, whole(shape), shape)
             value = np.asarray(how.finish(partial, ledger.warn(reduction.serial)))
         else:
             # From here on little is done, since what was read has put all else out of the caches.
@@ -125,6 +126,19 @@ def _reduced(node: Expression, ledger: Ledger, keeps: bool) -> Array | None:
         if value.shape != node.shape:
             value = np.broadcast_to(value, node.shape)
     return value.copy(order="C")
+
+
+def _array_of(node: Any) -> Array | None:
+    """The array that is in memory, or a view of it; None where it is not."""
+    if node.kept is not None:
+        return None
+    if node.__class__ is Memory:
+        return node.array  # type: ignore[no-any-return]
+    below = node.operand if node.__class__ is View else None
+    if below.__class__ is not Memory or below.kept is not None:
+        return None
+    array = shown(node, below.array)
+    return array if array.shape == node.shape else np.broadcast_to(array, node.shape)
 
 
 def _keep(node: Expression, value: Array, ledger: Ledger) -> None:
@@ -167,10 +181,14 @@ def _steps(nodes: Sequence[Expression]) -> list[_Step] | None:
 
 
 def _is_small(node: Expression) -> bool:
-    """Whether `node` has one chunk, or few elements in large chunks, and no chunks are kept."""
+    """Whether `node` has one chunk, or few elements in large chunks, and no chunks are kept.
+
+    Of what a reduction gives, the elements are counted that it reduces.
+    """
     if node.__class__ is Memory or node.kept is not None:
         return False
-    chunks = node.operand.chunks if node.__class__ is Reduce else node.chunks  # type: ignore[attr-defined]
+    reduction: Any = node.operand if node.__class__ is View else node  # type: ignore[attr-defined]
+    chunks = reduction.operand.chunks if reduction.__class__ is Reduce else node.chunks
     if all([len(sizes) == 1 for sizes in chunks]):
         return True
     largest = math.prod([max(sizes, default=0) for sizes in chunks])

@@ -311,7 +311,7 @@ def _kernel(group: Group, elements: int, kind: str) -> str:
         if not can_write(one):
             return f"NumPy, call by call: {_name(one.function)} cannot write where it is told to"
     found = "NumPy: there is one call" if group.selection is None else group.selection.explanation()
-    return f"{found}; in tiles of {TILE:,} elements"
+    return f"{found}; in tiles that stay in a cache"
 
 
 def _pieces(draft: Draft) -> list[Pieces]:

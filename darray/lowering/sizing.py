@@ -8,7 +8,7 @@ import numpy as np
 
 from darray.blocks import largest
 from darray.expr.nodes import Memory, Reduce, Stored
-from darray.kernels.evaluation import TILE
+from darray.kernels.evaluation import LARGE_TILE, TILE
 from darray.kernels.reducing import REDUCED
 from darray.kernels.tiling import tiling_of
 from darray.lowering.fusion import Group, Leaf
@@ -27,7 +27,9 @@ def itemsize_at_peak(group: Group, elements: int, scratch: int, in_place: bool =
     tiling = tiling_of(program) if elements > TILE else None
     if tiling is None:
         return program.bytes_per_element(sizes) + scratch
-    buffers = -(-sum(tiling.slot_itemsizes) * min(elements, REDUCED) // elements)
+    slots = tiling.slot_itemsizes
+    most = max(sum(slots) * REDUCED, len(slots) * LARGE_TILE)
+    buffers = -(-min(sum(slots) * elements, most) // elements)
     return sum(sizes) + (0 if in_place else program.result_itemsize) + buffers + scratch
 
 

@@ -259,7 +259,7 @@ def test_which_kernel_and_why_is_told():
         return [stage.kernel for stage in array.explain().stages if stage.kernel]
 
     (text,) = kernels(np.sqrt(large * large + 1))
-    assert text.endswith("in tiles of 32,768 elements")
+    assert text.endswith("in tiles that stay in a cache")
     assert "3 of 3 calls" in text
     assert "NumPy: 3 of 3 calls could be compiled, which pays from" in text
     da.configure(jit=False)
