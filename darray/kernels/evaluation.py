@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from math import prod
@@ -135,6 +135,24 @@ class Evaluation:
                     self._run(steps, found, record)
         return [values[place] for place in self._tiling.results]
 
+    def before(self, results: Container[int]) -> dict[int, int]:
+        """The places of values that may lie where one of `results` will, until that is computed.
+
+        They would lie in the buffer of that result otherwise; so less memory is gone through.
+        """
+        slots = {step.slot: step for _, steps in self._groups for step, _ in steps}
+        ends = {}
+        for slot, step in slots.items():
+            # Of steps that share a slot the last is the one that is a result.
+            if step.place in results:
+                ends[slot] = step
+        return {
+            step.place: ends[step.slot].place
+            for _, steps in self._groups
+            for step, span in steps
+            if span is None and step.slot in ends and step.dtype == ends[step.slot].dtype
+        }
+
     def _run(self, steps: list[_Spanning], outs: Sequence[Array], record: recording | None) -> None:
         values = self._values
         for (step, _), out in zip(steps, outs, strict=True):
@@ -229,8 +247,13 @@ def evaluate(
     together = _together(tiling, inputs)
     tile = tile_lengths(lengths, (), together)
     with evaluation(tiling, inputs, lengths, tile, ledger) as tiles:
+        before = {}
+        if not any([np.may_share_memory(one, out) for one in inputs for out in made.values()]):
+            before = tiles.before(made)
         for box, _ in strips(lengths, (), together):
             parts = {place: one[box] for place, one in filled.items()}
+            for place, result in before.items():
+                parts[place] = parts[result]
             for place, value in zip(tiling.results, tiles.at(box, parts), strict=True):
                 if place in parts and value is not parts[place]:
                     parts[place][...] = value
