@@ -39,6 +39,11 @@ class Cell(Struct, eq=False, weakref=True):
     version: int = 0
     writer: object = None
 
+    def __post_init__(self) -> None:
+        """Start what is too deep."""
+        if self.expression.depth > DEEPEST:
+            self.expression = started(self.expression)
+
     def replace(self, steps: tuple[Step, ...], values: Expression) -> None:
         """Let the view after `steps` show `values` from now on."""
         if self.writer is not None:

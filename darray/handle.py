@@ -20,7 +20,6 @@ from darray.expr import building, scans, ufuncs
 from darray.expr.nodes import Expression
 from darray.index_maps import NEW, IndexMap, is_basic
 from darray.lowering import computing
-from darray.lowering.computing import DEEPEST, started
 from darray.lowering.explaining import Explanation, explain
 from darray.methods import ArrayMethods
 from darray.operators import Operators, plain_arguments
@@ -92,9 +91,8 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
     @classmethod
     def of(cls, expression: Expression) -> Self:
         """Handle on the whole of `expression`."""
-        # Every operation makes one, so that a call less is felt.
         handle = cls.__new__(cls)
-        handle._cell = Cell(expression if expression.depth <= DEEPEST else started(expression))
+        handle._cell = Cell(expression)
         handle._steps = ()
         handle._owner = handle._persisted = handle._seen_now = None
         handle._writeable = True
@@ -115,7 +113,7 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
     def result_of(cls, expression: Expression) -> Self:
         """Handle on a result, which is a scalar to NumPy where it has no axes."""
         handle = cls.__new__(cls)
-        handle._cell = Cell(expression if expression.depth <= DEEPEST else started(expression))
+        handle._cell = Cell(expression)
         handle._steps = ()
         handle._owner = handle._persisted = handle._seen_now = None
         handle._shape = shape = expression.shape
@@ -439,10 +437,7 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
         if not kwargs and method == "__call__" and ufunc.nout == 1 and ufunc.signature is None:
             plain = plain_arguments(inputs)
             if plain is not None:
-                node = building.plain_call(ufunc, plain)
-                if node is None:
-                    node = building.elementwise(ufunc, plain)[0]
-                return DArray.result_of(node)
+                return DArray.result_of(building.elementwise(ufunc, plain)[0])
         out = kwargs.pop("out", None)
         arguments = tuple([argument_of(one, defers=True) for one in inputs])
         for one in arguments:
@@ -487,7 +482,7 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
         kwargs: dict[str, Any],
     ) -> Any:
         for one in types:
-            if one is not DArray and not issubclass(one, _ARRAYS):
+            if one is not DArray and not issubclass(one, (DArray, np.ndarray)):
                 return NotImplemented
         code = FUNCTIONS.get(function)
         if code is not None:
@@ -498,10 +493,6 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
             f"darray has no np.{name} that works chunk by chunk; where the array fits in memory "
             f"use np.{name}(np.asarray(x), ...)"
         )
-
-
-# The classes whose objects NumPy's functions of a DArray take beside it.
-_ARRAYS = (DArray, np.ndarray)
 
 
 def as_expression(value: Any) -> Expression:

@@ -71,7 +71,7 @@ def captured(array: NDArray[Any], chunks: Chunks | None = None) -> Memory:
 
 @lru_cache(maxsize=256)
 def _one_chunk(shape: Shape) -> Chunks:
-    """The cut into one chunk; arrays of one shape share it, and are seen at once to be cut alike."""
+    """The cut into one chunk, shared by arrays of one shape, so that it is known at once."""
     return tuple([(size,) for size in shape])
 
 
@@ -417,7 +417,7 @@ def reduce(
     return View(seen, dtype, cut, node, index_map)
 
 
-def reduce_plainly(operand: Expression, reduction: Reduction, axis: int | None) -> Expression:
+def reduce_plainly(operand: Expression, reduction: Any, axis: int | None) -> Expression:
     """What `reduce` gives without ``keepdims`` and ``where``, of a reduction without parameters.
 
     Small arrays feel how long it takes: the same is asked of many, and found once.

@@ -38,7 +38,7 @@ _serial = itertools.count()
 
 # The classes of expressions: whether an operand is one is asked of each, and ``isinstance`` takes
 # four times as long to say no.
-KINDS: set[type] = set()
+KINDS: set[Any] = set()
 
 
 class _State(Struct, frozen=True, eq=False, kw_only=True):

@@ -86,7 +86,6 @@ def _handle(value: Any) -> Any:
 
 def _registered(function: Callable[..., Any], positions: tuple[str, ...]) -> None:
     """Let `function` of a DArray be reduced; `positions` are its parameters after the array."""
-
     plain = reduction_of(function)
 
     @implements(function)

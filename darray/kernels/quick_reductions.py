@@ -93,7 +93,7 @@ def _variance(reduction: Variance, array: Array) -> Any:
     with borrowed(nbytes) as memory:
         _, squares = squared_deviations(array, mean, memory[:nbytes].view(np.float64))
     quotient = squares / (count - reduction.ddof)
-    if not (SMALLEST <= quotient and isfinite(quotient)):
+    if quotient < SMALLEST or not isfinite(quotient):
         return None
     return np.float64(sqrt(quotient) if reduction.root else quotient)
 

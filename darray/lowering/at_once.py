@@ -94,7 +94,8 @@ def _reduced(node: Expression, ledger: Ledger, keeps: bool) -> Array | None:
 
     What the general way gives as well, at twice its cost.
     """
-    reduction: Any = node.operand if node.__class__ is View else node  # type: ignore[attr-defined]
+    seen: Any = node
+    reduction = seen.operand if node.__class__ is View else seen
     if reduction.__class__ is not Reduce or reduction.kept is not None:
         return None
     operand = reduction.operand
@@ -105,7 +106,7 @@ def _reduced(node: Expression, ledger: Ledger, keeps: bool) -> Array | None:
         return None
     shape, how, axes = operand.shape, reduction.reduction, reduction.axes
     # The commonest view of it has the elements that the reduction gives.
-    drops = node is not reduction and node.index_map is building.dropping(axes, reduction.shape)
+    drops = seen is not reduction and seen.index_map is building.dropping(axes, reduction.shape)
     with recording(reduction.errors, ledger, reduction.serial):
         found = of_axes(how, array, axes)
         if found is None:
@@ -122,7 +123,7 @@ def _reduced(node: Expression, ledger: Ledger, keeps: bool) -> Array | None:
     if drops:
         value = value.reshape(node.shape)
     elif node is not reduction:
-        value = shown(node, value)
+        value = shown(seen, value)
         if value.shape != node.shape:
             value = np.broadcast_to(value, node.shape)
     return value.copy(order="C")
@@ -133,7 +134,7 @@ def _array_of(node: Any) -> Array | None:
     if node.kept is not None:
         return None
     if node.__class__ is Memory:
-        return node.array  # type: ignore[no-any-return]
+        return node.array
     below = node.operand if node.__class__ is View else None
     if below.__class__ is not Memory or below.kept is not None:
         return None
@@ -183,11 +184,15 @@ def _steps(nodes: Sequence[Expression]) -> list[_Step] | None:
 def _is_small(node: Expression) -> bool:
     """Whether `node` has one chunk, or few elements in large chunks, and no chunks are kept.
 
-    Of what a reduction gives, the elements are counted that it reduces.
+    Of what a reduction gives, the elements are counted that it reduces, unless they are repeated.
     """
     if node.__class__ is Memory or node.kept is not None:
         return False
-    reduction: Any = node.operand if node.__class__ is View else node  # type: ignore[attr-defined]
+    reduction: Any = node
+    if node.__class__ is View:
+        below = reduction.operand
+        # What repeats elements is as large as it is.
+        reduction = below if math.prod(node.shape) <= math.prod(below.shape) else node
     chunks = reduction.operand.chunks if reduction.__class__ is Reduce else node.chunks
     if all([len(sizes) == 1 for sizes in chunks]):
         return True

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import darray as da
+from darray.kernels import warnings_ledger
+from darray.kernels.warnings_ledger import Ledger, captured_errors, recording
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -125,3 +127,42 @@ def test_reductions_warn():
         "Mean of empty slice",
         "invalid value encountered in divide",
     }
+
+
+def test_errors_are_answered_alike_where_numpy_has_no_state_to_set(monkeypatch):
+    x = cut()
+    built = [np.sqrt(x) + 1 / x, np.log(x).sum(), (x[:2] / 0).max(keepdims=True)]
+    expected = [warned(one.copy().collect) for one in built]
+    assert all(expected)
+    monkeypatch.setattr(warnings_ledger, "_STATE", None)
+    with np.errstate(divide="raise"):
+        strict = 1 / x
+    again = [np.sqrt(x) + 1 / x, np.log(x).sum(), (x[:2] / 0).max(keepdims=True)]
+    assert [warned(one.collect) for one in again] == expected
+    with pytest.raises(FloatingPointError, match="divide by zero"):
+        strict.collect()
+
+
+def test_recording_keeps_what_has_nothing_to_do_with_errors():
+    ledger, errors = Ledger(), captured_errors()
+    before = np.setbufsize(4096)
+    try:
+        with recording(errors, ledger):
+            assert np.getbufsize() == 4096
+    finally:
+        np.setbufsize(before)
+    with recording(errors, ledger):
+        assert np.getbufsize() == before
+
+
+def test_blocks_in_blocks_note_in_their_own_ledgers():
+    outer, inner, errors = Ledger(), Ledger(), captured_errors()
+    one, zero = np.array([1.0]), np.array([0.0])
+    with recording(errors, outer, 1):
+        with recording(errors, inner, 2):
+            np.divide(one, zero)
+        assert outer.is_empty()
+        assert not inner.is_empty()
+        np.log(-one)
+    assert not outer.is_empty()
+    assert len(warned(inner.issue)) == len(warned(outer.issue)) == 1
