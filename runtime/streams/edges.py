@@ -69,7 +69,8 @@ class Edge:
 
     A party that finds nothing to do sets its flag, ``producer_waits`` or ``consumer_waits``,
     under the lock, and looks once more; the other one, each time that it has changed the buffer,
-    looks at the flag and calls `serve`. So one of them always notices.
+    looks at the flag and calls `serve`. So one of them always notices. A value that comes alone,
+    while the consumer waits, may be given to it past the buffer, and is counted as received.
 
     Invariants, guarded by ``_lock`` and checked by `_check`
     -------------------------------------------------------

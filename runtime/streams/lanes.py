@@ -44,19 +44,27 @@ if hasattr(os, "register_at_fork"):
 class Driver:
     """One thread's turn at running stages: those of its lane, and cheap ones of `shared`.
 
-    Used by that thread alone. ``stage`` is the one that it runs right now, ``task`` what it is to
-    the engine. To the lanes in ``owed`` it comes after that: on an engine that runs tasks at once
-    no other thread does.
+    Used by that thread alone. ``stage`` is the one that it runs right now, within whose turn
+    ``depth`` others are called, ``task`` what it is to the engine. To the lanes in ``owed`` it
+    comes after that: on an engine that runs tasks at once no other thread does.
     """
 
-    __slots__ = ("lane", "owed", "shared", "stage", "task")
+    __slots__ = ("depth", "lane", "owed", "shared", "stage", "task")
 
     def __init__(self, lane: Lane, shared: Lane | None, task: Task[Any] | None) -> None:
         self.task = task
         self.lane = lane
         self.shared = shared
         self.stage: Stage | None = None
+        self.depth = 0
         self.owed: list[Lane] = []
+
+    def is_free(self) -> bool:
+        """Whether nothing but its own stage wants this thread, which is beside the processors."""
+        shared = self.shared
+        return shared is not None and not (
+            shared._ready or self.lane._is_let_go or self.lane._is_turning
+        )
 
 
 class Lane:
@@ -328,6 +336,9 @@ class Lane:
         """Count the drivers of other lanes that run cheap stages of this one."""
         with self._lock:
             self._helpers += change
+            if change < 0 and self._ready:
+                # It was to come to them, and has been let go.
+                self._see_to_it()
 
     def _pass_on(self, is_dear: bool) -> None:
         """End a driver's turn: another one goes on, unless there are enough for cheap stages."""

@@ -31,6 +31,7 @@ from darray.runtime.streams.operators import Merge, Operator
 from darray.runtime.streams.outputs import Output
 from darray.runtime.streams.parallel import ParallelStage, refuse_parallel
 from darray.runtime.streams.placing import Placing, Plan
+from darray.runtime.streams.plain import PlainStage
 from darray.runtime.streams.policies import policy_named
 from darray.runtime.streams.restarting import lose
 from darray.runtime.streams.stages import Stage
@@ -272,7 +273,7 @@ class StreamRegion:
         function = prepared(function, needs)
         every = (function, *args, *kwargs.values())
         is_settled = not needs and all(_action(one) in SETTLED for one in every)
-        stage_type: Callable[..., Stage] = AwaitedStage if awaited else Stage
+        stage_type: Callable[..., Stage] = AwaitedStage if awaited else PlainStage
         extra: dict[str, Any] = {"expands": expands}
         if options.parallel > 1:
             refuse_parallel(every, expands)

@@ -7,6 +7,7 @@ from darray.runtime.errors import Failure, SchedulingError, WorkerLostError
 from darray.runtime.streams.edges import Edge
 from darray.runtime.streams.links import Ended, Receiver, Sending, Value, connect
 from darray.runtime.streams.placing import Placing, Plan
+from darray.runtime.streams.plain import PlainStage
 from darray.runtime.streams.stages import Stage
 
 __all__ = ["lose"]
@@ -24,7 +25,7 @@ def lose(plan: Plan, worker: int, placing: Placing, sendings: dict[Edge, Sending
     for end in ends:
         end.cut()
     if reason is None:
-        anew = Stage(stage.task, (), plan.given, stage.teardown)
+        anew = PlainStage(stage.task, (), plan.given, stage.teardown)
         other = Plan(anew, plan.call, plan.given, plan.is_settled, plan.after)
         placing.lost.add(worker)
         try:
@@ -48,7 +49,7 @@ def _hindrance(plan: Plan, sendings: dict[Edge, Sending]) -> str | None:
     stage = plan.stage
     if not plan.given.restartable:
         return "it is not restartable"
-    if stage.__class__ is not Stage or stage.expands or not stage.inputs:
+    if stage.__class__ is not PlainStage or stage.expands or not stage.inputs:
         return "only what gives one value for each row of values can begin anew"
     if uses_in(plan.call[0], *plan.call[1], *plan.call[2].values()):
         return "a mutable or a shard that it uses is gone with its worker"

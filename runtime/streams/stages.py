@@ -16,7 +16,7 @@ from darray.runtime.contexts import Options
 from darray.runtime.errors import CancelledError, Failure
 from darray.runtime.spaces import Space
 from darray.runtime.streams.calls import NOTHING, StreamFinished, retried
-from darray.runtime.streams.edges import LIGHT, UNBOUNDED, Acknowledging, Edge, Heavy
+from darray.runtime.streams.edges import UNBOUNDED, Acknowledging, Edge
 from darray.runtime.streams.lanes import Driver, Lane
 from darray.runtime.streams.unseen import note_dropped
 from darray.runtime.tasks import DONE, HELD, Task
@@ -34,10 +34,6 @@ MOST_CALLS = 64
 IDLE = 0
 QUEUED = 1
 BUSY = 2
-
-
-def _no_append(value: Any) -> None:
-    raise AssertionError("nobody takes it")
 
 
 def _unplaced(*row: Any) -> Any:
@@ -112,6 +108,8 @@ class Stage:
         # Known once it has looked at its edges, which it is alarmed to do at first.
         self._is_single = False
         self._receivers: tuple[tuple[Edge, Acknowledging], ...] = ()
+        # Whether its driver makes another stage's call with what this one gave.
+        self._is_handing = False
 
     # From outside
 
@@ -269,7 +267,7 @@ class Stage:
         return has_more
 
     def _run(self, driver: Driver, call: Callable[..., Any]) -> bool:
-        began = now = perf_counter()
+        began = perf_counter()
         while True:
             if self.is_alarmed:
                 self._attend()
@@ -288,19 +286,10 @@ class Stage:
                 if self._exhausted(driver):
                     self._end(None, None)
                 return False
-            before = self.evaluations
-            now = perf_counter()
-            try:
-                self._make(call, count, driver)
-            finally:
-                then, now = now, perf_counter()
-                self.busy += now - then
-                made = self.evaluations - before
-                self._left -= made
-                self._learn((now - then) / max(1, made))
+            now = self._make_measured(call, count, driver)
             if self._receivers and not self.is_over:
                 self._acknowledge()
-            if now - began > SLICE or self.cost > GLANCE:
+            if (now - began > SLICE or self.cost > GLANCE) and not driver.is_free():
                 return True
 
     def _acknowledge(self) -> None:
@@ -372,22 +361,23 @@ class Stage:
 
     # Calls
 
+    def _make_measured(self, call: Callable[..., Any], count: int, driver: Driver) -> float:
+        """Make `count` calls, or fewer, and learn what they cost; the time afterwards."""
+        before = self.evaluations
+        began = now = perf_counter()
+        try:
+            self._make(call, count, driver)
+        finally:
+            now = perf_counter()
+            self.busy += now - began
+            made = self.evaluations - before
+            self._left -= made
+            self._learn((now - began) / max(1, made))
+        return now
+
     def _make(self, call: Callable[..., Any], count: int, driver: Driver) -> None:
-        """Make `count` calls, or fewer."""
-        inputs = self.inputs
-        if self.expands and not inputs:
-            if self._values is None:
-                self._values = iter(call())
-            call = self._values.__next__
-        elif self.expands:
-            self._expand(call, count, driver)
-            return
-        if self._is_slow():
-            self._make_slowly(call, count, driver)
-        elif inputs:
-            self._make_of_one(call, count, driver)
-        else:
-            self._make_of_none(call, count, driver)
+        """Make `count` calls, or fewer, and give on what they give."""
+        raise NotImplementedError
 
     def _look_at_edges(self) -> None:
         """Find out again how values go: to be called when outputs have come or gone."""
@@ -401,90 +391,6 @@ class Stage:
             (edge, edge.receiver) for edge in self.inputs if edge.receiver is not None
         )
 
-    def _is_slow(self) -> bool:
-        """Whether values go one by one, as they have several ways or their bytes are counted."""
-        if not self._is_single:
-            return True
-        inputs, outputs = self.inputs, self.outputs
-        return bool((inputs and inputs[0].nbytes) or (outputs and outputs[0].nbytes))
-
-    def _make_of_none(self, call: Callable[..., Any], count: int, driver: Driver) -> None:
-        output = self.outputs[0] if self.outputs else None
-        append = _no_append if output is None else output.items.append
-        done = 0
-        try:
-            for done in range(1, count + 1):
-                if self.is_alarmed:
-                    done -= 1
-                    return
-                value = call()
-                if output is None:
-                    continue
-                if value.__class__ not in LIGHT:
-                    self._give(value, driver)
-                    return
-                append(value)
-                if output.consumer_waits:
-                    output.serve(driver)
-        except StopIteration as ended:
-            done -= 1
-            raise StreamFinished(NOTHING, ended.value) from None
-        finally:
-            self.evaluations += done
-
-    def _make_of_one(self, call: Callable[..., Any], count: int, driver: Driver) -> None:
-        edge = self.inputs[0]
-        popleft = edge.items.popleft
-        output = self.outputs[0] if self.outputs else None
-        append = _no_append if output is None else output.items.append
-        light = int
-        done = 0
-        try:
-            for done in range(1, count + 1):
-                if self.is_alarmed:
-                    done -= 1
-                    return
-                value = popleft()
-                if value.__class__ is not light:
-                    if value.__class__ is Heavy:
-                        value = arrived(edge.unwrapped(value))
-                    else:
-                        light = value.__class__
-                if edge.producer_waits:
-                    # What this call does may depend on what the producer gives next.
-                    edge.serve(driver)
-                value = call(value)
-                if output is None:
-                    continue
-                if value.__class__ is not light and value.__class__ not in LIGHT:
-                    self._give(value, driver)
-                    return
-                append(value)
-                if output.consumer_waits:
-                    output.serve(driver)
-        finally:
-            self.evaluations += done
-            edge.received += done
-
-    def _make_slowly(self, call: Callable[..., Any], count: int, driver: Driver) -> None:
-        for _ in range(count):
-            row = self._row(driver)
-            if row is None:
-                return
-            self.evaluations += 1
-            try:
-                value = call(*row)
-            except StopIteration as ended:
-                if self.inputs:
-                    raise
-                self.evaluations -= 1
-                raise StreamFinished(NOTHING, ended.value) from None
-            self._give(value, driver)
-            if self._receivers and not self.is_over:
-                self._acknowledge()
-            if self.is_alarmed or not self._has_room():
-                return
-
     def _row(self, driver: Driver) -> list[Any] | None:
         """A value of each input; None where a policy has dropped what was there for a newer one."""
         if not all([edge.items for edge in self.inputs]):
@@ -494,25 +400,6 @@ class Stage:
 
     def _has_room(self) -> bool:
         return all(edge.policy.drops or edge.nbytes < edge.most_bytes for edge in self.outputs)
-
-    def _expand(self, call: Callable[..., Any], count: int, driver: Driver) -> None:
-        """Give on up to `count` of the values that one call gives."""
-        if self._values is None:
-            row = self._row(driver)
-            if row is None:
-                return
-            self._values = iter(call(*row))
-            self.evaluations += 1
-        values = self._values
-        for _ in range(count):
-            try:
-                value = next(values)
-            except StopIteration:
-                self._values = None
-                return
-            self._give(value, driver)
-            if self.is_alarmed or not self._has_room():
-                return
 
     def _give(self, value: Any, driver: Driver | None) -> None:
         """Put a value into every output."""
@@ -553,7 +440,7 @@ class Stage:
             edge.end(failure)
         if not is_busy or self.is_awaited:
             self._close()
-        elif self.lane is not None and not self._is_calling():
+        elif self.lane is not None and not (self._is_handing or self._is_calling()):
             self.lane.let_go()
 
     def _is_calling(self) -> bool:
