@@ -61,6 +61,7 @@ class Driver:
 
     def is_free(self) -> bool:
         """Whether nothing but its own stage wants this thread, which is beside the processors."""
+        # Read without locks: what other threads push from now on they have seen to.
         shared = self.shared
         return shared is not None and not (
             shared._ready or self.lane._is_let_go or self.lane._is_turning

@@ -6,6 +6,7 @@ import os
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -93,8 +94,14 @@ def asynchronously_expanding(step):
     return expand_async
 
 
-def counted(count):
-    yield from range(count)
+def late(turns, value):
+    busy(turns)
+    return value
+
+
+def counted(count, turns):
+    for one in range(count):
+        yield late(turns, one)
     return "through"
 
 
@@ -106,10 +113,12 @@ async def counted_async(count):
 class Counting:
     """A function that gives the numbers from 0."""
 
-    def __init__(self):
+    def __init__(self, turns=0):
         self.next = 0
+        self.turns = turns
 
     def __call__(self):
+        busy(self.turns)
         self.next += 1
         return self.next - 1
 
@@ -194,7 +203,9 @@ def programs(draw, workers=1, may_fail=True):
 def sources(draw, place):
     kind = draw(st.sampled_from(SOURCES))
     count = draw(st.sampled_from([0, 1, 2, 5, 12, 40, 150]))
-    node = Node(kind, [], {"count": count}, rate=place, part=place)
+    # What a dear source gives comes alone.
+    turns = draw(st.sampled_from([0, 0, 10_000])) if count <= 40 else 0
+    node = Node(kind, [], {"count": count, "turns": turns}, rate=place, part=place)
     node.values = list(range(count))
     if kind == "function":
         node.extra["count"] = count = max(1, count)
@@ -427,16 +438,16 @@ class Running:
         return spawn(made, *streams)
 
     def source(self, node, spawn):
-        count = node.extra["count"]
+        count, turns = node.extra["count"], node.extra["turns"]
         if node.kind == "iterator":
-            return spawn(iter(range(count)))
+            return spawn(map(partial(late, turns), range(count)))
         if node.kind == "function":
-            return spawn(Counting())
+            return spawn(Counting(turns))
         if node.kind == "generator":
-            return spawn(counted, count)
+            return spawn(counted, count, turns)
         if node.kind == "async generator":
             return spawn(counted_async, count)
-        endless = spawn(Counting())
+        endless = spawn(Counting(turns))
         self.helpers.append(endless)
         if count % 2:
             return da.spawn.options(max_evals=count)(same, endless)

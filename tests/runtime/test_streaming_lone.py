@@ -1,0 +1,393 @@
+"""Values that come alone, which the source's driver hands from stage to stage."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+from contextlib import suppress
+from contextvars import ContextVar
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+import darray.runtime as da
+from darray.runtime.streams import plain, stages
+from darray.runtime.streams.lanes import DEAR, Lane
+from darray.runtime.streams.plain import MOST_DEEP
+from tests.runtime.stream_programs import busy, until
+
+pytestmark = pytest.mark.usefixtures("two_threads", "all_are_cheap")
+
+END = object()
+
+
+@pytest.fixture
+def all_are_cheap(monkeypatch):
+    """Calls of less than a millisecond are cheap, so that they are on a busy machine as well."""
+    monkeypatch.setattr(plain, "DEAR", 1e-3)
+
+
+class Boom(Exception):
+    """What a stage raises."""
+
+
+def depth():
+    """Within how many stages' turns the calling one is called."""
+    count, frame = 0, sys._getframe()
+    while frame is not None:
+        count += frame.f_code.co_name == "_take_lone"
+        frame = frame.f_back
+    return count
+
+
+class Drops:
+    """A source and a sink: each value is given when the one before has arrived."""
+
+    def __init__(self):
+        self.given = queue.Queue()
+        self.arrived = queue.Queue()
+        # Of each value that arrived, how deep.
+        self.depths = []
+
+    def source(self):
+        value = self.given.get(timeout=30)
+        busy(20_000)
+        return da.finish_stream(result="through") if value is END else value
+
+    def generator(self):
+        while (value := self.given.get(timeout=30)) is not END:
+            busy(20_000)
+            yield value
+        return "through"
+
+    def sink(self, value):
+        self.depths.append(depth())
+        self.arrived.put(value)
+
+    def send(self, value):
+        self.given.put(value)
+        return self.arrived.get(timeout=30)
+
+    def send_until(self, holds, value=0):
+        """Send a value again and again until something holds; how often that was."""
+        count = 0
+
+        def sent():
+            nonlocal count
+            count += 1
+            assert np.all(self.send(value) == value)
+            return holds()
+
+        until(sent)
+        return count
+
+    def end(self, region):
+        self.given.put(END)
+        assert region.wait(30)
+
+
+def same(value):
+    return value
+
+
+def check_edges(region):
+    for edge in region._edges:
+        edge._check()
+        assert not edge.items
+        assert edge.sent == edge.received + edge.dropped
+
+
+@pytest.mark.parametrize("kind", ["source", "generator"])
+@pytest.mark.parametrize("length", [0, 3, MOST_DEEP + 4])
+def test_what_comes_alone_is_handed_through_all_stages(kind, length):
+    drops, depths = Drops(), []
+
+    def add_one(value):
+        depths.append(depth())
+        return value + 1
+
+    with da.spawn_streaming() as s:
+        last = da.spawn(getattr(drops, kind))
+        for _ in range(length):
+            last = da.spawn(add_one, last)
+        sink = da.spawn(lambda x: drops.sink(x - length), last)
+    # Those that are too deep for the one turn have turns of their own.
+    deepest = min(length + 1, MOST_DEEP)
+    count = drops.send_until(lambda: (depths + drops.depths).count(deepest) >= 20)
+    drops.end(s)
+    assert s.tasks[0].result() == "through"
+    assert sink.result() is None
+    assert max(depths + drops.depths) == deepest
+    assert [edge.received for edge in s.statistics().edges] == [count] * (length + 1)
+    assert [task.calls for task in s.statistics().tasks[1:]] == [count] * (length + 1)
+    check_edges(s)
+
+
+def test_an_array_is_handed_on_read_only_and_not_copied():
+    drops, array = Drops(), np.arange(1000.0)
+    seen = []
+    with da.spawn_streaming() as s:
+        last = da.spawn(same, da.spawn(drops.source))
+        da.spawn(lambda x: (seen.append(x), drops.sink(x)), last)
+    drops.send_until(lambda: 2 in drops.depths, array)
+    drops.end(s)
+    assert all(np.shares_memory(one, array) and not one.flags.writeable for one in seen)
+
+
+def test_a_task_that_is_handed_on_stands_for_its_value():
+    drops = Drops()
+    tasks = [da.spawn(abs, -x) for x in range(3)]
+    with da.spawn_streaming() as s:
+        da.spawn(drops.sink, da.spawn(lambda x: tasks[x], da.spawn(drops.source)))
+    for value in range(3):
+        drops.depths.clear()
+        drops.send_until(lambda: 2 in drops.depths, value)
+    drops.end(s)
+
+
+def test_a_full_buffer_holds_back_what_comes_alone():
+    drops, depths = Drops(), []
+
+    def middle(value):
+        depths.append(depth())
+        return value
+
+    with da.spawn_streaming(buffer=1) as s:
+        out = s.output(da.spawn(middle, da.spawn(drops.source)))
+
+    def passed():
+        drops.given.put(0)
+        assert next(out) == 0
+        return depths[-1] == 1
+
+    until(passed)
+    for _ in range(5):
+        drops.given.put(1)
+    first, second = s._edges
+    until(lambda: len(second.items) > 1 or (second.items and first.producer_waits))
+    assert [len(first.items), len(second.items)] == [1, 1]
+    assert [next(out) for _ in range(5)] == [1] * 5
+    drops.end(s)
+    check_edges(s)
+
+
+def test_each_stage_keeps_a_context_of_its_own():
+    calls, names = ContextVar("calls", default=0), []
+    drops = Drops()
+
+    def counting(value):
+        calls.set(calls.get() + 1)
+        names.append(da.current_task().name)
+        return value
+
+    def source():
+        counting(None)
+        return drops.source()
+
+    def sink(value):
+        counting(value)
+        drops.sink((value, calls.get()))
+
+    with da.spawn_streaming() as s:
+        middle = da.spawn.options(name="middle")(counting, da.spawn.options(name="source")(source))
+        da.spawn.options(name="sink")(sink, middle)
+    for number in range(1, 50):
+        assert drops.send(0) == (0, number)
+    drops.end(s)
+    assert 2 in drops.depths
+    assert set(names) == {"source", "middle", "sink"}
+    assert [names.count(one) for one in ("source", "middle", "sink")] == [50, 49, 49]
+
+
+def test_an_output_is_given_what_comes_alone():
+    drops = Drops()
+    with da.spawn_streaming() as s:
+        out = s.output(da.spawn(drops.source))
+    for number in range(50):
+        drops.given.put(number)
+        assert next(out) == number
+    drops.end(s)
+    assert list(out) == []
+
+
+@pytest.mark.parametrize("how", ["raise", "finish", "evals", "cancel", "cancel source", "region"])
+@pytest.mark.parametrize("kind", ["source", "generator"])
+def test_a_stage_that_ends_in_a_call_that_is_handed_to_it(how, kind):
+    drops = Drops()
+    ended_at = []
+
+    def last(value):
+        drops.sink(value)
+        if value < 0:
+            ended_at.append(depth())
+            if how == "raise":
+                raise Boom
+            if how == "finish":
+                da.finish_stream(result="finished")
+            if how == "region":
+                s.cancel()
+            if how.startswith("cancel"):
+                (source if how == "cancel source" else da.current_task()).cancel()
+
+    with da.spawn_streaming() as s:
+        source = da.spawn(getattr(drops, kind))
+        middle = da.spawn(same, source)
+        options = {"max_evals": 40} if how == "evals" else {}
+        sink = da.spawn.options(**options)(last, middle)
+    count = drops.send_until(lambda: drops.depths[-1] == 2)
+    drops.given.put(-1)
+    if how == "evals":
+        for _ in range(39 - count):
+            drops.given.put(-1)
+    drops.given.put(END)
+    with suppress(Boom, da.CancelledError):
+        assert s.wait(30)
+    assert ended_at
+    outcomes = {
+        "raise": (type(None), type(None), Boom),
+        "finish": (type(None),) * 3,
+        "evals": (type(None),) * 3,
+        "cancel": (type(None), type(None), da.CancelledError),
+        "cancel source": (da.CancelledError,) * 3,
+        "region": (da.CancelledError,) * 3,
+    }[how]
+    assert tuple(type(task.exception()) for task in (source, middle, sink)) == outcomes
+    assert sink.result() == "finished" if how == "finish" else True
+    check_edges(s)
+
+
+def test_a_source_that_is_cancelled_does_not_disturb_the_call_that_it_made():
+    drops, cancelled = Drops(), threading.Event()
+    answers = []
+
+    def sink(value):
+        if depth() and value:
+            drops.arrived.put("called")
+            assert cancelled.wait(30)
+            answers.append((da.current_task().name, da.spawn(abs, -1).result()))
+        else:
+            drops.sink(value)
+
+    with da.spawn_streaming() as s:
+        source = da.spawn(drops.source)
+        da.spawn.options(name="sink")(sink, source)
+    drops.send_until(lambda: drops.depths[-1] == 1)
+    while drops.send(1) != "called":
+        pass
+    source.cancel()
+    cancelled.set()
+    with pytest.raises(da.CancelledError):
+        s.wait(30)
+    until(lambda: answers == [("sink", 1)])
+    lane = source._stage.lane
+    until(lambda: lane._drivers == 0)
+
+
+class Pushed:
+    """In place of a stage: pushes another one, when it runs, and does something else."""
+
+    is_awaited = False
+    cost = 2 * DEAR
+
+    def __init__(self, then):
+        self.then = then
+        self.has_run = threading.Event()
+
+    def is_through(self):
+        return False
+
+    def run(self, driver, call=None):
+        self.then(driver)
+        self.has_run.set()
+        return False
+
+
+def test_a_lane_that_a_driver_was_to_come_to_is_seen_to_where_that_is_let_go(two_threads):
+    def spawn(lane, function):
+        return da.spawn.options(occupancy=0 if lane is own else 1)(function, lane)
+
+    shared = Lane(two_threads, spawn, 1)
+    own = Lane(two_threads, spawn, 1, shared, is_turning=False, is_single=True)
+    pushed = Pushed(lambda driver: None)
+    pushed.cost = DEAR / 2
+
+    def push(driver):
+        shared.push(pushed, driver)
+        with shared._lock:
+            assert not shared._drivers
+            assert shared._timed < 0
+        threading.Thread(target=own.let_go).start()
+        until(lambda: own._is_let_go)
+
+    own.push(Pushed(push), None)
+    assert pushed.has_run.wait(30)
+    until(lambda: own._drivers == shared._drivers == 0)
+    own._check()
+    shared._check()
+
+
+once = settings(
+    max_examples=settings().max_examples // 2,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+)
+
+
+@once
+@given(st.data())
+def test_chains_give_what_lists_give(data):
+    length = data.draw(st.integers(1, MOST_DEEP + 3))
+    count = data.draw(st.integers(1, 60))
+    # How many values are under way at once: only of one does each come alone.
+    ahead = data.draw(st.sampled_from([1, 1, 1, 2, 100]))
+    kind = data.draw(st.sampled_from(["source", "generator"]))
+    heavy = data.draw(st.booleans())
+    how = data.draw(st.sampled_from(["", "raise", "finish", "evals"]))
+    place = data.draw(st.integers(0, length - 1))
+    at = data.draw(st.integers(0, count - 1))
+    drops = Drops()
+
+    def step(number):
+        def call(value):
+            if number == place and value == at:
+                if how == "raise":
+                    raise Boom
+                if how == "finish":
+                    da.finish_stream(np.int64(at) if heavy else at, result="finished")
+            return value
+
+        return call
+
+    with da.spawn_streaming() as s:
+        last = da.spawn(getattr(drops, kind))
+        for number in range(length):
+            options = {"max_evals": at + 1} if (how, number) == ("evals", place) else {}
+            last = da.spawn.options(**options)(step(number), last)
+        da.spawn(drops.sink, last)
+    expected = list(range(at + (how != "raise") if how else count))
+    seen = []
+    for number in range(count):
+        drops.given.put(np.int64(number) if heavy else number)
+        if number + 1 - len(seen) >= ahead and len(seen) < len(expected):
+            seen.append(drops.arrived.get(timeout=30))
+    drops.given.put(END)
+    if how == "raise":
+        with pytest.raises(Boom):
+            s.wait(30)
+    else:
+        assert s.wait(30)
+    while not drops.arrived.empty():
+        seen.append(drops.arrived.get())
+    # What a failure overtakes is dropped.
+    assert seen == expected[: len(seen)] if how == "raise" else seen == expected
+    assert ahead > 1 or seen == expected
+    check_edges(s)
+    for task in s.tasks:
+        stage = task._stage
+        assert stage.is_over
+        until(lambda lane=stage.lane: (lane._drivers, lane._helpers) == (0, 0))
+        assert stage._state != stages.BUSY
+        stage.lane._check()
