@@ -174,7 +174,8 @@ class Edge:
 
     def put(self, value: Any, waker: Any = None) -> None:
         """Put a value for which there is room, or for which the policy makes some."""
-        item = self._converted(value)
+        # As it is where the consumer is.
+        item = value if self.crossing is None else brought(value, *self.crossing)
         nbytes = 0
         if item.__class__ not in LIGHT:
             # Measuring may run the user's code: not under the lock, and once.
@@ -195,10 +196,6 @@ class Edge:
         dropped.clear()
         if self.consumer_waits:
             self.serve(waker)
-
-    def _converted(self, value: Any) -> Any:
-        """`value` as it is where the consumer is."""
-        return value if self.crossing is None else brought(value, *self.crossing)
 
     def _drop_some(self) -> list[Any]:
         """Drop what the policy says; what was dropped. Lock held."""

@@ -32,6 +32,9 @@ class PlainStage(Stage):
     asks the source again: no value goes through a buffer, and no stage through its lane.
     """
 
+    # The driver's task, to the engine, of which the stage's context tells.
+    _told_of: Task[Any] | None = None
+
     def _make(self, call: Callable[..., Any], count: int, driver: Driver) -> None:
         """Make `count` calls, or fewer."""
         inputs = self.inputs
@@ -52,9 +55,6 @@ class PlainStage(Stage):
         if self._values is None:
             self._values = iter(call())
         return self._values.__next__
-
-    # The driver's task, to the engine, of which the stage's context tells.
-    _told_of: Task[Any] | None = None
 
     def _make_measured(self, call: Callable[..., Any], count: int, driver: Driver) -> float:
         is_lone = count == 1 and self.cost > GLANCE and self._is_single and not self.inputs
@@ -83,6 +83,8 @@ class PlainStage(Stage):
             self._is_handing = True
             is_taken = self._hand_on(value, edge, driver, not self.is_alarmed)
             self._is_handing = False
+            # It is not to be kept while the source waits for the next one.
+            del value
             began = perf_counter()
             if not is_taken or cost <= GLANCE or self.is_alarmed or not self._left:
                 break

@@ -393,13 +393,17 @@ class Stage:
 
     def _row(self, driver: Driver) -> list[Any] | None:
         """A value of each input; None where a policy has dropped what was there for a newer one."""
-        if not all([edge.items for edge in self.inputs]):
-            return None
+        for edge in self.inputs:
+            if not edge.items:
+                return None
         # Of what is there a policy leaves one at least.
         return [arrived(edge.pop(driver)) for edge in self.inputs]
 
     def _has_room(self) -> bool:
-        return all(edge.policy.drops or edge.nbytes < edge.most_bytes for edge in self.outputs)
+        for edge in self.outputs:
+            if edge.nbytes >= edge.most_bytes and not edge.policy.drops:
+                return False
+        return True
 
     def _give(self, value: Any, driver: Driver | None) -> None:
         """Put a value into every output."""
