@@ -56,14 +56,14 @@ class PlainStage(Stage):
             self._values = iter(call())
         return self._values.__next__
 
-    def _make_measured(self, call: Callable[..., Any], count: int, driver: Driver) -> float:
-        is_lone = count == 1 and self.cost > GLANCE and self._is_single and not self.inputs
-        if not is_lone or not self.outputs or not driver.is_free():
-            return super()._make_measured(call, count, driver)
-        return self._make_lone(self._next_of(call) if self.expands else call, driver)
+    def _comes_alone(self, driver: Driver) -> bool:
+        is_lone = self.cost > GLANCE and self._is_single and not self.inputs
+        return is_lone and bool(self.outputs) and driver.is_free()
 
     def _make_lone(self, call: Callable[..., Any], driver: Driver) -> float:
-        """Make dear calls, one after another, as long as what they give is taken at once."""
+        # As long as what they give is taken at once, and they are dear.
+        if self.expands:
+            call = self._next_of(call)
         edge = self.outputs[0]
         began = perf_counter()
         while True:

@@ -286,7 +286,19 @@ class Stage:
                 if self._exhausted(driver):
                     self._end(None, None)
                 return False
-            now = self._make_measured(call, count, driver)
+            if count == 1 and self._comes_alone(driver):
+                now = self._make_lone(call, driver)
+            else:
+                before = self.evaluations
+                then = now = perf_counter()
+                try:
+                    self._make(call, count, driver)
+                finally:
+                    now = perf_counter()
+                    self.busy += now - then
+                    made = self.evaluations - before
+                    self._left -= made
+                    self._learn((now - then) / max(1, made))
             if self._receivers and not self.is_over:
                 self._acknowledge()
             if (now - began > SLICE or self.cost > GLANCE) and not driver.is_free():
@@ -361,19 +373,13 @@ class Stage:
 
     # Calls
 
-    def _make_measured(self, call: Callable[..., Any], count: int, driver: Driver) -> float:
-        """Make `count` calls, or fewer, and learn what they cost; the time afterwards."""
-        before = self.evaluations
-        began = now = perf_counter()
-        try:
-            self._make(call, count, driver)
-        finally:
-            now = perf_counter()
-            self.busy += now - began
-            made = self.evaluations - before
-            self._left -= made
-            self._learn((now - began) / max(1, made))
-        return now
+    def _comes_alone(self, driver: Driver) -> bool:
+        """Whether `_make_lone` makes the next call."""
+        return False
+
+    def _make_lone(self, call: Callable[..., Any], driver: Driver) -> float:
+        """Make calls whose values come alone, and learn what they cost; the time afterwards."""
+        raise NotImplementedError
 
     def _make(self, call: Callable[..., Any], count: int, driver: Driver) -> None:
         """Make `count` calls, or fewer, and give on what they give."""
