@@ -242,9 +242,10 @@ def test_a_stage_that_ends_in_a_call_that_is_handed_to_it(how, kind):
     if how == "evals":
         for _ in range(39 - count):
             drops.given.put(-1)
-    drops.given.put(END)
     with suppress(Boom, da.CancelledError):
         assert s.wait(30)
+    # A source that was called again meanwhile is let go there, and comes back.
+    drops.given.put(END)
     assert ended_at
     outcomes = {
         "raise": (type(None), type(None), Boom),
