@@ -44,19 +44,20 @@ if hasattr(os, "register_at_fork"):
 class Driver:
     """One thread's turn at running stages: those of its lane, and cheap ones of `shared`.
 
-    Used by that thread alone. ``stage`` is the one that it runs right now, within whose turn
-    ``depth`` others are called, ``task`` what it is to the engine. To the lanes in ``owed`` it
-    comes after that: on an engine that runs tasks at once no other thread does.
+    Used by that thread alone, but that others look at ``stage`` and set ``is_replaced``. ``stage``
+    is the one that it runs right now, ``task`` what it is to the engine. To the lanes in ``owed``
+    it comes after that: on an engine that runs tasks at once no other thread does.
+    ``is_replaced`` is set where another driver runs the lane in its place, and is counted for it.
     """
 
-    __slots__ = ("depth", "lane", "owed", "shared", "stage", "task")
+    __slots__ = ("is_replaced", "lane", "owed", "shared", "stage", "task")
 
     def __init__(self, lane: Lane, shared: Lane | None, task: Task[Any] | None) -> None:
         self.task = task
         self.lane = lane
         self.shared = shared
         self.stage: Stage | None = None
-        self.depth = 0
+        self.is_replaced = False
         self.owed: list[Lane] = []
 
     def is_free(self) -> bool:
@@ -75,7 +76,8 @@ class Lane:
     processor up when no stage has anything to do, and goes to the end of the queue after
     `TURN` seconds, unless it runs within what wakes its stages. A lane for one stage, which may
     wait and so runs beside the processors, has its driver also run the cheap stages of a `shared`
-    lane, instead of waking a thread for them.
+    lane, instead of waking a thread for them. Where one of these takes long after all, perhaps
+    because it waits for what the lane's own stage does next, another driver takes its place.
 
     Invariants, guarded by ``_lock`` and checked by `_check`
     -------------------------------------------------------
@@ -121,8 +123,9 @@ class Lane:
         self._driving = drive_awaiting if is_awaited else drive
         self._most = most
         self._is_single = is_single
-        # The driver of a single stage, and whether that was let go.
+        # The driver of a single stage, to the engine and by itself, and whether it was let go.
         self._driver: Task[Any] | None = None
+        self._own: Driver | None = None
         self._is_let_go = False
         self._ready: deque[Stage] = deque()
         self._drivers = 0
@@ -134,6 +137,8 @@ class Lane:
         # Whether stages were ready at the last look, and at how many looks nothing was taken.
         self._was_ready = False
         self._quiet = 0
+        # What the single stage had handed on at the last look, and was not through with.
+        self._handed: object = None
         # Those to fail when no processor may run them any more.
         self.stages: list[Stage] = []
 
@@ -182,6 +187,14 @@ class Lane:
         self._timed = self._taken
         timers.call_later(PATIENCE, self._look)
 
+    def attend(self) -> None:
+        """Look from time to time whether what the single stage hands on takes long."""
+        # Only looks read this: one that misses a count is one more that finds nothing taken.
+        self._taken += 1
+        if self._timed < 0:
+            with self._lock:
+                self._see_to_it()
+
     def _look(self) -> None:
         """Begin a driver where stages have been ready for a while and none was taken."""
         begins = False
@@ -193,22 +206,47 @@ class Lane:
             )
             is_quiet = self._taken == timed
             self._quiet = self._quiet + 1 if is_quiet else 0
-            if self._ready and self._was_ready and is_quiet and self._drivers < self._most:
-                begins = True
-                self._drivers += 1
+            if self._ready and self._was_ready and is_quiet:
+                if self._drivers < self._most:
+                    begins = True
+                    self._drivers += 1
+                elif self._own is not None and self._own.stage is not None:
+                    # Its driver is in a call of another lane's stage.
+                    begins = self._replace(self._own)
             self._was_ready = bool(self._ready)
-            if self._ready or self._quiet < QUIET:
+            stages = list(self.stages)
+            before, self._handed = self._handed, stages[0].handed() if self._is_single else None
+            if self._ready or self._quiet < QUIET or self._handed is not None:
                 # Setting the timer anew for each value would delay those that come alone.
                 self._set_timer()
-            stages = list(self.stages)
+        if self._handed is not None and self._handed == before:
+            begins = stages[0].take_back() or begins
         if begins:
-            try:
-                self._begin()
-            except Exception as error:
-                # The engine was closed: no processor runs them any more.
-                failure = Failure(error)
-                for stage in stages:
-                    stage.fail(failure)
+            self._begin_or_fail(stages)
+
+    def _begin_or_fail(self, stages: list[Stage]) -> None:
+        try:
+            self._begin()
+        except Exception as error:
+            # The engine was closed: no processor runs them any more.
+            failure = Failure(error)
+            for stage in stages:
+                stage.fail(failure)
+
+    def take_back(self, stage: Stage, driver: Driver) -> bool:
+        """Queue the single stage, whose `driver` is busy; whether another one is to begin."""
+        with self._lock:
+            self._ready.append(stage)
+            return self._replace(driver)
+
+    def _replace(self, driver: Driver) -> bool:
+        """Have another driver go on in the place of one; whether it is to begin; lock held."""
+        if driver.is_replaced or self._is_let_go:
+            return False
+        driver.is_replaced = True
+        # Who lets the stage's driver go means the other one.
+        self._driver = None
+        return True
 
     def come(self) -> None:
         """Begin a driver that is owed, where stages are ready still."""
@@ -276,8 +314,12 @@ class Lane:
         shared = self._shared
         if shared is not None:
             shared._help(1)
+        driver = Driver(self, shared, self._engine.current_task())
+        if self._is_single:
+            with self._lock:
+                self._own = driver
         try:
-            self._drive(Driver(self, shared, self._engine.current_task()), call)
+            self._drive(driver, call)
         finally:
             if shared is not None:
                 shared._help(-1)
@@ -306,11 +348,13 @@ class Lane:
             try:
                 has_more = stage.run(driver, call if lane is self else None)
             except BaseException as error:
-                self._broken_off(error)
+                self._broken_off(driver, error)
                 raise
             driver.stage = None
             if has_more:
                 lane.put_back(stage)
+            if driver.is_replaced:
+                return
             if lane is self:
                 helps = perf_counter() + PATIENCE
             while driver.owed:
@@ -325,8 +369,10 @@ class Lane:
                 self._pass_on(is_dear)
                 return
 
-    def _broken_off(self, error: BaseException) -> None:
+    def _broken_off(self, driver: Driver, error: BaseException) -> None:
         """Count a driver no more that ends with `error`."""
+        if driver.is_replaced:
+            return
         if self._engine.runs_at_once and isinstance(error, KeyboardInterrupt):
             # It goes on through whoever began the driver, who does this.
             return
@@ -365,7 +411,7 @@ class Lane:
             try:
                 has_more = await stage.run_awaiting(driver, call)
             except BaseException as error:
-                self._broken_off(error)
+                self._broken_off(driver, error)
                 raise
             if has_more:
                 self.put_back(stage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
 from time import perf_counter
 from typing import Any
 
@@ -16,9 +17,6 @@ from darray.runtime.tasks import Task
 
 __all__ = ["PlainStage"]
 
-# How many stages are called within one another's turns at most.
-MOST_DEEP = 8
-
 
 def _no_append(value: Any) -> None:
     raise AssertionError("nobody takes it")
@@ -30,10 +28,37 @@ class PlainStage(Stage):
     What a source gives after a wait has nothing to be put together with. So where a cheap stage
     waits for it, the source's driver makes that stage's call at once, and the one after that, and
     asks the source again: no value goes through a buffer, and no stage through its lane.
+
+    Each stage is the driver's from before the one ahead of it is let go, so that values keep their
+    order. While the driver makes others' calls, the source is to be had: where these take long,
+    another driver takes it back, and the values that it gives then wait in the buffer.
     """
 
     # The driver's task, to the engine, of which the stage's context tells.
     _told_of: Task[Any] | None = None
+    # What is to be handed on.
+    _lone: Any = NOTHING
+
+    def run(self, driver: Driver, call: Callable[..., Any] | None = None) -> bool:
+        """Make calls for a while; whether there is more to do, so that it is queued again."""
+        self._begin_run()
+        if self._context is None:
+            self._context = copy_context()
+        has_more, is_own = False, True
+        try:
+            has_more = self._context.run(self._run_here, driver, call)
+            while self._lone is not NOTHING:
+                is_taken, is_own = self._hand_on(driver)
+                if not is_own:
+                    return False
+                # As long as what it gives is taken at once, and dear.
+                if not is_taken or self.cost <= GLANCE or not driver.is_free():
+                    break
+                has_more = self._context.run(self._run_here, driver, None)
+        finally:
+            if is_own:
+                has_more = self._wind_up(has_more)
+        return has_more
 
     def _make(self, call: Callable[..., Any], count: int, driver: Driver) -> None:
         """Make `count` calls, or fewer."""
@@ -60,61 +85,72 @@ class PlainStage(Stage):
         is_lone = self.cost > GLANCE and self._is_single and not self.inputs
         return is_lone and bool(self.outputs) and driver.is_free()
 
-    def _make_lone(self, call: Callable[..., Any], driver: Driver) -> float:
-        # As long as what they give is taken at once, and they are dear.
+    def _make_lone(self, call: Callable[..., Any]) -> None:
         if self.expands:
             call = self._next_of(call)
-        edge = self.outputs[0]
         began = perf_counter()
+        made = 1
+        try:
+            self._lone = call()
+        except StopIteration as ended:
+            made = 0
+            raise StreamFinished(NOTHING, ended.value) from None
+        finally:
+            cost = perf_counter() - began
+            self.busy += cost
+            self.evaluations += made
+            self._left -= made
+            self._learn(cost)
+
+    def _hand_on(self, driver: Driver) -> tuple[bool, bool]:
+        """Give the value that came alone to who waits for it, or else put it into the buffer.
+
+        Whether it was taken at once, and whether the stage is still run by `driver`.
+        """
+        value, self._lone = self._lone, NOTHING
+        giver: PlainStage = self
         while True:
-            made = 1
-            try:
-                value = call()
-            except StopIteration as ended:
-                made = 0
-                raise StreamFinished(NOTHING, ended.value) from None
-            finally:
-                cost = perf_counter() - began
-                self.busy += cost
-                self.evaluations += made
-                self._left -= made
-            # Who ends the stage sets the alarm and then looks at this: one of the two notices, and
-            # no driver is let go, for this stage's sake, in the call of another.
-            self._is_handing = True
-            is_taken = self._hand_on(value, edge, driver, not self.is_alarmed)
-            self._is_handing = False
-            # It is not to be kept while the source waits for the next one.
-            del value
-            began = perf_counter()
-            if not is_taken or cost <= GLANCE or self.is_alarmed or not self._left:
+            edge = giver.outputs[0]
+            is_light = value.__class__ in LIGHT
+            if not is_light:
+                value = sealed(value)
+            consumer = edge.consumer if edge.consumer_waits and not giver.is_alarmed else None
+            if consumer.__class__ is not PlainStage or not consumer._comes_to(edge, driver):
                 break
-            if not driver.is_free():
+            if giver is self:
+                # From here on it may be taken back. Who ends it sets the alarm and then looks at
+                # this: one of the two notices, and no driver is let go in the call of another.
+                self._handing = driver
+                self.lane.attend()  # type: ignore[union-attr]
+            else:
+                giver._let_go_of()
+            giver = consumer
+            value = consumer._called(value, edge, driver)
+            if value is NOTHING:
                 break
-        self._learn(cost)
-        return began
+        if value is not NOTHING:
+            if is_light:
+                edge.items.append(value)
+                if edge.consumer_waits:
+                    edge.serve(driver)
+            else:
+                edge.put(value, driver)
+        if giver is self:
+            return False, True
+        giver._let_go_of()
+        # It is not to be kept while the source waits for the next one.
+        del value
+        with self._lock:
+            is_own = self._handing is driver
+            if is_own:
+                self._handing = None
+        return True, is_own
 
-    def _hand_on(self, value: Any, edge: Edge, driver: Driver, is_direct: bool = True) -> bool:
-        """Give a value to who waits for it, or else put it into `edge`; whether that is empty."""
-        is_light = value.__class__ in LIGHT
-        if not is_light:
-            value = sealed(value)
-        if is_direct and edge.consumer_waits:
-            consumer = edge.consumer
-            if consumer.__class__ is PlainStage and consumer._take_lone(value, edge, driver):
-                return True
-        if is_light:
-            edge.items.append(value)
-            if edge.consumer_waits:
-                edge.serve(driver)
-        else:
-            edge.put(value, driver)
-        return False
-
-    def _take_lone(self, value: Any, edge: Edge, driver: Driver) -> bool:
-        """Make a call with a value that was not put into `edge`, which is empty, if that goes now.
+    def _comes_to(self, edge: Edge, driver: Driver) -> bool:
+        """Be the driver's, for one call with a value that is not put into `edge`, if that goes now.
 
         It goes where a driver would make this call before any other; the stage is idle then, and
-        waits for `edge` before and after.
+        waits for `edge`, which is empty, before and after.
         """
         outputs = self.outputs
         if (
@@ -126,31 +162,30 @@ class PlainStage(Stage):
             or self._left < 2
             or edge.items
             or (outputs and outputs[0].items)
-            or driver.depth == MOST_DEEP
         ):
             return False
         with self._lock:
-            is_idle = self._state == IDLE and not self.is_over
-            if not is_idle:
+            if self._state != IDLE or self.is_over:
                 return False
             self._state = BUSY
             self._is_woken = False
-        driver.depth += 1
-        try:
-            self._context.run(self._run_lone, value, edge, driver)  # type: ignore[union-attr]
-        finally:
-            driver.depth -= 1
-            if self.is_over:
-                self._clear_left()
-            with self._lock:
-                has_more = self._is_woken and not self.is_over
-                self._state = QUEUED if has_more else IDLE
-        if has_more:
-            self.lane.push(self, driver)  # type: ignore[union-attr]
         return True
 
-    def _run_lone(self, value: Any, edge: Edge, driver: Driver) -> None:
-        """Make one call with a value that comes by `edge`, in the context that is the stage's."""
+    def _let_go_of(self) -> None:
+        """Be no driver's any more, after one call, whose value the next stage has or its buffer."""
+        if self.is_over:
+            self._clear_left()
+        with self._lock:
+            has_more = self._is_woken and not self.is_over
+            self._state = QUEUED if has_more else IDLE
+        if has_more:
+            self.lane.push(self, None)  # type: ignore[union-attr]
+
+    def _called(self, value: Any, edge: Edge, driver: Driver) -> Any:
+        """What one call gives, in the context that is the stage's, if that goes anywhere."""
+        return self._context.run(self._call_lone, value, edge, driver)  # type: ignore[union-attr]
+
+    def _call_lone(self, value: Any, edge: Edge, driver: Driver) -> Any:
         if self._told_of is not driver.task:
             self._told_of = driver.task
             contexts.streaming.set((driver.task, self.task))
@@ -167,15 +202,15 @@ class PlainStage(Stage):
                     self.evaluations += 1
                     self._left -= 1
                     self._learn(cost)
-                    # Nobody else changes these now: the producer is whose driver this is.
+                    # Nobody else changes these now: nothing is put into the edge.
                     edge.received += 1
                     edge.waits_since += cost
-                if self.outputs:
-                    self._hand_on(value, self.outputs[0], driver)
+                return value if self.outputs else NOTHING
             except StreamFinished as finished:
                 self._finish(finished, driver)
         except BaseException as error:
             self._fail_by(error)
+        return NOTHING
 
     def _is_slow(self) -> bool:
         """Whether values go one by one, as they have several ways or their bytes are counted."""

@@ -108,8 +108,9 @@ class Stage:
         # Known once it has looked at its edges, which it is alarmed to do at first.
         self._is_single = False
         self._receivers: tuple[tuple[Edge, Acknowledging], ...] = ()
-        # Whether its driver makes another stage's call with what this one gave.
-        self._is_handing = False
+        # The driver that makes another stage's call with what this one gave: others may take it
+        # back then.
+        self._handing: Driver | None = None
 
     # From outside
 
@@ -196,6 +197,21 @@ class Stage:
         """How many values it has taken that are in nothing that it gave."""
         return 0
 
+    def handed(self) -> object:
+        """What tells one value from the next that another stage works on within its turn."""
+        return None if self._handing is None else (self._handing, self.evaluations)
+
+    def take_back(self) -> bool:
+        """Be run by another driver, if its own works on what was handed on; whether one begins."""
+        with self._lock:
+            driver, lane = self._handing, self.lane
+            if driver is None or lane is None or self.is_over:
+                return False
+            self._handing = None
+            self._state = QUEUED
+            # With the lock held: its own driver looks at the one, and then at the other.
+            return lane.take_back(self, driver)
+
     def told(self, task: Task[Any]) -> None:
         """End with the task, which somebody cancelled."""
         self._end(task._value if task._state > DONE else None, NOTHING)
@@ -211,10 +227,7 @@ class Stage:
         try:
             has_more = self._context.run(self._run_here, driver, call)
         finally:
-            if self.is_over:
-                self._close()
-                self._clear_left()
-            has_more = self._end_run(has_more)
+            has_more = self._wind_up(has_more)
         return has_more
 
     def _run_here(self, driver: Driver, call: Callable[..., Any] | None) -> bool:
@@ -259,6 +272,13 @@ class Stage:
             self._is_woken = False
             self.turns += 1
 
+    def _wind_up(self, has_more: bool) -> bool:
+        """Run no more, and close what is over; whether the stage is queued again."""
+        if self.is_over:
+            self._close()
+            self._clear_left()
+        return self._end_run(has_more)
+
     def _end_run(self, has_more: bool) -> bool:
         """Run no more; whether the stage is queued again."""
         with self._lock:
@@ -287,18 +307,18 @@ class Stage:
                     self._end(None, None)
                 return False
             if count == 1 and self._comes_alone(driver):
-                now = self._make_lone(call, driver)
-            else:
-                before = self.evaluations
-                then = now = perf_counter()
-                try:
-                    self._make(call, count, driver)
-                finally:
-                    now = perf_counter()
-                    self.busy += now - then
-                    made = self.evaluations - before
-                    self._left -= made
-                    self._learn((now - then) / max(1, made))
+                self._make_lone(call)
+                return True
+            before = self.evaluations
+            then = now = perf_counter()
+            try:
+                self._make(call, count, driver)
+            finally:
+                now = perf_counter()
+                self.busy += now - then
+                made = self.evaluations - before
+                self._left -= made
+                self._learn((now - then) / max(1, made))
             if self._receivers and not self.is_over:
                 self._acknowledge()
             if (now - began > SLICE or self.cost > GLANCE) and not driver.is_free():
@@ -377,8 +397,8 @@ class Stage:
         """Whether `_make_lone` makes the next call."""
         return False
 
-    def _make_lone(self, call: Callable[..., Any], driver: Driver) -> float:
-        """Make calls whose values come alone, and learn what they cost; the time afterwards."""
+    def _make_lone(self, call: Callable[..., Any]) -> None:
+        """Make a call whose value comes alone, and have that handed on after it."""
         raise NotImplementedError
 
     def _make(self, call: Callable[..., Any], count: int, driver: Driver) -> None:
@@ -450,7 +470,7 @@ class Stage:
             edge.end(failure)
         if not is_busy or self.is_awaited:
             self._close()
-        elif self.lane is not None and not (self._is_handing or self._is_calling()):
+        elif self.lane is not None and self._handing is None and not self._is_calling():
             self.lane.let_go()
 
     def _is_calling(self) -> bool:

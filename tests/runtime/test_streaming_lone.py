@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import sys
 import threading
+import time
 from contextlib import suppress
 from contextvars import ContextVar
 
@@ -16,7 +17,6 @@ from hypothesis import HealthCheck, given, settings
 import darray.runtime as da
 from darray.runtime.streams import plain, stages
 from darray.runtime.streams.lanes import DEAR, Lane
-from darray.runtime.streams.plain import MOST_DEEP
 from tests.runtime.stream_programs import busy, until
 
 pytestmark = pytest.mark.usefixtures("two_threads", "all_are_cheap")
@@ -34,13 +34,14 @@ class Boom(Exception):
     """What a stage raises."""
 
 
-def depth():
-    """Within how many stages' turns the calling one is called."""
-    count, frame = 0, sys._getframe()
+def is_handed():
+    """Whether the calling stage is called within the turn of a source."""
+    frame = sys._getframe()
     while frame is not None:
-        count += frame.f_code.co_name == "_take_lone"
+        if frame.f_code.co_name == "_call_lone":
+            return True
         frame = frame.f_back
-    return count
+    return False
 
 
 class Drops:
@@ -49,8 +50,8 @@ class Drops:
     def __init__(self):
         self.given = queue.Queue()
         self.arrived = queue.Queue()
-        # Of each value that arrived, how deep.
-        self.depths = []
+        # Of each value that arrived, whether that was within the source's turn.
+        self.handed = []
 
     def source(self):
         value = self.given.get(timeout=30)
@@ -64,7 +65,7 @@ class Drops:
         return "through"
 
     def sink(self, value):
-        self.depths.append(depth())
+        self.handed.append(is_handed())
         self.arrived.put(value)
 
     def send(self, value):
@@ -101,12 +102,11 @@ def check_edges(region):
 
 
 @pytest.mark.parametrize("kind", ["source", "generator"])
-@pytest.mark.parametrize("length", [0, 3, MOST_DEEP + 4])
+@pytest.mark.parametrize("length", [0, 3, 12])
 def test_what_comes_alone_is_handed_through_all_stages(kind, length):
-    drops, depths = Drops(), []
+    drops = Drops()
 
     def add_one(value):
-        depths.append(depth())
         return value + 1
 
     with da.spawn_streaming() as s:
@@ -114,13 +114,10 @@ def test_what_comes_alone_is_handed_through_all_stages(kind, length):
         for _ in range(length):
             last = da.spawn(add_one, last)
         sink = da.spawn(lambda x: drops.sink(x - length), last)
-    # Those that are too deep for the one turn have turns of their own.
-    deepest = min(length + 1, MOST_DEEP)
-    count = drops.send_until(lambda: (depths + drops.depths).count(deepest) >= 20)
+    count = drops.send_until(lambda: drops.handed.count(True) >= 20)
     drops.end(s)
     assert s.tasks[0].result() == "through"
     assert sink.result() is None
-    assert max(depths + drops.depths) == deepest
     assert [edge.received for edge in s.statistics().edges] == [count] * (length + 1)
     assert [task.calls for task in s.statistics().tasks[1:]] == [count] * (length + 1)
     check_edges(s)
@@ -132,7 +129,7 @@ def test_an_array_is_handed_on_read_only_and_not_copied():
     with da.spawn_streaming() as s:
         last = da.spawn(same, da.spawn(drops.source))
         da.spawn(lambda x: (seen.append(x), drops.sink(x)), last)
-    drops.send_until(lambda: 2 in drops.depths, array)
+    drops.send_until(lambda: True in drops.handed, array)
     drops.end(s)
     assert all(np.shares_memory(one, array) and not one.flags.writeable for one in seen)
 
@@ -143,16 +140,16 @@ def test_a_task_that_is_handed_on_stands_for_its_value():
     with da.spawn_streaming() as s:
         da.spawn(drops.sink, da.spawn(lambda x: tasks[x], da.spawn(drops.source)))
     for value in range(3):
-        drops.depths.clear()
-        drops.send_until(lambda: 2 in drops.depths, value)
+        drops.handed.clear()
+        drops.send_until(lambda: True in drops.handed, value)
     drops.end(s)
 
 
 def test_a_full_buffer_holds_back_what_comes_alone():
-    drops, depths = Drops(), []
+    drops, handed = Drops(), []
 
     def middle(value):
-        depths.append(depth())
+        handed.append(is_handed())
         return value
 
     with da.spawn_streaming(buffer=1) as s:
@@ -161,7 +158,7 @@ def test_a_full_buffer_holds_back_what_comes_alone():
     def passed():
         drops.given.put(0)
         assert next(out) == 0
-        return depths[-1] == 1
+        return handed[-1]
 
     until(passed)
     for _ in range(5):
@@ -197,7 +194,7 @@ def test_each_stage_keeps_a_context_of_its_own():
     for number in range(1, 50):
         assert drops.send(0) == (0, number)
     drops.end(s)
-    assert 2 in drops.depths
+    assert True in drops.handed
     assert set(names) == {"source", "middle", "sink"}
     assert [names.count(one) for one in ("source", "middle", "sink")] == [50, 49, 49]
 
@@ -222,7 +219,7 @@ def test_a_stage_that_ends_in_a_call_that_is_handed_to_it(how, kind):
     def last(value):
         drops.sink(value)
         if value < 0:
-            ended_at.append(depth())
+            ended_at.append(is_handed())
             if how == "raise":
                 raise Boom
             if how == "finish":
@@ -237,7 +234,7 @@ def test_a_stage_that_ends_in_a_call_that_is_handed_to_it(how, kind):
         middle = da.spawn(same, source)
         options = {"max_evals": 40} if how == "evals" else {}
         sink = da.spawn.options(**options)(last, middle)
-    count = drops.send_until(lambda: drops.depths[-1] == 2)
+    count = drops.send_until(lambda: drops.handed[-1])
     drops.given.put(-1)
     if how == "evals":
         for _ in range(39 - count):
@@ -265,7 +262,7 @@ def test_a_source_that_is_cancelled_does_not_disturb_the_call_that_it_made():
     answers = []
 
     def sink(value):
-        if depth() and value:
+        if is_handed() and value:
             drops.arrived.put("called")
             assert cancelled.wait(30)
             answers.append((da.current_task().name, da.spawn(abs, -1).result()))
@@ -275,7 +272,7 @@ def test_a_source_that_is_cancelled_does_not_disturb_the_call_that_it_made():
     with da.spawn_streaming() as s:
         source = da.spawn(drops.source)
         da.spawn.options(name="sink")(sink, source)
-    drops.send_until(lambda: drops.depths[-1] == 1)
+    drops.send_until(lambda: drops.handed[-1])
     while drops.send(1) != "called":
         pass
     source.cancel()
@@ -285,6 +282,74 @@ def test_a_source_that_is_cancelled_does_not_disturb_the_call_that_it_made():
     until(lambda: answers == [("sink", 1)])
     lane = source._stage.lane
     until(lambda: lane._drivers == 0)
+
+
+@pytest.mark.parametrize("length", [0, 1, 3])
+@pytest.mark.parametrize("is_single", [True, False], ids=["handed on", "by the buffer"])
+def test_a_call_that_takes_long_holds_up_no_stage_before_it(length, is_single):
+    drops, may_go = Drops(), threading.Event()
+    got, given, passed = [], [], []
+
+    def source():
+        given.append(None)
+        return drops.source()
+
+    def middle(value):
+        if value == 1:
+            passed.append(None)
+        return value
+
+    def sink(value):
+        got.append(value)
+        if value == 1 and got.count(1) == 1:
+            drops.arrived.put("waits")
+            assert may_go.wait(60)
+        drops.sink(value)
+
+    with da.spawn_streaming(buffer=4) as s:
+        first = last = da.spawn(source)
+        for _ in range(length):
+            last = da.spawn(middle, last)
+        da.spawn(sink, last)
+        if not is_single:
+            da.spawn(same, first)
+    if is_single:
+        drops.send_until(lambda: drops.handed[-1])
+    else:
+        drops.send(0)
+    known = len(given)
+    for _ in range(30):
+        drops.given.put(1)
+    assert drops.arrived.get(timeout=30) == "waits"
+    # One is worked on, and each buffer on the way takes four more; then the source is held.
+    until(lambda: len(given) == known + 4 * (length + 1))
+    until(lambda: len(passed) >= length * 5)
+    may_go.set()
+    drops.end(s)
+    assert got.count(1) == 30
+    assert drops.arrived.qsize() == 30
+    check_edges(s)
+
+
+def test_a_cheap_stage_may_come_to_wait_for_its_source():
+    ended = []
+
+    def source():
+        for value in range(40):
+            time.sleep(0.005)
+            yield value
+        return "all"
+
+    def sink(value):
+        if value == 20:
+            ended.append(made.result())
+
+    with da.spawn_streaming() as s:
+        made = da.spawn(source)
+        da.spawn(sink, made)
+    assert s.wait(60)
+    assert ended == ["all"]
+    assert [edge.received for edge in s.statistics().edges] == [40]
 
 
 class Pushed:
@@ -340,7 +405,7 @@ once = settings(
 @once
 @given(st.data())
 def test_chains_give_what_lists_give(data):
-    length = data.draw(st.integers(1, MOST_DEEP + 3))
+    length = data.draw(st.integers(1, 11))
     count = data.draw(st.integers(1, 60))
     # How many values are under way at once: only of one does each come alone.
     ahead = data.draw(st.sampled_from([1, 1, 1, 2, 100]))
