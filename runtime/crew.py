@@ -377,6 +377,12 @@ class Crew(Awaiting):
         with self._lock:
             return following(self._begun_or_ready())
 
+    def has_waits(self) -> bool:
+        """Whether running tasks wait for others in their calls, seen in passing."""
+        # Without the lock: the two may be from different moments.
+        schedule = self._schedule
+        return schedule.blocked > len(schedule.promised)
+
     def _begun_or_ready(self) -> list[Task[Any]]:
         """The unfinished tasks that need no others any more; lock held.
 

@@ -64,6 +64,9 @@ class Engine(Protocol):
     def promise(self, task: Task[Any], processor: Processor) -> bool:
         """Begin a HELD task that ends when `deliver` is called; whether it was not cancelled."""
 
+    def has_waits(self) -> bool:
+        """Whether running tasks wait for others in their calls, seen in passing."""
+
     def deliver(self, task: Task[Any], outcome: Any, began: int) -> None:
         """End a promised task with a value, or a `Failure`, unless it was cancelled."""
 

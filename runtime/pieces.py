@@ -9,7 +9,7 @@ from typing import Any
 from darray.runtime.processor import Processor
 from darray.runtime.tasks import DONE, READY, RUNNING, Task
 
-__all__ = ["Pieces", "Turn", "check_shared", "is_free", "takes_turns", "users_in_the_way"]
+__all__ = ["Pieces", "Turn", "check_shared", "is_free", "users_in_the_way", "waits_for_turn"]
 
 
 class Pieces:
@@ -105,18 +105,20 @@ class Turn:
         assert user is not None or not any(one._state == READY for one in self.waiting)
 
 
-def takes_turns(task: Task[Any]) -> bool:
+def waits_for_turn(task: Task[Any], in_turn: dict[Task[Any], None]) -> bool:
     """Have `task`, which could begin, be next in all its turns; else it waits for one of them.
 
-    All or none, so that no two tasks wait for each other.
+    All or none, so that no two tasks wait for each other. Those that wait are kept `in_turn`.
     """
     for turn in task._turns:
         if turn.user is not None and turn.user is not task:
             turn.waiting.append(task)
-            return False
+            in_turn[task] = None
+            return True
     for turn in task._turns:
         turn.user = task
-    return True
+    in_turn.pop(task, None)
+    return False
 
 
 def users_in_the_way(

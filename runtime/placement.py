@@ -8,7 +8,7 @@ from typing import Any
 
 from darray.runtime.budget import Budget
 from darray.runtime.errors import Failure
-from darray.runtime.pieces import takes_turns
+from darray.runtime.pieces import waits_for_turn
 from darray.runtime.processor import Processor
 from darray.runtime.ready import Queue
 from darray.runtime.spaces import Placed, space_of
@@ -59,7 +59,7 @@ class PlacingSchedule(Schedule):
 
     def push(self, task: Task[Any]) -> None:
         """Queue a READY task for the worker where it would begin soonest."""
-        if hasattr(task, "_turns") and not takes_turns(task):
+        if hasattr(task, "_turns") and waits_for_turn(task, self.in_turn):
             return
         seats = self.seats(task)
         if not seats or hasattr(task, "_pieces"):

@@ -29,6 +29,10 @@ class Queue:
     def __len__(self) -> int:
         return len(self.plain) + len(self.ordered)
 
+    def tasks(self) -> list[Task[Any]]:
+        """All of them, those that are READY no more among them."""
+        return [*self.plain, *(entry[2] for entry in self.ordered)]
+
     def push(self, task: Task[Any]) -> None:
         """Add `task` behind those of its priority."""
         options = task._options

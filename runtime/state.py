@@ -11,7 +11,7 @@ from darray.runtime.budget import Budget
 from darray.runtime.errors import Failure
 from darray.runtime.graphs import closure, following
 from darray.runtime.kinds import is_default
-from darray.runtime.pieces import Pieces, check_shared, is_free, takes_turns, users_in_the_way
+from darray.runtime.pieces import Pieces, check_shared, is_free, users_in_the_way, waits_for_turn
 from darray.runtime.processor import Processor
 from darray.runtime.promising import keep_promise
 from darray.runtime.ready import Queue
@@ -64,6 +64,8 @@ class Schedule:
         self.reading: dict[Task[Any], int] = {}
         # Ready tasks that use shards, by these and by their seats.
         self.sharded: dict[tuple[tuple[tuple[Pieces, bool], ...], tuple[int, ...]], Queue] = {}
+        # Ready tasks that wait for a turn.
+        self.in_turn: dict[Task[Any], None] = {}
         # Ready tasks for which no processor is left.
         self.stranded: list[Task[Any]] = []
         # Seats that run only tasks whose scope asks for them, or none any more; of the
@@ -200,7 +202,7 @@ class Schedule:
         if options is None:
             self.shared.plain.append(task)
             return
-        if hasattr(task, "_turns") and not takes_turns(task):
+        if hasattr(task, "_turns") and waits_for_turn(task, self.in_turn):
             return
         if hasattr(task, "_pieces"):
             self.special = True
@@ -464,6 +466,7 @@ class Schedule:
             task._missing = 0
             self.outstanding -= 1
             finished.append(task)
+            self.in_turn.pop(task, None)
             # Those behind it in its lines now follow those before it.
             leave(task)
             dependents, task._dependents = task._dependents, None
@@ -537,12 +540,8 @@ class Schedule:
     def queued(self) -> list[Task[Any]]:
         """Every READY task."""
         queues = (*self._queues(), *self.starved.values(), *self.sharded.values())
-        tasks = (
-            task
-            for queue in queues
-            for task in (*queue.plain, *(entry[2] for entry in queue.ordered))
-        )
-        every = dict.fromkeys((*tasks, *self.stranded))
+        tasks = itertools.chain.from_iterable(map(Queue.tasks, queues))
+        every = dict.fromkeys((*self.in_turn, *tasks, *self.stranded))
         return [task for task in every if task._state == READY]
 
     def drop_queued(self, sharded: bool = True) -> None:

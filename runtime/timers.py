@@ -33,8 +33,8 @@ LINGER = 1.0
 class Timers:
     """Calls to come, the soonest first, and the thread of that name that makes them.
 
-    With a `tick` the thread stays for a while after the last call, and looks for new ones every so
-    many seconds by itself: one that is to be made no sooner wakes nobody.
+    With a `tick` the thread stays for a while after the last call for one that was to be made no
+    later than that, and looks for new ones every so many seconds by itself: such calls wake nobody.
     """
 
     def __init__(self, name: str = "darray-timers", tick: float | None = None) -> None:
@@ -46,6 +46,8 @@ class Timers:
         self._pending: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
+        # When a call was last asked for that was to be made within a tick.
+        self._last = -LINGER
 
     def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
         """Call ``call()`` in so many seconds; an exception that it raises is logged."""
@@ -57,11 +59,13 @@ class Timers:
                 self._thread.start()
             elif self._pending[0][2] is timer and self._is_to_wake(seconds):
                 self._changed.notify()
+            if self._tick is not None and seconds <= self._tick:
+                self._last = monotonic()
         return timer
 
     def _is_to_wake(self, seconds: float) -> bool:
         """Whether the thread would not look in time by itself; lock held."""
-        return self._tick is None or seconds < self._tick
+        return self._tick is None or seconds < self._tick or not self._lingers()
 
     def abandon(self) -> None:
         """Forget every call, in the child of a fork, which has no thread for them."""
@@ -79,11 +83,10 @@ class Timers:
                 self._changed.notify()
 
     def _live(self) -> None:
-        last = monotonic()
         while True:
             with self._changed:
                 while not self._pending or self._pending[0][0] > monotonic():
-                    if not self._pending and not self._lingers(last):
+                    if not self._pending and not self._lingers():
                         self._thread = None
                         return
                     self._changed.wait(self._patience())
@@ -95,13 +98,13 @@ class Timers:
                 except Exception:
                     # Others wait for their calls.
                     logging.getLogger("darray").exception("the timed call of %r failed", call)
-                last = monotonic()
 
-    def _lingers(self, last: float) -> bool:
-        """Whether the thread stays without calls, the last having been made at time `last`."""
-        return self._tick is not None and monotonic() - last < LINGER
+    def _lingers(self) -> bool:
+        """Whether the thread looks for calls by itself; lock held."""
+        return self._tick is not None and monotonic() - self._last < LINGER
 
     def _patience(self) -> float | None:
         """How long to wait before looking again; lock held."""
         left = self._pending[0][0] - monotonic() if self._pending else threading.TIMEOUT_MAX
-        return min(left, threading.TIMEOUT_MAX if self._tick is None else self._tick)
+        own = self._tick if self._tick is not None and self._lingers() else threading.TIMEOUT_MAX
+        return min(left, own)

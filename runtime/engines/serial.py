@@ -432,6 +432,10 @@ class SerialEngine(Stopping):
         """Call ``wait()``."""
         return wait()
 
+    def has_waits(self) -> bool:
+        """No: what they wait for has run."""
+        return False
+
     def promise(self, task: Task[Any], processor: Processor) -> bool:
         """Begin a HELD task that ends when `deliver` is called; whether it was not cancelled."""
         with self._lock:

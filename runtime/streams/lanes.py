@@ -82,9 +82,9 @@ class Lane:
     Invariants, guarded by ``_lock`` and checked by `_check`
     -------------------------------------------------------
     * A stage in ``_ready`` is queued, and in it once.
-    * While ``_ready`` is not empty there is a driver, a timer that will see to it, or a driver
-      apart that comes to it next; on an engine that runs tasks at once, one that is owed to it.
-    * There are at most ``most`` drivers.
+    * While ``_ready`` is not empty there is a timer that will see to it, or a driver that has just
+      begun; on an engine that runs tasks at once, a driver, or one that is owed to it.
+    * There are at most ``most`` drivers, and one more for each stage while tasks wait in calls.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ class Lane:
                 self._drivers += 1
             elif self._engine.runs_at_once and waker is not None:
                 waker.owed.append(self)
-            elif not self._comes_now(waker):
+            else:
                 self._see_to_it()
         if begins:
             self._begin()
@@ -170,13 +170,6 @@ class Lane:
             # It comes to it after the call that it makes, if it knows it to be cheap.
             return not stage.cost and not self._drivers
         return not self._drivers
-
-    def _comes_now(self, waker: Driver | None) -> bool:
-        """Whether `waker` runs cheap stages of this lane before it makes another call."""
-        if waker is None or waker.stage is None or waker.shared is not self:
-            return False
-        # A stage whose calls are dear gives way after each.
-        return waker.stage.cost > DEAR
 
     def _see_to_it(self) -> None:
         """Set the timer, unless it is set, or a driver is sure to come; lock held."""
@@ -207,7 +200,9 @@ class Lane:
             is_quiet = self._taken == timed
             self._quiet = self._quiet + 1 if is_quiet else 0
             if self._ready and self._was_ready and is_quiet:
-                if self._drivers < self._most:
+                # A call that waits gives its processor up, perhaps for one of these stages.
+                waits = 0 if self._is_single else len(self.stages) * self._engine.has_waits()
+                if self._drivers < self._most + waits:
                     begins = True
                     self._drivers += 1
                 elif self._own is not None and self._own.stage is not None:
@@ -350,10 +345,13 @@ class Lane:
             except BaseException as error:
                 self._broken_off(driver, error)
                 raise
-            driver.stage = None
             if has_more:
                 lane.put_back(stage)
-            if driver.is_replaced:
+            with self._lock:
+                # At once: it is replaced only while it is at a stage.
+                driver.stage = None
+                is_replaced = driver.is_replaced
+            if is_replaced:
                 return
             if lane is self:
                 helps = perf_counter() + PATIENCE
@@ -421,7 +419,7 @@ class Lane:
     def _check(self) -> None:
         with self._lock:
             assert len(set(map(id, self._ready))) == len(self._ready)
-            assert 0 <= self._drivers <= self._most
+            assert 0 <= self._drivers <= self._most + len(self.stages)
             comes = self._drivers or self._helpers or self._timed >= 0
             assert not self._ready or comes or self._engine.runs_at_once
 

@@ -163,7 +163,9 @@ class Batch(Operator):
         self._seconds = seconds
         self._held: list[Any] = []
         self._timer: Any = None
-        self._is_due = False
+        # How many batches were given, and the number of the one whose time came last.
+        self._batches = 0
+        self._due = -1
 
     def take(self, number: int, value: Any) -> tuple[Any, ...]:
         """The list that the value completes, if it does."""
@@ -171,19 +173,21 @@ class Batch(Operator):
         if len(self._held) == self._most:
             return self.rest()
         if self._seconds is not None and self._timer is None:
-            self._timer = timers.call_later(self._seconds, self._come_due)
+            number = self._batches
+            self._timer = timers.call_later(self._seconds, lambda: self._come_due(number))
         return ()
 
     def goes_on_alone(self) -> bool:
         """Whether it has a batch whose time will come."""
         return self._timer is not None
 
-    def _come_due(self) -> None:
-        self._is_due = True
+    def _come_due(self, number: int) -> None:
+        # On the timers' thread, perhaps when that batch is complete already.
+        self._due = number
         self.wake()
 
     def _granted(self) -> int:
-        if self._is_due and self._held:
+        if self._due == self._batches and self._held:
             if not self._room():
                 return 0
             for value in self.rest():
@@ -194,7 +198,8 @@ class Batch(Operator):
         """What it holds, as a list, if that is anything."""
         if self._timer is not None:
             self._timer.cancel()
-        held, self._held, self._timer, self._is_due = self._held, [], None, False
+        held, self._held, self._timer = self._held, [], None
+        self._batches += 1
         return (held,) if held else ()
 
     def held(self) -> int:

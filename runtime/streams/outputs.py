@@ -9,6 +9,7 @@ from typing import Any
 
 from darray.runtime import contexts
 from darray.runtime.engine import current_engine
+from darray.runtime.streams.calls import NOTHING
 from darray.runtime.streams.edges import Edge
 from darray.runtime.streams.stages import arrived
 from darray.runtime.streams.taps import Tap
@@ -43,14 +44,21 @@ class Output:
 
     def __next__(self) -> Any:
         edge = self._edge
-        while edge.is_left or not edge.available():
-            if self._is_through():
-                raise StopIteration
-            self._block()
-        return self._pop()
+        while True:
+            while edge.is_left or not edge.available():
+                if self._is_through():
+                    raise StopIteration
+                self._block()
+            value = self._pop()
+            if value is not NOTHING:
+                return value
 
     def _pop(self) -> Any:
-        value = self._edge.pop()
+        """The next value; `NOTHING` where another thread closed the output this moment."""
+        try:
+            value = self._edge.pop()
+        except IndexError:
+            return NOTHING
         if self._edge.receiver is not None:
             self._edge.receiver.acknowledge(self._edge.received)
         return arrived(value)
@@ -102,34 +110,40 @@ class Output:
         return self
 
     async def __anext__(self) -> Any:
+        edge = self._edge
+        while True:
+            while edge.is_left or not edge.available():
+                if self._is_through():
+                    raise StopAsyncIteration
+                self._refuse_own()
+                await self._arrival()
+            value = self._pop()
+            if value is not NOTHING:
+                return value
+
+    async def _arrival(self) -> None:
         import asyncio
 
-        edge = self._edge
-        while edge.is_left or not edge.available():
-            if self._is_through():
-                raise StopAsyncIteration
-            self._refuse_own()
-            loop = asyncio.get_running_loop()
-            arrival = loop.create_future()
+        loop = asyncio.get_running_loop()
+        arrival = loop.create_future()
 
-            def arrive(arrival: Any = arrival) -> None:
-                if not arrival.done():
-                    arrival.set_result(None)
+        def arrive() -> None:
+            if not arrival.done():
+                arrival.set_result(None)
 
-            def call(loop: Any = loop, arrive: Any = arrive) -> None:
-                try:
-                    loop.call_soon_threadsafe(arrive)
-                except RuntimeError:
-                    # The loop ended before the value came: nobody awaits it any more.
-                    if not loop.is_closed():
-                        raise
-
+        def call() -> None:
             try:
-                if self._tap.wait_by(call):
-                    await arrival
-            finally:
-                self._tap.wait_no_more()
-        return self._pop()
+                loop.call_soon_threadsafe(arrive)
+            except RuntimeError:
+                # The loop ended before the value came: nobody awaits it any more.
+                if not loop.is_closed():
+                    raise
+
+        try:
+            if self._tap.wait_by(call, may_give_up=True):
+                await arrival
+        finally:
+            self._tap.wait_no_more()
 
     def _raise_failure(self) -> None:
         failure = self._edge.failure

@@ -109,18 +109,25 @@ class PlainStage(Stage):
         """
         value, self._lone = self._lone, NOTHING
         giver: PlainStage = self
+        # Who ends it sets the alarm and then looks at this: one of the two notices, and no driver
+        # is let go, for the source's sake, in the call of another.
+        self._handing = driver
         while True:
             edge = giver.outputs[0]
-            is_light = value.__class__ in LIGHT
-            if not is_light:
-                value = sealed(value)
-            consumer = edge.consumer if edge.consumer_waits and not giver.is_alarmed else None
-            if consumer.__class__ is not PlainStage or not consumer._comes_to(edge, driver):
+            try:
+                if value.__class__ not in LIGHT:
+                    value = sealed(value)
+                consumer = edge.consumer if edge.consumer_waits and not giver.is_alarmed else None
+                if consumer.__class__ is not PlainStage or not consumer._comes_to(edge, driver):
+                    giver._put(value, edge, driver)
+                    break
+            except BaseException as error:
+                # What it gave could not be looked at.
+                giver._fail_by(error)
                 break
             if giver is self:
-                # From here on it may be taken back. Who ends it sets the alarm and then looks at
-                # this: one of the two notices, and no driver is let go in the call of another.
-                self._handing = driver
+                # From here on it may be taken back.
+                self._is_lent = True
                 self.lane.attend()  # type: ignore[union-attr]
             else:
                 giver._let_go_of()
@@ -128,23 +135,23 @@ class PlainStage(Stage):
             value = consumer._called(value, edge, driver)
             if value is NOTHING:
                 break
-        if value is not NOTHING:
-            if is_light:
-                edge.items.append(value)
-                if edge.consumer_waits:
-                    edge.serve(driver)
-            else:
-                edge.put(value, driver)
-        if giver is self:
-            return False, True
-        giver._let_go_of()
         # It is not to be kept while the source waits for the next one.
         del value
+        if giver is not self:
+            giver._let_go_of()
         with self._lock:
             is_own = self._handing is driver
             if is_own:
-                self._handing = None
-        return True, is_own
+                self._handing, self._is_lent = None, False
+        return giver is not self, is_own
+
+    def _put(self, value: Any, edge: Edge, driver: Driver) -> None:
+        if value.__class__ not in LIGHT:
+            edge.put(value, driver)
+            return
+        edge.items.append(value)
+        if edge.consumer_waits:
+            edge.serve(driver)
 
     def _comes_to(self, edge: Edge, driver: Driver) -> bool:
         """Be the driver's, for one call with a value that is not put into `edge`, if that goes now.
@@ -202,9 +209,11 @@ class PlainStage(Stage):
                     self.evaluations += 1
                     self._left -= 1
                     self._learn(cost)
-                    # Nobody else changes these now: nothing is put into the edge.
+                    # Nobody else takes from the edge. Something was put there if the source was
+                    # taken back: then the edge knows by itself since when.
                     edge.received += 1
-                    edge.waits_since += cost
+                    if edge.consumer_waits:
+                        edge.waits_since += cost
                 return value if self.outputs else NOTHING
             except StreamFinished as finished:
                 self._finish(finished, driver)

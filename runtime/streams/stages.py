@@ -108,9 +108,10 @@ class Stage:
         # Known once it has looked at its edges, which it is alarmed to do at first.
         self._is_single = False
         self._receivers: tuple[tuple[Edge, Acknowledging], ...] = ()
-        # The driver that makes another stage's call with what this one gave: others may take it
-        # back then.
+        # The driver that hands on what this one gave, and whether it makes another stage's call
+        # with that: then the stage may be taken back.
         self._handing: Driver | None = None
+        self._is_lent = False
 
     # From outside
 
@@ -199,15 +200,15 @@ class Stage:
 
     def handed(self) -> object:
         """What tells one value from the next that another stage works on within its turn."""
-        return None if self._handing is None else (self._handing, self.evaluations)
+        return (self._handing, self.evaluations) if self._is_lent else None
 
     def take_back(self) -> bool:
         """Be run by another driver, if its own works on what was handed on; whether one begins."""
         with self._lock:
             driver, lane = self._handing, self.lane
-            if driver is None or lane is None or self.is_over:
+            if not self._is_lent or driver is None or lane is None or self.is_over:
                 return False
-            self._handing = None
+            self._handing, self._is_lent = None, False
             self._state = QUEUED
             # With the lock held: its own driver looks at the one, and then at the other.
             return lane.take_back(self, driver)

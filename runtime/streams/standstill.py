@@ -121,7 +121,7 @@ def _may_stand_still(stages: Iterable[Stage]) -> bool:
 def _parked(member: Member) -> Any:
     """What tells one time of waiting from another; None where it does not wait for an edge."""
     if isinstance(member, Tap):
-        return member.call
+        return None if member.may_give_up else member.call
     with member._lock:
         waits = member.lane is not None and not member.is_over and member._state == IDLE
         # Of a turn within another stage's the calls tell.

@@ -38,13 +38,15 @@ class Tap:
         self.space: Space | None = here.get()
         self.is_abandoned = False
         self.is_dropped = False
+        # Whether who waits is a coroutine, which may be told to give that up.
+        self.may_give_up = False
         edge.consumer = self
         _open.add(self)
 
-    def wait_by(self, call: Callable[[], object]) -> bool:
+    def wait_by(self, call: Callable[[], object], may_give_up: bool = False) -> bool:
         """Let `call` be made once there is something to see; False if there is already."""
         with self._lock:
-            self.call = call
+            self.call, self.may_give_up = call, may_give_up
         edge = self.edge
         # It may have come meanwhile, and found nobody to call.
         return not (edge.available() or edge.is_ended or edge.is_left)
@@ -113,8 +115,15 @@ class _Open:
             is_timed = self._is_timed
         if is_timed:
             timers.call_later(GLANCE, self._look)
-        for tap in dropped:
-            tap.close()
+        if dropped:
+            # Not on this thread, which others need: a generator may take its time to close.
+            name = "darray-streams-close"
+            threading.Thread(target=_close_all, args=(dropped,), name=name, daemon=True).start()
+
+
+def _close_all(taps: list[Tap]) -> None:
+    for tap in taps:
+        tap.close()
 
 
 _open = _Open()

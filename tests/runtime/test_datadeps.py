@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import queue
 import threading
 import weakref
 
@@ -361,6 +362,34 @@ def test_a_task_tells_whose_turn_it_is():
     assert "hold" in told
     assert waiting.done()
     assert total.tolist() == [2, 2, 2]
+
+
+def test_cancelling_all_cancels_what_waits_for_a_turn(two_threads):
+    gate, ran = threading.Event(), []
+    total = np.zeros(1)
+
+    def body():
+        for _ in range(6):
+            tasks.append(da.spawn(lambda _: ran.append(1), da.Accumulate(total)))
+        assert set(tasks) <= set(two_threads.unfinished())
+        da.cancel_all()
+        gate.set()
+
+    tasks = []
+
+    def hold():
+        begun.put(None)
+        gate.wait(60)
+
+    begun = queue.SimpleQueue()
+    for _ in range(2):
+        da.spawn(hold)
+    for _ in range(2):
+        begun.get(timeout=60)
+    with pytest.raises(da.CancelledError):
+        da.spawn_datadeps(body)
+    assert all(task.cancelled() for task in tasks)
+    assert not ran
 
 
 @pytest.mark.usefixtures("threads")

@@ -313,16 +313,16 @@ def test_a_call_that_takes_long_holds_up_no_stage_before_it(length, is_single):
         da.spawn(sink, last)
         if not is_single:
             da.spawn(same, first)
+    known = 1
     if is_single:
-        drops.send_until(lambda: drops.handed[-1])
+        known = drops.send_until(lambda: drops.handed[-1])
     else:
         drops.send(0)
-    known = len(given)
     for _ in range(30):
         drops.given.put(1)
     assert drops.arrived.get(timeout=30) == "waits"
     # One is worked on, and each buffer on the way takes four more; then the source is held.
-    until(lambda: len(given) == known + 4 * (length + 1))
+    until(lambda: len(given) == known + 1 + 4 * (length + 1))
     until(lambda: len(passed) >= length * 5)
     may_go.set()
     drops.end(s)
@@ -350,6 +350,102 @@ def test_a_cheap_stage_may_come_to_wait_for_its_source():
     assert s.wait(60)
     assert ended == ["all"]
     assert [edge.received for edge in s.statistics().edges] == [40]
+
+
+def test_a_stage_beside_one_that_takes_long_is_come_to():
+    drops, other = Drops(), threading.Event()
+
+    def beside(value):
+        return value == 1 and other.wait(60)
+
+    def sink(value):
+        if value == 1:
+            other.set()
+        drops.sink(value)
+
+    with da.spawn_streaming() as s:
+        source = da.spawn(drops.source)
+        waited = s.output(da.spawn(beside, source))
+        da.spawn(sink, source)
+    for _ in range(5):
+        drops.send(0)
+    # What the lane still looks at by itself ends.
+    until(lambda: all(plan.stage.lane._timed < 0 for plan in s._plans))
+    drops.send(1)
+    drops.end(s)
+    assert list(waited) == [False] * 5 + [True]
+
+
+def test_what_cannot_be_measured_fails_the_stage_that_gave_it():
+    class Unsized(list):
+        def __sizeof__(self):
+            raise Boom
+
+    drops, handed = Drops(), []
+
+    def middle(value):
+        handed.append(is_handed())
+        return Unsized() if value < 0 else value
+
+    with da.spawn_streaming() as s:
+        source = da.spawn(drops.source)
+        failing = da.spawn(middle, source)
+        out = s.output(failing)
+
+    def passed():
+        drops.given.put(0)
+        assert next(out) == 0
+        return handed[-1]
+
+    until(passed)
+    drops.given.put(-1)
+    with pytest.raises(Boom):
+        next(out)
+    drops.given.put(END)
+    with pytest.raises(Boom):
+        s.wait(30)
+    assert handed[-1]
+    assert isinstance(failing.exception(), Boom)
+    assert source.exception() is None
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_calls_that_wait_for_another_stage_let_it_run(threads):
+    da.configure(threads=threads)
+    tasks = {}
+
+    def dear(value):
+        busy(200_000)
+        return value
+
+    with da.spawn_streaming() as s:
+        waiting = [
+            da.spawn(lambda _: tasks["dear"].result(), da.spawn(iter([1]))) for _ in range(threads)
+        ]
+        tasks["dear"] = da.spawn(dear, da.spawn(iter(range(20))))
+    assert s.wait(60)
+    assert da.fetch(waiting) == [None] * threads
+
+
+def test_an_output_that_is_closed_while_it_is_iterated_over_ends():
+    ended = []
+    for _ in range(100):
+        with da.spawn_streaming() as s:
+            out = s.output(da.spawn(int))
+        begun = threading.Event()
+
+        def take(out=out, begun=begun):
+            for _ in out:
+                begun.set()
+            ended.append(True)
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        assert begun.wait(30)
+        out.close()
+        thread.join(30)
+        assert s.wait(30)
+    assert len(ended) == 100
 
 
 class Pushed:

@@ -48,3 +48,25 @@ def test_the_thread_ends_and_comes_again(tick, monkeypatch):
         if thread is not None:
             thread.join(60)
         assert thread_of("darray-test-ending") is None
+
+
+def test_the_thread_does_not_look_by_itself_for_a_call_that_is_far_off(monkeypatch):
+    waits = []
+    some, done = Timers("darray-test-far", 0.005), threading.Event()
+    real = some._changed.wait
+
+    def wait(seconds):
+        waits.append(seconds)
+        return real(seconds)
+
+    monkeypatch.setattr(some._changed, "wait", wait)
+    far = some.call_later(50, done.set)
+    some.call_later(0.2, done.set)
+    assert done.wait(60)
+    assert len(waits) <= 4
+    assert max(waits) > 1
+    # One that is due soon is made soon all the same.
+    soon = threading.Event()
+    some.call_later(0.004, soon.set)
+    assert soon.wait(10)
+    far.cancel()
