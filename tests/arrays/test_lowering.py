@@ -150,17 +150,16 @@ def test_the_cost_of_plans_grows_with_their_chunks():
     def cost(chunks):
         x = da.distribute(np.zeros(chunks), da.Blocks(1))
         y = np.sqrt(x * x + x[::-1])
-        best = math.inf
-        for _ in range(3):
-            began = time.process_time()
-            planner = Planner()
-            planner.want_all(y.expression)
-            assert planner.run().count() == chunks
-            best = min(best, time.process_time() - began)
-        return best
+        began = time.process_time()
+        planner = Planner()
+        planner.want_all(y.expression)
+        assert planner.run().count() == chunks
+        return time.process_time() - began
 
+    # In turn, as a busy machine is faster at one moment than at another.
+    few, many = zip(*[(cost(800), cost(6400)) for _ in range(5)], strict=True)
     # Quadratic cost would make 64 times of it; linear cost makes 8, of which timers are unsure.
-    assert cost(6400) < 30 * cost(800)
+    assert min(many) < 30 * min(few)
 
 
 @pytest.mark.usefixtures("threads")
