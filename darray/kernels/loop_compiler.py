@@ -27,9 +27,9 @@ from darray.runtime import settings
 __all__ = [
     "cache_folder",
     "compiled",
+    "fetched",
     "has_compiler",
     "is_cached",
-    "made_of",
     "read_kept",
     "ufunc_of",
     "write_kept",
@@ -82,11 +82,7 @@ def ufunc_of(loop: Loop) -> np.ufunc:
                 if _is_lost:
                     raise RuntimeError("this process was forked while another thread compiled")
                 _addresses[text] = _loaded(_machine_code(text))
-            made = _made(_addresses[text], dtypes, _signature(loop))
-            otherwise = disagreement(loop, made)
-            if otherwise is not None:
-                raise RuntimeError(f"on this machine {otherwise} when compiled than by NumPy")
-            _ufuncs[text, dtypes] = made
+            _ufuncs[text, dtypes] = _checked(_addresses[text], loop)
         return _ufuncs[text, dtypes]
 
 
@@ -221,10 +217,18 @@ def _loaded(code: bytes) -> int:
     return address
 
 
-def made_of(code: bytes, loop: Loop) -> np.ufunc:
-    """The ufunc of machine code of `loop`, not checked yet."""
-    dtypes = (*loop.dtypes, loop.steps[-1].dtype)
-    return _made(_loaded(code), dtypes, _signature(loop))
+def fetched(code: bytes, loop: Loop) -> np.ufunc:
+    """The ufunc of machine code of `loop` that nobody else uses, as `ufunc_of` gives it."""
+    return _checked(_loaded(code), loop)
+
+
+def _checked(address: int, loop: Loop) -> np.ufunc:
+    """The ufunc of the machine code at `address`, which does what NumPy does on this machine."""
+    made = _made(address, (*loop.dtypes, loop.steps[-1].dtype), _signature(loop))
+    otherwise = disagreement(loop, made)
+    if otherwise is not None:
+        raise RuntimeError(f"on this machine {otherwise} when compiled than by NumPy")
+    return made
 
 
 def _signature(loop: Loop) -> bytes | None:
