@@ -172,7 +172,7 @@ class Lane:
         return not self._drivers
 
     def _see_to_it(self) -> None:
-        """Set the timer, unless it is set, or a driver is sure to come; lock held."""
+        """Set the timer, unless it is set; lock held."""
         if self._timed < 0 and not self._engine.runs_at_once:
             self._set_timer()
 
@@ -381,9 +381,6 @@ class Lane:
         """Count the drivers of other lanes that run cheap stages of this one."""
         with self._lock:
             self._helpers += change
-            if change < 0 and self._ready:
-                # It was to come to them, and has been let go.
-                self._see_to_it()
 
     def _pass_on(self, is_dear: bool) -> None:
         """End a driver's turn: another one goes on, unless there are enough for cheap stages."""
@@ -420,7 +417,7 @@ class Lane:
         with self._lock:
             assert len(set(map(id, self._ready))) == len(self._ready)
             assert 0 <= self._drivers <= self._most + len(self.stages)
-            comes = self._drivers or self._helpers or self._timed >= 0
+            comes = self._drivers or self._timed >= 0
             assert not self._ready or comes or self._engine.runs_at_once
 
 

@@ -181,7 +181,9 @@ class Lookout:
     3. Nothing else lets one of the set go on or end in order: no timer of its own, no call of its
        own that is still made, no input from outside that is empty and might end, and, where it
        ends with those that take from it, one of these is of the set. The caller, who may close an
-       output at any time, is of the set only while it is blocked in that output.
+       output at any time, is of the set only while its thread is blocked in that output: not while
+       it awaits, which it may be told to give up. That another thread might close the output is
+       not reckoned with.
 
     By induction none of the set ever takes or gives a value again. Only a cancel, or a failure
     elsewhere, could end them. So no stream that might go on, or end in order, is given up.

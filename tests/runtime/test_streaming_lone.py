@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import sys
 import threading
-import time
 from contextlib import suppress
 from contextvars import ContextVar
 
@@ -336,7 +335,7 @@ def test_a_cheap_stage_may_come_to_wait_for_its_source():
 
     def source():
         for value in range(40):
-            time.sleep(0.005)
+            busy(100_000)
             yield value
         return "all"
 
