@@ -138,8 +138,9 @@ def _is_next(task: Task[Any]) -> bool:
     return not hasattr(task, "_turns") or all([turn.user is task for turn in task._turns])
 
 
-def check_shared(task: Task[Any], is_queued: bool) -> None:
+def check_shared(task: Task[Any], is_queued: bool, is_in_turn: bool) -> None:
     """Assert what holds of the pieces and turns of `task`, which is in a queue or not."""
+    assert is_in_turn == (task._state == READY and not _is_next(task))
     turns = getattr(task, "_turns", ())
     if task._state == READY:
         waits = any(task in turn.waiting for turn in turns)

@@ -49,6 +49,7 @@ class Schedule:
       only when all that it follows there are finished, however they ended.
     * A task that uses shards is, while READY, in a queue of ``sharded`` or ``starved``; while
       RUNNING, it is among the users of the pieces of its processor.
+    * ``in_turn`` has every READY task that has not all its turns, and no other.
     """
 
     def __init__(self, processors: tuple[Processor, ...], budget: Budget) -> None:
@@ -584,7 +585,7 @@ class Schedule:
             for line in getattr(task, "_uses", ()):
                 assert line.owner is self, "tasks of one engine stand in a line"
                 line._check()
-            check_shared(task, task in queued)
+            check_shared(task, task in queued, task in self.in_turn)
         assert self.budget.running == reserved, "what runs is what was admitted"
         assert self.budget.running <= self.budget.limit
         assert self.running == sum(task._state == RUNNING for task in tasks)
