@@ -29,7 +29,7 @@ from darray.runtime.errors import Failure
 from darray.runtime.events import TaskBegan, publish, publish_end
 from darray.runtime.explaining import Survey, survey
 from darray.runtime.graphs import following
-from darray.runtime.losses import Losses
+from darray.runtime.listeners import Listeners
 from darray.runtime.processor import Processor
 from darray.runtime.scope_keys import know
 from darray.runtime.seats import Runner, Seats
@@ -96,7 +96,9 @@ class Crew(Awaiting):
         self._closers: list[Arrival] = []
         self._closed = False
         self._timers = Timers()
-        self.losses = Losses()
+        self.losses: Listeners[[int]] = Listeners()
+        # Never told: its threads run tasks beside those that wait.
+        self.waits: Listeners[[]] = Listeners()
         self.watchdog = Watchdog(self._survey, watchdog)
 
     def _present(self) -> tuple[Processor, ...]:

@@ -14,7 +14,7 @@ from time import perf_counter_ns
 from typing import Any, Protocol, TypeVar
 
 from darray.runtime import events, kinds, limits, settings
-from darray.runtime.losses import Losses
+from darray.runtime.listeners import Listeners
 from darray.runtime.processor import Processor
 from darray.runtime.refs import in_use
 from darray.runtime.tasks import Task
@@ -32,8 +32,10 @@ class Engine(Protocol):
     """Whether tasks may run in other spaces than that of the calling code."""
     runs_at_once: bool
     """Whether a task runs before its `submit` returns."""
-    # Who is told of workers that are lost.
-    losses: Losses
+    # Who is told of workers that are lost, and who of threads that are about to wait for promised
+    # tasks, on an engine that runs tasks at once.
+    losses: Listeners[[int]]
+    waits: Listeners[[]]
     # What threads that wait for its tasks look at from time to time.
     watchdog: Watchdog
 

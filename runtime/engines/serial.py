@@ -30,7 +30,7 @@ from darray.runtime.calling import (
 from darray.runtime.errors import Failure
 from darray.runtime.explaining import Survey
 from darray.runtime.graphs import following
-from darray.runtime.losses import Losses
+from darray.runtime.listeners import Listeners
 from darray.runtime.processor import Processor
 from darray.runtime.promising import promise
 from darray.runtime.refusals import no_room, nowhere
@@ -101,7 +101,8 @@ class SerialEngine(Stopping):
         self._waits: dict[Task[Any], Arrival] = {}
         self._closed = False
         self._timers = Timers()
-        self.losses = Losses()
+        self.losses: Listeners[[int]] = Listeners()
+        self.waits: Listeners[[]] = Listeners()
         self.watchdog = Watchdog(self._survey, watchdog)
 
     def spawn(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Task[Any]:
@@ -364,6 +365,9 @@ class SerialEngine(Stopping):
         With `first_failure` the wait also ends when one of them fails. Only another
         thread's task can be unfinished without a deadlock.
         """
+        if any(task in self._schedule.promised for task in tasks):
+            # Whoever carries them out may do so in this thread alone.
+            self.waits.tell()
         unfinished = [task for task in tasks if task._state < DONE]
         missing = (len(tasks) if count is None else count) - len(tasks) + len(unfinished)
         if missing <= 0 or (first_failure and any(task._state > DONE for task in tasks)):

@@ -243,10 +243,11 @@ class Lane:
         self._driver = None
         return True
 
-    def come(self) -> None:
-        """Begin a driver that is owed, where stages are ready still."""
+    def come(self, is_waited_for: bool = False) -> None:
+        """Begin a driver that is owed, where stages are ready still, beside one that waits too."""
         with self._lock:
-            begins = bool(self._ready) and self._drivers < self._most
+            most = self._most + len(self.stages) * is_waited_for
+            begins = bool(self._ready) and self._drivers < most
             self._drivers += begins
         if begins:
             self._begin()

@@ -77,6 +77,8 @@ class Placing:
         # Where the region is, and so what its tasks are given.
         self._here = here.get()
         self._shared: dict[Any, Lane] = {}
+        # Those that have begun, or are about to.
+        self._plans: list[Plan] = []
         # Workers that are gone.
         self.lost: set[int] = set()
 
@@ -147,6 +149,26 @@ class Placing:
             lane = self._lane(options, plan)
         lane.stages.append(stage)
         plan.lane = lane
+
+    def begin(self, plans: list[Plan]) -> None:
+        """Let the stages of `plans` run, all of which are placed."""
+        self._plans = plans
+        if self._engine.runs_at_once:
+            self._engine.waits.add(self._carry_on)
+        for plan in plans:
+            plan.stage.begin(plan.lane)
+
+    def end(self) -> None:
+        """All of them have ended."""
+        self._engine.waits.forget(self._carry_on)
+
+    def _carry_on(self) -> None:
+        """Run, in a thread that is about to wait, what it would run only later."""
+        for plan in self._plans:
+            plan.stage.begin(plan.lane)
+        for lane in dict.fromkeys([plan.lane for plan in self._plans]):
+            if lane is not None:
+                lane.come(is_waited_for=True)
 
     def _lane(self, options: Options, plan: Plan) -> Lane:
         """The lane that stages with these options share."""

@@ -137,7 +137,7 @@ class StreamRegion:
             return
         self._left = len(self._plans)
         placing = self._placing = Placing(engine)
-        engine.losses.watch(self._lose)
+        engine.losses.add(self._lose)
         for plan in self._plans:
             if plan.stage.task._state == HELD:
                 placing.choose(plan)
@@ -159,8 +159,7 @@ class StreamRegion:
         self._join()
         if events.consumers:
             timers.call_later(BETWEEN, self._measure)
-        for plan in self._plans:
-            plan.stage.begin(plan.lane)
+        placing.begin(self._plans)
         look_out(lambda: [plan.stage for plan in self._plans], engine.runs_at_once)
 
     def _join(self) -> None:
@@ -182,6 +181,8 @@ class StreamRegion:
             return
         if self._engine is not None:
             self._engine.losses.forget(self._lose)
+        if self._placing is not None:
+            self._placing.end()
         for plan in self._plans:
             plan.forget()
         if events.consumers:

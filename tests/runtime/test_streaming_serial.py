@@ -34,6 +34,43 @@ def test_a_long_stream_runs_in_the_calling_thread_and_no_deeper():
     assert before < len(depths) <= 8
 
 
+@pytest.mark.parametrize("waiting", [1, 3])
+def test_a_call_that_waits_for_another_stream_has_it_run(waiting):
+    tasks = {}
+    seen = []
+
+    def wait_for_it(_):
+        seen.append(da.fetch(tasks["later"]))
+
+    def generate():
+        yield from range(100)
+        return "through"
+
+    with da.spawn_streaming() as s:
+        for _ in range(waiting):
+            da.spawn(wait_for_it, da.spawn(iter([0])))
+        tasks["later"] = da.spawn(generate)
+        out = s.output(da.spawn(lambda x: 2 * x, da.buffered(tasks["later"], 100)))
+    assert seen == ["through"] * waiting
+    assert list(out) == list(range(0, 200, 2))
+    assert s.wait(60)
+    assert not s._engine.waits._listeners
+
+
+def test_a_call_may_wait_for_what_gives_it_values():
+    got = []
+
+    def take(x):
+        got.append(source.exception() if x == 3 else x)
+
+    with da.spawn_streaming() as s:
+        source = da.spawn(iter(range(50)))
+        sink = da.spawn(take, source)
+    assert s.wait(60)
+    assert sink.result() is None
+    assert got == [0, 1, 2, None, *range(4, 50)]
+
+
 def test_ctrl_c_in_a_stage_leaves_other_streams_of_the_region_able_to_end():
     def press(x):
         if x == 3:
