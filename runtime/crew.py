@@ -36,7 +36,7 @@ from darray.runtime.seats import Runner, Seats
 from darray.runtime.spaces import has_spaces, space_of
 from darray.runtime.spiller import Spiller
 from darray.runtime.state import Schedule
-from darray.runtime.tasks import DONE, FAILED, READY, RUNNING, WAITING, Task
+from darray.runtime.tasks import DONE, FAILED, READY, RUNNING, WAITING, Task, value_of
 from darray.runtime.timers import Timer, Timers
 from darray.runtime.waiting import Arrival, arrived, call_watcher
 from darray.runtime.watchdog import Watchdog
@@ -179,7 +179,13 @@ class Crew(Awaiting):
         running = runner.stack.tasks
         running.append(task)
         try:
-            value = task._function(*task._args) if task._kwargs is None else called(task)
+            if task._kwargs is None:
+                value = task._function(*task._args)
+            elif task._args is task._needs:
+                # As `submit` leaves a call with nothing but the one task that it needs.
+                value = task._function(value_of(task._args[0]))
+            else:
+                value = called(task)
             if actions.get(value.__class__) != INERT:
                 value = handed_out(value)
         except BaseException as error:

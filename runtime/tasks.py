@@ -91,7 +91,8 @@ class Task(Generic[R]):
     * ``_function``, ``_args``, ``_kwargs``, ``_needs`` and ``_dependents`` are None once the
       engine is through with a finished task: it keeps nothing alive but its value.
     * ``_kwargs`` is None where ``_function(*_args)`` can be called as it stands, a dict
-      where tasks, refs or loaders among the arguments are to be replaced first.
+      where tasks, refs or loaders among the arguments are to be replaced first. Where ``_args`` and
+      ``_needs`` are one tuple, it holds a task, whose value is all that the function is given.
     * ``_missing`` counts the unfinished tasks of ``_needs`` and is positive only in WAITING.
     * ``_hold`` is the queue that holds a HELD task, later what its value holds of the memory
       limit; it and ``_processor`` have no value until there is one. ``_number`` has none
