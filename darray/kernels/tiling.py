@@ -109,8 +109,8 @@ def select(condition: Any, x: Any, y: Any, out: NDArray[Any]) -> None:
         np.copyto(out, y)
         np.copyto(out, x, where=condition)
         return
-    chosen = condition.astype(bits)
-    np.negative(chosen, out=chosen)
+    # All bits of an element, or none; negated as bytes, of which a vector holds the most.
+    chosen = np.negative(condition.view(np.int8)).astype(bits)
     found, other = out.view(bits), y.view(bits)
     np.bitwise_xor(x.view(bits), other, out=found)
     np.bitwise_and(found, chosen, out=found)
