@@ -13,7 +13,7 @@ from darray.kernels.programs import ErrorState, Operand, Program
 from darray.kernels.table import kernel_for
 from darray.kernels.warnings_ledger import Ledger, recording
 
-__all__ = ["ROW", "CompiledGroup"]
+__all__ = ["ROW", "CompiledGroup", "expects_errors"]
 
 # Results of which a loop that adds makes one sum, in the order in which NumPy adds a row: eight
 # sums side by side over 128 elements, and the sums of these pairwise. Shorter rows would cost
@@ -68,6 +68,11 @@ class CompiledGroup:
         names = [getattr(one.function, "__name__", "?") for one in self.instructions.instructions]
         return f"CompiledGroup({', '.join(names)})"
 
+    @property
+    def expects_errors(self) -> bool:
+        """Whether the last pieces all had errors."""
+        return self._in_a_row >= _ENOUGH
+
     def __call__(self, *inputs: Any, out: NDArray[Any] | None = None) -> Any:
         """Run the loop; errors are NumPy's to answer, as those of a ufunc ``fused``."""
         return self.ufunc(*inputs) if out is None else self.ufunc(*inputs, out=out)
@@ -88,7 +93,7 @@ class CompiledGroup:
         found: list[str] = []
         with np.errstate(call=lambda what, flags: found.append(what), **self._modes):
             for operands, into in _pieces(inputs, out):
-                if self._in_a_row < _ENOUGH:
+                if not self.expects_errors:
                     self.ufunc(*operands, out=into)
                     self._count(bool(found))
                     if not found:
@@ -121,7 +126,7 @@ class CompiledGroup:
             for i, (kind, mode) in enumerate(self._modes.items())
         }
         with np.errstate(call=lambda what, flags: found.append(what), **modes):
-            if self._in_a_row < _ENOUGH:
+            if not self.expects_errors:
                 self.sums(*inputs, out=out)
                 self._count(bool(found))
                 if not found:
@@ -157,6 +162,18 @@ class CompiledGroup:
                 operands = [value(one) for one in instruction.operands]
                 made.append(function(*operands, **dict(instruction.parameters)))
         return value(program.results[0])
+
+
+def expects_errors(program: Program) -> bool:
+    """Whether a compiled group of `program` leaves its work to NumPy since it met so many errors.
+
+    Examples
+    --------
+    >>> expects_errors(Program.assemble([], [(0, None)]))
+    False
+    """
+    functions = [one.function for one in program.instructions]
+    return any([isinstance(one, CompiledGroup) and one.expects_errors for one in functions])
 
 
 def _pieces(

@@ -23,6 +23,7 @@ import numpy as np
 
 from darray.kernels import costs
 from darray.kernels.compiled import GroupPlan, assembled, is_squaring, plan, plan_adding
+from darray.kernels.compiled_groups import expects_errors
 from darray.kernels.cpu import cast
 from darray.kernels.loop_compiler import is_cached, ufunc_of
 from darray.kernels.loop_source import Loop
@@ -112,6 +113,7 @@ class Selection:
         "_chosen",
         "_is_counted",
         "_structure",
+        "_to_come",
         "expected",
         "input_dtypes",
         "is_added",
@@ -128,7 +130,7 @@ class Selection:
         self.program = program
         self.is_added = is_added
         self.input_dtypes = tuple(input_dtypes)
-        self.expected = expected
+        self.expected = self._to_come = expected
         self._structure: _Structure | None = None
         # Whether the structure knows of this selection; changed under `_lock`, as `expected` is.
         self._is_counted = False
@@ -138,6 +140,19 @@ class Selection:
 
     def __reduce__(self) -> tuple[type[Selection], tuple[Program, tuple[DType, ...], int, bool]]:
         return (Selection, (self.program, self.input_dtypes, self.expected, self.is_added))
+
+    def of(self, program: Program) -> Selection:
+        """A choice like this for `program`, which differs in the numbers of its calls."""
+        return Selection(program, self.input_dtypes, self._to_come, self.is_added)
+
+    def again(self) -> Selection:
+        """A choice for another computation by the same program, which begins with what is known."""
+        made = self.of(self.program)
+        made._structure = self._structure
+        chosen = self._chosen
+        if chosen is not None and settings.current().jit and not expects_errors(chosen):
+            made._chosen = chosen
+        return made
 
     def program_for(self, elements: int) -> Program:
         """The program to run now, on a chunk of `elements`; with compiled groups if they are there.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 
 from darray.kernels.programs import ErrorState
 
-__all__ = ["Ledger", "caller_depth", "captured_errors", "recording"]
+__all__ = ["Ledger", "NumberedLedger", "caller_depth", "captured_errors", "recording"]
 
 _KINDS = ("divide", "over", "under", "invalid")
 _KIND_OF_TEXT = {
@@ -104,6 +104,30 @@ class Ledger:
                 errors[4](what, flags[origin, where])
             elif mode == "log" and errors is not None and errors[4] is not None:
                 errors[4].write(f"Warning: {message}\n")
+
+
+class NumberedLedger(Ledger):
+    """A ledger as a program writes to it whose calls are numbered ~0, ~1, … .
+
+    Call ``~place`` computes the expression ``nodes[place]``, whose ``serial`` is noted instead.
+    """
+
+    def __init__(self, ledger: Ledger, nodes: Sequence[Any]) -> None:
+        self._ledger = ledger
+        self._nodes = nodes
+
+    def note(self, origin: int, message: str, kind: str, errors: ErrorState | None) -> None:
+        """Remember `message` of the expression that call `origin` computes."""
+        serial = self._nodes[~origin].serial if origin < 0 else origin
+        self._ledger.note(serial, message, kind, errors)
+
+    def is_empty(self) -> bool:
+        """Whether nothing is noted."""
+        return self._ledger.is_empty()
+
+    def issue(self) -> None:
+        """Answer what was noted."""
+        self._ledger.issue()
 
 
 def _order(entry: tuple[tuple[int, str], tuple[str, ErrorState | None]]) -> tuple[int, int, str]:

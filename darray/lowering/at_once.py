@@ -17,11 +17,12 @@ from darray.expr.nodes import Elementwise, Expression, Memory, Reduce, View
 from darray.kernels.evaluation import evaluate
 from darray.kernels.quick_reductions import of_axes
 from darray.kernels.reducing import Reducer, partial_results
-from darray.kernels.warnings_ledger import Ledger, recording
+from darray.kernels.warnings_ledger import Ledger, NumberedLedger, recording
 from darray.lowering import keeping
-from darray.lowering.fusion import Group, fuse, is_added
+from darray.lowering.fusion import is_added
 from darray.lowering.places import computes_elsewhere
 from darray.lowering.plans import Index, Kept
+from darray.lowering.remembering import Remembered, fuse_or_remember
 from darray.lowering.walking import shown, walk_of
 from darray.runtime import Task
 from darray.runtime.boxes import index_of, whole
@@ -45,7 +46,7 @@ class _Step(Struct, frozen=True):
     """The program of an expression; where that is a reduction, of what it reduces."""
 
     node: Expression
-    group: Group
+    fused: Remembered
     shape: tuple[int, ...]
 
 
@@ -171,7 +172,7 @@ def _steps(nodes: Sequence[Expression]) -> list[_Step] | None:
         if not _is_small(node) or len(found) == _MOST_GROUPS:
             return None
         step = found[id(node)] = _step(node)
-        for leaf in step.group.leaves:
+        for leaf in step.fused.group.leaves:
             one = leaf.expression
             if one is node:
                 # Of another kind than those that a program computes.
@@ -215,16 +216,18 @@ def _step(node: Expression) -> _Step:
     if isinstance(node, Reduce):
         operand, mask = node.operand, node.where
         outputs = [operand] if mask is None else [operand, mask]
-        group = fuse(outputs, operand.shape, is_added=is_added(node))
-        return _Step(node, group, operand.shape)
-    return _Step(node, fuse([node], node.shape), node.shape)
+        fused = fuse_or_remember(outputs, operand.shape, is_added(node))
+        return _Step(node, fused, operand.shape)
+    return _Step(node, fuse_or_remember([node], node.shape), node.shape)
 
 
 def _value(step: _Step, values: dict[int, Array], ledger: Ledger) -> Array:
-    node, shape = step.node, step.shape
+    node, shape, group = step.node, step.shape, step.fused.group
+    if step.fused.nodes is not None:
+        ledger = NumberedLedger(ledger, step.fused.nodes)
     box = whole(shape)
     inputs = []
-    for leaf in step.group.leaves:
+    for leaf in group.leaves:
         one, index_map = leaf.expression, leaf.index_map
         if isinstance(one, Memory):
             array = one.array
@@ -235,7 +238,7 @@ def _value(step: _Step, values: dict[int, Array], ledger: Ledger) -> Array:
             source = index_map.source_box(box)
             array = index_map.arrange(array[index_of(source)], source)
         inputs.append(array)
-    program = step.group.program_for(math.prod(shape))
+    program = group.program_for(math.prod(shape))
     if not isinstance(node, Reduce):
         return evaluate(program, inputs, shape, ledger, empty)[0]
     reducer = Reducer(node.reduction, node.axes, node.errors, node.serial)
