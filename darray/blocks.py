@@ -209,10 +209,15 @@ def chunk_box(chunks: Chunks, index: tuple[int, ...]) -> Box:
     """
     if len(index) == len(chunks):
         box = []
-        for i, sizes in zip(index, chunks, strict=True):
-            if not 0 <= i < len(sizes):
+        # Of one length, which has been looked at: to do so again takes as long as the rest.
+        for i, sizes in zip(index, chunks):  # noqa: B905
+            axis = _KEPT.get(id(sizes))
+            if axis is None or axis.sizes is not sizes:
+                axis = _axis(sizes)
+            slices = axis.known_slices or axis.slices
+            if not 0 <= i < len(slices):
                 break
-            box.append(_axis(sizes).slices[i])
+            box.append(slices[i])
         else:
             return tuple(box)
     raise IndexError(
@@ -438,21 +443,21 @@ _Touched: TypeAlias = tuple[list[int], list[slice], list[slice]]
 class _Axis:
     """What is known of the pieces of one axis; nothing in it changes but what is remembered."""
 
-    __slots__ = ("_slices", "edges", "sizes", "touched")
+    __slots__ = ("edges", "known_slices", "sizes", "touched")
 
     def __init__(self, sizes: tuple[int, ...]) -> None:
         self.sizes = sizes
         self.edges = tuple(accumulate(sizes, initial=0))
-        self._slices: tuple[slice, ...] | None = None
+        self.known_slices: tuple[slice, ...] | None = None
         # By start, stop and step.
         self.touched: dict[tuple[int, int, int], _Touched] = {}
 
     @property
     def slices(self) -> tuple[slice, ...]:
         """The slice of each piece."""
-        if self._slices is None:
-            self._slices = tuple([slice(a, b, 1) for a, b in pairwise(self.edges)])
-        return self._slices
+        if self.known_slices is None:
+            self.known_slices = tuple([slice(a, b, 1) for a, b in pairwise(self.edges)])
+        return self.known_slices
 
 
 def _axis(sizes: tuple[int, ...]) -> _Axis:

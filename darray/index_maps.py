@@ -290,6 +290,11 @@ class IndexMap(Struct, frozen=True):
         """Whether the view is the whole array, as it is."""
         return self._is_identity
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether pieces are as the view has them, so that there is nothing to arrange."""
+        return self._transposition is None and self._indexer is None
+
     def after(self, inner: IndexMap) -> IndexMap:
         """Return the one view that this view of the view `inner` is.
 
@@ -354,10 +359,8 @@ fixed=((0, 8),))
             first = start + step * wanted.start
             stride = step * wanted.step if count > 1 else 1
             last = first + stride * (count - 1)
-            if stride > 0:
-                found[source] = slice(first, last + 1, stride)
-            else:
-                found[source] = slice(last, first + 1, -stride)
+            low, high = min(first, last), max(first, last)
+            found[source] = slice(low, high + 1, abs(stride))
         return tuple(found)
 
     def output_box(self, box: Box) -> Box | None:

@@ -28,7 +28,7 @@ class Load(Protocol):
         """The piece, given the values of the tasks that the chunk's task needs."""
 
 
-class Ready(Struct, frozen=True):
+class Ready(Struct, frozen=True, gc=False):
     """A piece of an array in memory."""
 
     piece: NDArray[Any]

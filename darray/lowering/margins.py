@@ -18,7 +18,7 @@ from darray.lowering.fusion import Group, Leaf
 from darray.lowering.plans import Index
 from darray.runtime.boxes import Box, box_shape
 
-__all__ = ["Margins", "Sights"]
+__all__ = ["KEPT", "Margins", "Sights", "moved"]
 
 # How many times larger than the largest box in it what is put together may be.
 MOST = 1.5
@@ -121,10 +121,10 @@ class Margins:
         numbers: list[int] = []
         for axis, (along, _) in enumerate(self._axes):
             part = box[along] if along >= 0 else _ONE
+            if part.step != 1 or part.start >= part.stop:
+                return None
             entry = self._known[axis].get((part.start, part.stop))
             if entry is None:
-                if part.step != 1 or part.start >= part.stop:
-                    return None
                 entry = self._remembered(axis, part)
             found.append(entry[0])
             numbers.append(entry[1])
@@ -239,7 +239,23 @@ class Sights:
         self._known: list[dict[tuple[int, int], list[tuple[int, int, slice]]]]
         self._known = [{} for _ in self._moves]
         # Of the leaves that show an array which others show as well.
-        self.margins = [(places, Margins(group.leaves, places)) for places in group.repeats]
+        self.margins = [
+            (places, Margins(group.leaves, places))
+            for repeated in group.repeats
+            for places in _moving_alike(group.leaves, repeated)
+        ]
+
+    @property
+    def dimensions(self) -> int:
+        """Number of axes of the results, of a group with leaves."""
+        return len(self._moves)
+
+    def mover(self, place: int) -> int:
+        """With what the leaf at `place` moves: the number of its margins, or one of its own."""
+        for number, (places, _) in enumerate(self.margins):
+            if place in places:
+                return number
+        return len(self.margins) + place
 
     def boxes(self, box: Box) -> list[Box]:
         """What each leaf shows in `box`, as `IndexMap.source_box` gives it."""
@@ -256,7 +272,7 @@ class Sights:
                 if len(known) >= KEPT:
                     known.clear()
                 cuts = known[start, stop] = [
-                    (number, source, _moved(part, first, step))
+                    (number, source, moved(part, first, step))
                     for number, source, first, step in self._moves[axis]
                 ]
             for number, source, cut in cuts:
@@ -264,12 +280,21 @@ class Sights:
         return [tuple(one) for one in found]
 
 
-def _moved(part: slice, start: int, step: int) -> slice:
-    """Where the elements `part` of an axis lie along that of the source.
+def _moving_alike(leaves: Sequence[Leaf], places: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Those of `places` whose leaves move the same way along all axes, where there are several."""
+    found: dict[tuple[tuple[int, int], ...], list[int]] = {}
+    for place in places:
+        axes = leaves[place].index_map.axes
+        found.setdefault(tuple([(axis.source, axis.step) for axis in axes]), []).append(place)
+    return [tuple(alike) for alike in found.values() if len(alike) > 1]
+
+
+def moved(part: slice, start: int, step: int) -> slice:
+    """Where the elements `part` of an axis, of which there are some, lie along that of the source.
 
     Examples
     --------
-    >>> _moved(slice(1, 3, 1), 9, -3)
+    >>> moved(slice(1, 3, 1), 9, -3)
     slice(3, 7, 3)
     """
     count = part.stop - part.start

@@ -37,6 +37,7 @@ from darray.expr.nodes import (
 )
 from darray.index_maps import IndexMap
 from darray.kernels.reducing import Reducer
+from darray.lowering.alike import Alike, Picks, Shelf, has_shelf
 from darray.lowering.calls import (
     Combine,
     Evaluate,
@@ -54,7 +55,7 @@ from darray.lowering.reducing import by_parts
 from darray.lowering.runs import ReduceRun, run_length, runs
 from darray.lowering.sizing import itemsize_at_peak, partial_nbytes, read_nbytes
 from darray.runtime import Task, limits, settings
-from darray.runtime.boxes import Box, box_shape, index_of, shift, whole
+from darray.runtime.boxes import Box, box_shape, index_of, whole
 
 __all__ = ["READS_TOLERATED", "Bundle", "Planner", "partial_nbytes", "plans"]
 
@@ -123,6 +124,10 @@ class Planner:
         self.bands: dict[int, Band] = {}
         # What the leaves of groups show, by the identity of the group.
         self.sights: dict[int, Sights] = {}
+        # Chunks that look alike, of groups that have several.
+        self.alike: dict[int, Alike] = {}
+        # What stands for chunks that are gathered, by the identity of what they are of.
+        self.shelves: dict[int, Shelf] = {}
         self.current: Any = None
         # Bytes of chunks that wait for their turn in products.
         self.waiting = 0
@@ -218,18 +223,22 @@ class Planner:
         axis = node.axis
         ends = list(itertools.accumulate(part.shape[axis] for part in node.parts))
         found: dict[int, tuple[Group, Stage]] = {}
+        # By the place along the axis: the part, and where that has the chunk.
+        places: dict[int, tuple[int, slice]] = {}
         for index in indices:
             box = chunk_box(node.chunks, index)
-            start = box[axis].start
-            number = next((i for i, end in enumerate(ends) if start < end), 0)
-            part = node.parts[number]
+            if index[axis] not in places:
+                along = box[axis]
+                number = next((i for i, end in enumerate(ends) if along.start < end), 0)
+                offset = node.parts[number].shape[axis] - ends[number]
+                places[index[axis]] = number, slice(along.start + offset, along.stop + offset, 1)
+            number, along = places[index[axis]]
             if number not in found:
+                part = node.parts[number]
                 group = fuse([part], part.shape, self.keeping)
                 found[number] = (group, self.stage("concatenate", node.serial, group, node))
             group, stage = found[number]
-            offsets = [0] * len(box)
-            offsets[axis] = part.shape[axis] - ends[number]
-            pieces, needs = self.pieces(group, shift(box, offsets))
+            pieces, needs = self.pieces(group, (*box[:axis], along, *box[axis + 1 :]))
             stage.drafts.append(Draft((node, index), Evaluate(pieces), needs))
 
     @plans(MapBlocks)
@@ -433,29 +442,54 @@ class Planner:
         That is added to `needs`, if these are given.
         """
         needs = [] if needs is None else needs
-        sights = self.sights.get(id(group))
-        if sights is None:
-            sights = self.sights[id(group)] = Sights(group)
+        alike = self.alike.get(id(group))
+        if alike is None:
+            # Many groups are for a single chunk, which is not worth a look at what others read.
+            sights = self.sights.get(id(group))
+            if sights is None:
+                sights = self.sights[id(group)] = Sights(group)
+                return self.pieces_apart(sights, box, needs), needs
+            gathered = list(map(self.gathered, group.leaves))
+            if not gathered or not all(map(has_shelf, gathered)):
+                return self.pieces_apart(sights, box, needs), needs
+            alike = self.alike[id(group)] = Alike(sights, gathered)
+        return alike.pieces(self, box, needs), needs
+
+    def pieces_apart(
+        self, sights: Sights, box: Box, needs: list[Need], picks: Picks | None = None
+    ) -> Pieces:
+        """The same without a look at other chunks; which are gathered is added to `picks`."""
+        group = sights.group
         boxes = sights.boxes(box)
-        shown = zip(group.leaves, boxes, strict=True)
-        if not sights.margins:
-            loads = [self.load_box(leaf, source, needs) for leaf, source in shown]
-            return Pieces(group, tuple(loads), box_shape(box), self.plan.ledger), needs
         together: dict[int, Load] = {}
-        for places, margins in sights.margins:
+        for number, (places, margins) in enumerate(sights.margins):
             node = group.leaves[places[0]].expression
             found = margins.at(box) if self.is_gathered(node) else None
             if found is not None:
                 hull, parts, wanted = found
                 whole = self.gather(node, hull, wanted, as_it_is(node.shape), needs)
+                if picks is not None:
+                    picks.append((number, [index for index, _, _ in wanted]))
                 for place, part in zip(places, parts, strict=True):
                     index_map = group.leaves[place].index_map
                     together[place] = Within(whole, part, index_map, boxes[place])
-        loads = [
-            together[place] if place in together else self.load_box(leaf, source, needs)
-            for place, (leaf, source) in enumerate(shown)
-        ]
-        return Pieces(group, tuple(loads), box_shape(box), self.plan.ledger), needs
+        loads = []
+        for place, (leaf, source) in enumerate(zip(group.leaves, boxes, strict=True)):
+            if place in together:
+                loads.append(together[place])
+                continue
+            loads.append(self.load_box(leaf, source, needs))
+            if picks is not None and (seen := self.gathered(leaf)) is not None:
+                touched = [index for index, _, _ in overlapping(seen.chunks, source)]
+                picks.append((sights.mover(place), touched))
+        return Pieces(group, tuple(loads), box_shape(box), self.plan.ledger)
+
+    def gathered(self, leaf: Leaf) -> Expression | None:
+        """What boxes of `leaf` are put together from chunks of; None where they are not."""
+        band = self.bands.get(id(leaf))
+        if band is not None:
+            return band
+        return leaf.expression if self.is_gathered(leaf.expression) else None
 
     def is_gathered(self, node: Expression) -> bool:
         """Whether boxes of `node` are put together from chunks."""

@@ -26,7 +26,7 @@ Need: TypeAlias = Key | Task[Any]
 class Kept(Struct, frozen=True, eq=False, weakref=True):
     """Chunks that a computation left with an expression: tasks, or arrays computed at once.
 
-    ``ledgers`` have what is to be warned of when they are collected.
+    ``chunks`` are in C order; ``ledgers`` have what is to be warned of when they are collected.
     """
 
     chunks: dict[Index, Task[Any] | NDArray[Any]]

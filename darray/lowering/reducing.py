@@ -103,11 +103,14 @@ class ReduceByParts(Struct, frozen=True):
 
 def by_parts(call: PartialReduce) -> PartialReduce | ReduceByParts:
     """The same reduction part by part, where all that it reads lies plainly in files."""
+    loads = call.pieces.loads
+    if not loads or loads[0].__class__ is not Read:
+        return call
     shape = call.pieces.shape
     axis = next((i for i, size in enumerate(shape) if size > 1), None)
     itemsize = 0
     readers = []
-    for load in call.pieces.loads:
+    for load in loads:
         if not isinstance(load, Read) or not load.index_map.is_identity or load.box != call.box:
             return call
         reader = load.source.parts_of(load.box) if isinstance(load.source, File) else None
