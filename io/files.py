@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from darray.io.formats import Chunked, Format, PartsReader, find_format, format_of
+from darray.io.formats import Chunked, Format, PartsReader, find_format, format_of, is_remote
 from darray.runtime.arguments import register_argument
 from darray.runtime.boxes import Box
 
@@ -111,6 +111,11 @@ class File:
     def read_into(self, box: Box, out: NDArray[Any]) -> None:
         """Write the elements of `box` into `out`, which has their shape and dtype."""
         self._opened().read_into(box, out)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether reading waits for another machine."""
+        return is_remote(self._opened())
 
     def parts_of(self, box: Box) -> PartsReader | None:
         """Return what reads `box` part by part, as `PartsReader` says; None where nothing does."""

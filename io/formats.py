@@ -24,6 +24,7 @@ __all__ = [
     "ValueWriter",
     "find_format",
     "format_of",
+    "is_remote",
     "require_box",
     "require_output",
 ]
@@ -87,6 +88,19 @@ class PartsReader(Protocol):
         The next one is written only when it is asked for, so they may share memory.
         """
         ...
+
+
+def is_remote(source: Chunked) -> bool:
+    """Tell whether reading `source` waits for another machine, so that one reads ahead.
+
+    Arrays say so by an attribute of that name, which they need not have.
+
+    Examples
+    --------
+    >>> is_remote(np.empty(3))
+    False
+    """
+    return bool(getattr(source, "is_remote", False))
 
 
 class Target(Protocol):

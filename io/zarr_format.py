@@ -77,6 +77,11 @@ class ZarrArray:
             setattr(self, name, value)
         self._library = None
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether reading waits for another machine: what is behind a URL, unless in memory."""
+        return "://" in self.path and not self.path.startswith("memory://")
+
     def read(self, box: Box) -> NDArray[Any]:
         """Return the elements of `box` as a fresh, writable, C-contiguous array.
 

@@ -11,6 +11,7 @@ from darray.runtime import events
 from darray.runtime.contexts import Options, limiting
 from darray.runtime.engine import Engine
 from darray.runtime.narrowing import limits_of, narrowed
+from darray.runtime.pieces import Turn
 from darray.runtime.tasks import Task
 
 __all__ = ["Batch"]
@@ -43,14 +44,20 @@ class Batch:
         function: Callable[..., Any],
         args: tuple[Any, ...],
         needs: list[Task[Any]],
+        turn: Turn | None = None,
     ) -> Task[Any]:
-        """Make a task; `needs` are the tasks among `args`, which hold them at the top level."""
+        """Make a task; `needs` are the tasks among `args`, which hold them at the top level.
+
+        It begins when those before it, of all that have the same `turn`, are finished.
+        """
         frame = self._frame
         if limiting:
             options = narrowed(options, limits_of(function, args, None))
         task: Task[Any] = Task(
             self.engine, (function, args, None, bool(needs)), options, frame.f_code, frame.f_lasti
         )
+        if turn is not None:
+            task._turns = (turn,)
         if options is not None and options.group is not None:
             options.group.expect(task)
         self._tasks.append((task, needs or None))

@@ -32,7 +32,7 @@ from darray.runtime.graphs import following
 from darray.runtime.listeners import Listeners
 from darray.runtime.processor import Processor
 from darray.runtime.scope_keys import know
-from darray.runtime.seats import Runner, Seats
+from darray.runtime.seats import Runner, Seat, Seats
 from darray.runtime.spaces import has_spaces, space_of
 from darray.runtime.spiller import Spiller
 from darray.runtime.state import Schedule
@@ -158,7 +158,8 @@ class Crew(Awaiting):
         """The next task for the runner, which is parked if there is none; lock held."""
         seat = runner.seat
         assert seat is not None
-        if runner.seated and not seat.returning and not self._closed:
+        takes = not seat.returning or self._stands_aside(seat)
+        if runner.seated and takes and not self._closed:
             task = runner.task = self._schedule.take(seat.number)
             if task is not None:
                 if self._seats.asleep:
@@ -168,6 +169,15 @@ class Crew(Awaiting):
         if self._seats.asleep:
             self._seats.wake()
         return None
+
+    def _stands_aside(self, seat: Seat) -> bool:
+        """Whether the next task leaves the seat at once to a thread that returns; lock held.
+
+        Begun before that thread goes on, it waits for what it reads while others compute.
+        """
+        found = self._schedule.best(seat.number)
+        options = None if found is None else found[1]._options
+        return options is not None and options.occupancy < 1
 
     def _call(self, runner: Runner, task: Task[Any]) -> Any:
         """Call the task's function; its value, or the `Failure` that it ended with."""

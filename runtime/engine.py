@@ -63,6 +63,12 @@ class Engine(Protocol):
     def block(self, wait: Callable[[], R]) -> R:
         """Call ``wait()``, which blocks, with the calling task's processor given up."""
 
+    def occupy(self) -> None:
+        """Have the calling task, which needed less until now, take a whole processor.
+
+        It goes on when there is one. Nothing changes for a task that has one.
+        """
+
     def promise(self, task: Task[Any], processor: Processor) -> bool:
         """Begin a HELD task that ends when `deliver` is called; whether it was not cancelled."""
 

@@ -37,6 +37,7 @@ class Runner:
         "aside",
         "blocked",
         "called",
+        "choices",
         "ending",
         "gate",
         "helping",
@@ -60,6 +61,8 @@ class Runner:
         # the stack has them only from when their functions are called.
         self.task: Task[Any] | None = None
         self.helping: Task[Any] | None = None
+        # The numbers of the seats that it may have instead of its own while it waits for that.
+        self.choices: tuple[int, ...] = ()
         # How many tasks of the stack the schedule counts as blocked, and what the wait of
         # the last of them blocks on.
         self.blocked = 0
@@ -87,7 +90,8 @@ class Seats:
       they have work: plain tasks, for which idle seats are looked for, do not meet them.
     * A runner in ``parked`` has no seat and blocks on its gate, or is about to; one that
       was given a seat is let go by `let_go`, once.
-    * A seat with threads in ``returning`` is not idle.
+    * A seat with threads in ``returning`` is not idle, nor is one that is among the ``choices`` of
+      a thread in ``returning`` of another seat.
     * A runner whose innermost task was abandoned has no part of its seat, and its other
       unfinished tasks count as blocked, until that task's function returns.
     """
@@ -158,9 +162,10 @@ class Seats:
         assert seat is not None
         assert runner.seated
         runner.seated = False
-        if seat.returning:
-            back = seat.returning.popleft()
+        back = seat.returning.popleft() if seat.returning else self._moved_to(seat)
+        if back is not None:
             back.seated = True
+            back.choices = ()
             back.gate.release()
             return
         if seat.number in self._schedule.apart:
@@ -170,8 +175,32 @@ class Seats:
         if len(self.idle) + len(self.asleep) == len(self.every):
             self.pools.release(self)
 
+    def _moved_to(self, seat: Seat) -> Runner | None:
+        """A thread that waits for another seat and may have `seat`, which is its seat now."""
+        if seat.number in self._schedule.apart:
+            return None
+        for other in self.every:
+            for runner in other.returning:
+                if seat.number in runner.choices:
+                    other.returning.remove(runner)
+                    self._move(runner, seat)
+                    return runner
+        return None
+
+    def _move(self, runner: Runner, seat: Seat) -> None:
+        assert runner.task is not None
+        runner.seat = seat
+        runner.task._processor = seat.processor
+
     def reclaim(self, runner: Runner) -> bool:
-        """Give the runner's seat back to it if it is idle; whether it is seated now."""
+        """Give the runner's seat back to it if it is idle; whether it is seated now.
+
+        Where that is taken, one of its choices will do.
+        """
+        if runner.choices and runner.seat not in self.idle:
+            free = next((seat for seat in self.idle if seat.number in runner.choices), None)
+            if free is not None:
+                self._move(runner, free)
         seat = runner.seat
         assert seat is not None
         if not runner.seated and (seat in self.idle or seat in self.asleep):
@@ -179,6 +208,7 @@ class Seats:
                 self.pools.restrict(self)
             (self.idle if seat in self.idle else self.asleep).remove(seat)
             runner.seated = True
+            runner.choices = ()
         return runner.seated
 
     def park(self, runner: Runner, ending: bool) -> None:
@@ -236,6 +266,7 @@ class Seats:
             self.vacate(runner)
         elif runner in seat.returning:
             seat.returning.remove(runner)
+            runner.choices = ()
             runner.gate.release()
         runner.blocked = sum(task._state == RUNNING for task in runner.stack.tasks)
         self._schedule.blocked += runner.blocked
@@ -257,6 +288,8 @@ class Seats:
             assert free + len(holders) == 1, "a seat is idle, asleep, or has one holder"
             assert not (free and seat.returning), "who returns takes an idle seat"
             assert seat not in self.asleep or seat.number in self._schedule.apart
+            for other in self.every if seat in self.idle else ():
+                assert all(seat.number not in one.choices for one in other.returning)
             assert seat.load > -1e-9
         assert len(self.idle) == len(set(self.idle))
         assert len(self.asleep) == len(set(self.asleep))

@@ -292,7 +292,7 @@ class Schedule:
             if task._state == READY and self.begin(task, seat):
                 return task
         while True:
-            found = self._best(seat)
+            found = self.best(seat)
             if found is None:
                 self.special = self._is_special()
                 return None
@@ -301,7 +301,7 @@ class Schedule:
             if self.begin(task, seat):
                 return task
 
-    def _best(self, seat: int) -> tuple[Queue, Task[Any]] | None:
+    def best(self, seat: int) -> tuple[Queue, Task[Any]] | None:
         """The ready task of the greatest priority for `seat`, and the queue it is first in.
 
         Of equal ones, those that waited for memory come first, then those that waited for a

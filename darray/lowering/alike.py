@@ -302,7 +302,7 @@ class Alike:
                 loads[one.place] = Ready(one.array[source])
             else:
                 loads[one.place] = Ready(one.index_map.arrange(one.array[source], source))
-        return Pieces(pieces.group, tuple(loads), pieces.shape, pieces.ledger)
+        return Pieces(pieces.group, tuple(loads), pieces.shape, pieces.ledger, pieces.is_remote)
 
     def _learned(
         self,

@@ -23,7 +23,7 @@ from darray.runtime import events
 from darray.runtime.boxes import Box, index_of
 from darray.runtime.devices.host import freeze
 from darray.runtime.devices.host_buffers import empty, is_own
-from darray.runtime.engine import publish_move
+from darray.runtime.engine import current_engine, publish_move
 
 __all__ = ["Combine", "Evaluate", "Fill", "MapBlock", "PartialReduce", "Write"]
 
@@ -34,13 +34,16 @@ Make: TypeAlias = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
 class Pieces(Struct, frozen=True):
     """A program and what its inputs come from; the part that all calls share.
 
-    ``shape`` is the chunk's; results that broadcasting has not filled are brought to it.
+    ``shape`` is the chunk's; results that broadcasting has not filled are brought to it. With
+    ``is_remote`` some inputs come from another machine: the task needs no processor until they
+    are there.
     """
 
     group: Group
     loads: tuple[Load, ...]
     shape: tuple[int, ...]
     ledger: Ledger
+    is_remote: bool = False
 
     @property
     def program(self) -> Program:
@@ -60,6 +63,8 @@ class Pieces(Struct, frozen=True):
             if key not in brought:
                 brought[key] = load.whole(values)
             inputs.append(load.of(brought[key]))
+        if self.is_remote:
+            current_engine().occupy()
         return inputs
 
     def compute(self, values: tuple[Any, ...], make: Make = empty) -> tuple[NDArray[Any], ...]:

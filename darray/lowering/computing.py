@@ -27,6 +27,7 @@ from darray.lowering import (
 from darray.lowering.fusion import has_usable_chunks
 from darray.lowering.planning import Planner
 from darray.lowering.plans import Draft, Index, Kept, Key, Plan
+from darray.lowering.reading_ahead import Lanes, is_remote, most_at_once
 from darray.lowering.recutting import nbytes_of
 from darray.lowering.writing import plan_writing
 from darray.runtime import MemoryLimitError, Task, TasksPlanned, events, limits, settings
@@ -36,6 +37,7 @@ from darray.runtime.contexts import DEFAULT, Options, current, outside, without_
 from darray.runtime.devices.host_buffers import empty
 from darray.runtime.engine import Engine, current_engine
 from darray.runtime.narrowing import narrowed
+from darray.runtime.pieces import Turn
 from darray.runtime.spaces import has_memory
 from darray.runtime.tasks import value_or_parts
 
@@ -381,7 +383,7 @@ def spawned(plan: Plan, batch: Batch) -> tuple[dict[Key, Task[Any]], list[Task[A
     tasks: dict[Key, Task[Any]] = {}
     last: list[Task[Any]] = []
     # Those that are to come right before the first that needs them.
-    delayed: dict[Key, tuple[Draft, Callable[..., Any], Options]] = {}
+    delayed: dict[Key, tuple[Draft, Callable[..., Any], Options, Turn | None]] = {}
     # They are submitted here, past any queue, since the caller waits for them.
     # In a region they are none of its tasks.
     outer = outside(without_queue(current.get()))
@@ -408,18 +410,23 @@ def spawned(plan: Plan, batch: Batch) -> tuple[dict[Key, Task[Any]], list[Task[A
             outer=outer,
         )
         in_parts = replace(options, reads_parts=True)
+        reads_at_once = most_at_once(plan, stage) if moved is None else 0
+        lanes = Lanes(reads_at_once) if reads_at_once else None
         for draft in stage.drafts:
             call = draft.call if moved is None else moved(draft.call, name=stage.name)
             reads_parts = getattr(call, "reads_parts", False)
             chosen = in_parts if reads_parts else options
+            turn = None
+            if lanes is not None and is_remote(draft):
+                chosen, turn = replace(chosen, occupancy=0.0), lanes.following()
             if stage.is_delayed:
-                delayed[draft.key] = draft, call, chosen
+                delayed[draft.key] = draft, call, chosen, turn
                 continue
             if delayed:
                 for need in draft.needs:
                     if not isinstance(need, Task) and need in delayed:
                         tasks[need] = _spawned(batch, *delayed.pop(need), tasks)
-            task = tasks[draft.key] = _spawned(batch, draft, call, chosen, tasks)
+            task = tasks[draft.key] = _spawned(batch, draft, call, chosen, turn, tasks)
             if stage.serial == math.inf:
                 last.append(task)
     if events.consumers:
@@ -432,11 +439,12 @@ def _spawned(
     draft: Draft,
     call: Callable[..., Any],
     options: Options,
+    turn: Turn | None,
     tasks: Mapping[Key, Task[Any]],
 ) -> Task[Any]:
     """The task of a draft, whose needs have theirs, which makes `call`."""
     needs = [need if isinstance(need, Task) else tasks[need] for need in draft.needs]
-    return batch.spawn(options, call, tuple(needs), needs)
+    return batch.spawn(options, call, tuple(needs), needs, turn)
 
 
 def keepers(planner: Planner) -> list[Expression]:

@@ -19,6 +19,7 @@ from darray.lowering.calls import Combine, Pieces
 from darray.lowering.fusion import Group
 from darray.lowering.planning import Planner
 from darray.lowering.plans import Draft, Plan, Stage
+from darray.lowering.reading_ahead import most_at_once
 from darray.lowering.rehearsal import Rehearsal
 from darray.runtime import Task, limits, settings
 from darray.runtime.consumers.progress import bytes_text
@@ -47,6 +48,9 @@ class StageSummary(Struct, frozen=True):
         What is computed of each element, in order.
     kernel : str
         What runs that, and why; empty where there is nothing to choose.
+    reads_at_once : int
+        How many of the tasks read from another machine at a time, ahead of computing; 0 where
+        they do not read from one.
     """
 
     name: str
@@ -55,6 +59,7 @@ class StageSummary(Struct, frozen=True):
     memory: int
     functions: tuple[str, ...]
     kernel: str = ""
+    reads_at_once: int = 0
 
 
 class Explanation(Struct, frozen=True):
@@ -139,7 +144,9 @@ class Explanation(Struct, frozen=True):
         return f"{_counted(self.tasks, 'task')} on {_counted(self.threads, noun)}"
 
     def _figures(self) -> Iterator[tuple[str, str]]:
-        yield "reads", f"{bytes_text(self.read_nbytes)} from stores"
+        at_once = max(stage.reads_at_once for stage in self.stages)
+        ahead = f", {at_once} chunks at a time, ahead of computing" if at_once else ""
+        yield "reads", f"{bytes_text(self.read_nbytes)} from stores{ahead}"
         kept = f"{_counted(self.kept_chunks, 'chunk')}, {bytes_text(self.kept_nbytes)}"
         yield "kept already", kept if self.kept_chunks else "nothing that is used"
         yield "will be kept", bytes_text(self.keeps_nbytes)
@@ -212,7 +219,7 @@ def explain(node: Expression) -> Explanation:
         node.shape,
         node.dtype,
         chunk_count(node.chunks),
-        tuple([_summary(stage, kind) for stage in plan.stages if stage.drafts]),
+        tuple([_summary(plan, stage, kind) for stage in plan.stages if stage.drafts]),
         0 if _is_direct(node, plan) else plan.count(),
         plan.nbytes,
         len(kept),
@@ -276,7 +283,7 @@ def _kept_nbytes(chunk: Any) -> int:
     return int(chunk.nbytes)
 
 
-def _summary(stage: Stage, kind: str) -> StageSummary:
+def _summary(plan: Plan, stage: Stage, kind: str) -> StageSummary:
     programs = [pieces for draft in stage.drafts for pieces in _pieces(draft)]
     shapes = [pieces.shape for pieces in programs] or [
         largest(draft.key[0].chunks)
@@ -298,6 +305,7 @@ def _summary(stage: Stage, kind: str) -> StageSummary:
         stage.memory,
         max(functions, key=len, default=()),
         "; ".join(kernels),
+        most_at_once(plan, stage) if kind == CPU else 0,
     )
 
 

@@ -39,11 +39,12 @@ class Ready(Struct, frozen=True, gc=False):
 
 
 class Read(Struct, frozen=True):
-    """A box of a stored array."""
+    """A box of a stored array, perhaps on another machine."""
 
     source: Chunked
     box: Box
     index_map: IndexMap
+    is_remote: bool = False
 
     def __call__(self, values: tuple[Any, ...]) -> NDArray[Any]:
         """Read the box."""

@@ -36,6 +36,7 @@ from darray.expr.nodes import (
     Stored,
 )
 from darray.index_maps import IndexMap
+from darray.io.formats import is_remote
 from darray.kernels.reducing import Reducer
 from darray.lowering.alike import Alike, Picks, Shelf, has_shelf
 from darray.lowering.calls import (
@@ -50,6 +51,7 @@ from darray.lowering.fusion import Group, Leaf, as_it_is, fuse, has_usable_chunk
 from darray.lowering.loads import Gather, Load, Read, Ready, Within, generate
 from darray.lowering.margins import Sights
 from darray.lowering.plans import Draft, Index, Kept, Need, Plan, Stage
+from darray.lowering.reading_ahead import reads_remote
 from darray.lowering.recutting import Band, band_of, nbytes_of, reads_of
 from darray.lowering.reducing import by_parts
 from darray.lowering.runs import ReduceRun, run_length, runs
@@ -482,7 +484,8 @@ class Planner:
             if picks is not None and (seen := self.gathered(leaf)) is not None:
                 touched = [index for index, _, _ in overlapping(seen.chunks, source)]
                 picks.append((sights.mover(place), touched))
-        return Pieces(group, tuple(loads), box_shape(box), self.plan.ledger)
+        waits = self.plan.reads_remote and reads_remote(loads)
+        return Pieces(group, tuple(loads), box_shape(box), self.plan.ledger, waits)
 
     def gathered(self, leaf: Leaf) -> Expression | None:
         """What boxes of `leaf` are put together from chunks of; None where they are not."""
@@ -519,7 +522,9 @@ class Planner:
                 return generate(node.function, source, index_map)
             assert isinstance(node, Stored)
             self.plan.nbytes += math.prod(box_shape(source)) * node.dtype.itemsize
-            return Read(node.source, source, index_map)
+            remote = is_remote(node.source)
+            self.plan.reads_remote |= remote
+            return Read(node.source, source, index_map, remote)
         wanted = overlapping(node.chunks, source)
         if isinstance(node, Assign):
             first = self.untouched(node, wanted[0][0]) if wanted else node.operand

@@ -97,12 +97,15 @@ class Plan(Struct):
         Those whose notes are to be issued with the results.
     nbytes : int
         Bytes that are read from stores.
+    reads_remote : bool
+        Whether some of them come from other machines.
     """
 
     stages: list[Stage] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
     ledgers: list[Ledger] = field(default_factory=list)
     nbytes: int = 0
+    reads_remote: bool = False
 
     def drafts(self) -> Iterable[Draft]:
         """All drafts, each after those it needs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from darray.expr.nodes import Expression
 from darray.lowering.calls import Combine, Fill, Write
 from darray.lowering.planning import Bundle
 from darray.lowering.plans import Draft, Key, Plan, Stage
+from darray.lowering.reading_ahead import is_remote, most_at_once
 from darray.lowering.sizing import partial_nbytes
 from darray.runtime import Task
 from darray.runtime.boxes import box_shape
@@ -60,7 +62,15 @@ class Rehearsal:
         self._memory: list[int] = []
         self._results: list[int] = []
         self._urgency: list[int] = []
+        # The stages of tasks that read ahead, and how many of each do.
+        self._ahead: list[int | None] = []
+        self._lanes: dict[int, int] = {}
         for rank, stage in enumerate(plan.stages):
+            reads_at_once = 0 if in_order else most_at_once(plan, stage)
+            self._lanes[rank] = reads_at_once
+            self._ahead += [
+                rank if reads_at_once and is_remote(draft) else None for draft in stage.drafts
+            ]
             self._memory += [stage.memory] * len(stage.drafts)
             self._results += [_result_nbytes(draft, stage) for draft in stage.drafts]
             # Later stages go first.
@@ -86,21 +96,43 @@ class Rehearsal:
             len(consumers) + is_held
             for consumers, is_held in zip(self._consumers, self._is_held, strict=True)
         ]
-        ready = [(self._urgency[at], at) for at, count in enumerate(missing) if not count]
-        heapq.heapify(ready)
+        ready: list[tuple[int, int]] = []
         idle = list(range(len(paces)))
         # (when it ends, thread, task)
         running: list[tuple[int, int, int]] = []
         now = held = reserved = peak = 0
+        lanes = dict(self._lanes)
+        in_turn: dict[int, deque[int]] = {rank: deque() for rank in lanes}
+
+        def could_begin(place: int) -> None:
+            """Have a task be ready; what it reads ahead is there at once, as if it took no time."""
+            nonlocal reserved
+            rank = self._ahead[place]
+            if rank is not None and not lanes[rank]:
+                in_turn[rank].append(place)
+                return
+            if rank is not None:
+                lanes[rank] -= 1
+                reserved += self._memory[place]
+            heapq.heappush(ready, (self._urgency[place], place))
+
+        for at, count in enumerate(missing):
+            if not count:
+                could_begin(at)
         while ready or running:
             while ready and idle:
                 thread, place = idle.pop(), heapq.heappop(ready)[1]
                 heapq.heappush(running, (now + paces[thread], thread, place))
-                reserved += self._memory[place]
+                reserved += self._memory[place] if self._ahead[place] is None else 0
             peak = max(peak, held + reserved)
             now, thread, place = heapq.heappop(running)
             idle.append(thread)
             reserved -= self._memory[place]
+            rank = self._ahead[place]
+            if rank is not None:
+                lanes[rank] += 1
+                if in_turn[rank]:
+                    could_begin(in_turn[rank].popleft())
             held += self._results[place] if waited_for[place] else 0
             for need in self._needs[place]:
                 waited_for[need] -= 1
@@ -109,7 +141,7 @@ class Rehearsal:
             for consumer in self._consumers[place]:
                 missing[consumer] -= 1
                 if not missing[consumer]:
-                    heapq.heappush(ready, (self._urgency[consumer], consumer))
+                    could_begin(consumer)
         return peak
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from darray.blocks import largest
 from darray.expr.nodes import Memory, Reduce, Stored
+from darray.io.formats import is_remote
 from darray.kernels.evaluation import LARGE_TILE, TILE
 from darray.kernels.reducing import REDUCED
 from darray.kernels.tiling import tiling_of
@@ -15,6 +16,9 @@ from darray.lowering.fusion import Group, Leaf
 from darray.runtime.boxes import whole
 
 __all__ = ["itemsize_at_peak", "loaded_itemsize", "partial_nbytes", "read_nbytes"]
+
+# What comes from another machine is held as it was sent, decoded, and where it is wanted.
+FETCHED = 3
 
 
 def itemsize_at_peak(group: Group, elements: int, scratch: int, in_place: bool = False) -> int:
@@ -58,4 +62,6 @@ def loaded_itemsize(leaf: Leaf) -> int:
     itemsize = max(1, int(node.dtype.itemsize))
     if isinstance(node, Memory) and node.kept is None:
         return 0
+    if isinstance(node, Stored) and node.kept is None and is_remote(node.source):
+        return FETCHED * itemsize
     return itemsize

@@ -432,6 +432,9 @@ class SerialEngine(Stopping):
         with self._lock:
             return following([*self._running, *self._released, *self._schedule.promised])
 
+    def occupy(self) -> None:
+        """Do nothing: every task has the one processor."""
+
     def block(self, wait: Callable[[], R]) -> R:
         """Call ``wait()``."""
         return wait()

@@ -404,6 +404,30 @@ class ThreadsEngine(Crew):
                 events.publish_wait(runner.stack.tasks[-1], began)
             refuse_abandoned(runner.stack.tasks[-1])
 
+    def occupy(self) -> None:
+        """Have the calling task, which needed less until now, take a whole processor."""
+        runner: Runner | None = getattr(self._local, "runner", None)
+        task = None if runner is None else runner.aside
+        if runner is None or task is None or runner.stack.tasks[-1] is not task:
+            return
+        with self._lock:
+            if task._state != RUNNING:
+                # It was abandoned, and occupies nothing.
+                return
+            self._rise(runner)
+            runner.aside = None
+            processors, own = self._schedule.processors, task._processor
+            runner.choices = tuple(
+                [
+                    seat
+                    for seat in self._schedule.seats(task)
+                    if processors[seat].worker == own.worker and processors[seat].kind == own.kind
+                ]
+            )
+            goes_on = self._sit_down(runner)
+        if not goes_on:
+            runner.gate.acquire()
+
     def _rise(self, runner: Runner) -> None:
         """Give up what the runner occupies of its seat; lock held."""
         if runner.aside is None:

@@ -431,6 +431,8 @@ def test_cancelling_at_random_leaves_seats_whole(count):
         every.extend(children)
         if rng.random() < 0.3 and every:
             rng.choice(every).cancel()
+        if rng.random() < 0.5:
+            engine.occupy()
         return 1 + sum(da.fetch(children))
 
     for _ in range(30):
