@@ -115,9 +115,10 @@ class Memory(Expression, frozen=True, eq=False):
 
 
 class Stored(Expression, frozen=True, eq=False):
-    """An array in a file or store, read box by box."""
+    """An array in a file or store, read box by box; perhaps on another machine."""
 
     source: Chunked
+    is_remote: bool = False
 
 
 class Generated(Expression, frozen=True, eq=False):

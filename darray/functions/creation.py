@@ -19,7 +19,7 @@ from darray.expr.foreign import as_array
 from darray.expr.nodes import Filled, Generated, Stored
 from darray.handle import DArray, as_expression
 from darray.io import File
-from darray.io.formats import Chunked
+from darray.io.formats import Chunked, is_remote
 from darray.runtime.boxes import Box, box_shape
 
 __all__ = [
@@ -512,7 +512,7 @@ def _stored(source: Chunked, blocks: BlocksLike) -> DArray:
         chunks = _gathered(source.chunks, dtype.itemsize)
     else:
         chunks = cut(blocks, shape, dtype.itemsize)
-    return DArray.of(Stored(shape, dtype, chunks, source))
+    return DArray.of(Stored(shape, dtype, chunks, source, is_remote(source)))
 
 
 def _gathered(chunks: Chunks, itemsize: int) -> Chunks:

@@ -36,7 +36,6 @@ from darray.expr.nodes import (
     Stored,
 )
 from darray.index_maps import IndexMap
-from darray.io.formats import is_remote
 from darray.kernels.reducing import Reducer
 from darray.lowering.alike import Alike, Picks, Shelf, has_shelf
 from darray.lowering.calls import (
@@ -522,9 +521,8 @@ class Planner:
                 return generate(node.function, source, index_map)
             assert isinstance(node, Stored)
             self.plan.nbytes += math.prod(box_shape(source)) * node.dtype.itemsize
-            remote = is_remote(node.source)
-            self.plan.reads_remote |= remote
-            return Read(node.source, source, index_map, remote)
+            self.plan.reads_remote |= node.is_remote
+            return Read(node.source, source, index_map, node.is_remote)
         wanted = overlapping(node.chunks, source)
         if isinstance(node, Assign):
             first = self.untouched(node, wanted[0][0]) if wanted else node.operand

@@ -8,7 +8,6 @@ import numpy as np
 
 from darray.blocks import largest
 from darray.expr.nodes import Memory, Reduce, Stored
-from darray.io.formats import is_remote
 from darray.kernels.evaluation import LARGE_TILE, TILE
 from darray.kernels.reducing import REDUCED
 from darray.kernels.tiling import tiling_of
@@ -62,6 +61,6 @@ def loaded_itemsize(leaf: Leaf) -> int:
     itemsize = max(1, int(node.dtype.itemsize))
     if isinstance(node, Memory) and node.kept is None:
         return 0
-    if isinstance(node, Stored) and node.kept is None and is_remote(node.source):
+    if isinstance(node, Stored) and node.kept is None and node.is_remote:
         return FETCHED * itemsize
     return itemsize
