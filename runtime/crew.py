@@ -193,7 +193,7 @@ class Crew(Awaiting):
                 value = task._function(*task._args)
             elif task._args is task._needs:
                 # As `submit` leaves a call with nothing but the one task that it needs.
-                value = task._function(value_of(task._args[0]))
+                value = task._function(value_of(task._args[0]))  # type: ignore[index]
             else:
                 value = called(task)
             if actions.get(value.__class__) != INERT:
