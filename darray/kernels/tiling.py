@@ -109,8 +109,10 @@ def select(condition: Any, x: Any, y: Any, out: NDArray[Any]) -> None:
         np.copyto(out, y)
         np.copyto(out, x, where=condition)
         return
-    # All bits of an element, or none; negated as bytes, of which a vector holds the most.
-    chosen = np.negative(condition.view(np.int8)).astype(bits)
+    # All bits of an element, or none; made of bytes, of which a vector holds the most. True may be
+    # any byte but zero, in memory that is viewed as bool.
+    is_true = np.not_equal(condition.view(np.int8), 0)
+    chosen = np.negative(is_true.view(np.int8)).astype(bits)
     found, other = out.view(bits), y.view(bits)
     np.bitwise_xor(x.view(bits), other, out=found)
     np.bitwise_and(found, chosen, out=found)

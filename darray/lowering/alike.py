@@ -315,6 +315,11 @@ class Alike:
         """The same for the first chunk of its kind, from which the others are."""
         picked: Picks = []
         pieces = planner.pieces_apart(self._sights, box, needs, picked)
+        if {mover for mover, _ in picked} != self._chunked.keys():
+            # By now other leaves are gathered than when this was made: a later stage has its
+            # source read once, or another thread keeps it.
+            del planner.alike[id(self._sights.group)]
+            return pieces
         order = list(self._chunked)
         picks = []
         for mover, indices in picked:

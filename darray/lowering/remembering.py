@@ -98,7 +98,8 @@ def fuse_or_remember(
     (False, True)
     """
     nodes: list[Any] = []
-    key = _key_of(outputs, nodes)
+    sources: set[int] = set()
+    key = _key_of(outputs, nodes, sources)
     if key is not None:
         try:
             slot = _slot((shape, is_added, *key))
@@ -110,17 +111,21 @@ def fuse_or_remember(
             if template is not None:
                 return _filled(template, nodes)
             if slot.has_come_up:
-                made = _numbered(fuse(outputs, shape, is_added=is_added), nodes)
+                group = fuse(outputs, shape, is_added=is_added)
+                made = _numbered(group, nodes, sources)
+                if made is None:
+                    return Remembered(group, None)
                 slot.template = made
                 return _filled(made, nodes)
             slot.has_come_up = True
     return Remembered(fuse(outputs, shape, is_added=is_added), None)
 
 
-def _key_of(outputs: Sequence[Expression], nodes: list[Any]) -> _Key | None:
+def _key_of(outputs: Sequence[Expression], nodes: list[Any], sources: set[int]) -> _Key | None:
     """All that the fusion of `outputs` depends on; None where that is not to be remembered.
 
-    Puts what is reached into `nodes`, in an order that depends on nothing else.
+    Puts what is reached into `nodes`, in an order that depends on nothing else, and into
+    `sources` the places there of what programs read.
     """
     numbers: dict[int, int] = {}
 
@@ -133,17 +138,19 @@ def _key_of(outputs: Sequence[Expression], nodes: list[Any]) -> _Key | None:
 
     kernels = kernels_of("cpu")
     parts: list[Any] = [tuple(map(number_of, outputs))]
-    for node in nodes:
+    for place, node in enumerate(nodes):
         kind: Any = node.__class__
         char: str = node.dtype.char
         if _DTYPES.get(char) is not node.dtype or len(nodes) > _MOST_NODES:
             return None
         if node.kept is not None and has_usable_chunks(node):
+            sources.add(place)
             parts.append((char, node.shape))
         elif kind is Memory:
             if not node.shape:
                 # It may become a constant of the program.
                 return None
+            sources.add(place)
             parts.append((char, node.shape))
         elif kind is Elementwise:
             function, errors = node.function, node.errors
@@ -165,6 +172,7 @@ def _key_of(outputs: Sequence[Expression], nodes: list[Any]) -> _Key | None:
         elif kind is Recut:
             parts.append((number_of(node.operand), char))
         elif kind is Reduce:
+            sources.add(place)
             parts.append((char, node.shape))
         else:
             return None
@@ -185,13 +193,19 @@ def _scalar_key(scalar: Any) -> Any:
     return None
 
 
-def _numbered(group: Group, nodes: list[Any]) -> _Template:
-    """The template of a group: without its expressions, and with numbers that fit all."""
+def _numbered(group: Group, nodes: list[Any], sources: set[int]) -> _Template | None:
+    """The template of a group: without its expressions, and with numbers that fit all.
+
+    None where the group reads other things than `sources`: another thread has computed some of
+    `nodes` since these were found, or could not.
+    """
+    by_identity = {id(node): place for place, node in enumerate(nodes)}
+    if {by_identity.get(id(one.expression)) for one in group.leaves} != sources:
+        return None
     places = {node.serial: place for place, node in enumerate(nodes)}
     program = group.program
     calls = [replace(one, origin=~places[one.origin]) for one in program.instructions]
     program = Program.assemble(calls, list(program.results))
-    by_identity = {id(node): place for place, node in enumerate(nodes)}
     leaves = tuple([(by_identity[id(one.expression)], one.index_map) for one in group.leaves])
     selection = None if group.selection is None else group.selection.of(program)
     return _Template(program, leaves, selection)

@@ -169,3 +169,13 @@ def test_views_that_arrange_nothing_are_idle():
     assert IndexMap.from_index(slice(1, 3), (5,)).is_idle
     assert not IndexMap.from_index(slice(None, None, -1), (5,)).is_idle
     assert not IndexMap.transpose(None, (2, 3)).is_idle
+
+
+def test_what_a_later_stage_has_read_once_is_gathered_from_then_on(tmp_path):
+    values = np.random.default_rng(0).random((255, 255))
+    da.to_zarr(values, str(tmp_path / "x.zarr"), chunks=da.Blocks(10, 50))
+    x = da.from_zarr(str(tmp_path / "x.zarr"), blocks=da.Blocks(10, 50))
+    for scale in (1, 2):
+        made = np.concatenate([x + 1, x.T[:, :20] * scale], axis=1)
+        expected = np.concatenate([values + 1, values.T[:, :20] * scale], axis=1)
+        np.testing.assert_array_equal(made.collect(), expected)

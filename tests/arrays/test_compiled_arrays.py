@@ -102,3 +102,15 @@ def test_the_plan_tells_that_it_is_compiled():
         selection.wait()
         text = str(np.sqrt(x * x + y * y).explain())
     assert "compiled: 4 of 4 calls in 1 loop" in text
+
+
+@pytest.mark.parametrize("size", [100, 40_000, 200_000])
+def test_true_may_be_any_byte_but_zero(compiling, size):
+    values = np.arange(size, dtype=np.uint8)
+    condition, x = values.view(bool), np.arange(float(size))
+    expected = np.where(values != 0, x, -x * 3)
+    for jit in (False, True, True, True):
+        da.configure(jit=jit)
+        chosen = np.where(da.distribute(condition), da.distribute(x), da.distribute(-x) * 3)
+        np.testing.assert_array_equal(chosen.collect(), expected)
+        selection.wait()

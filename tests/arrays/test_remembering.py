@@ -17,7 +17,8 @@ from darray.expr import building
 from darray.kernels import costs, selection, table
 from darray.kernels.compiled_groups import expects_errors
 from darray.kernels.evaluation import TILE
-from darray.lowering import remembering
+from darray.lowering import fusion, remembering
+from darray.lowering.fusion import fuse
 from darray.lowering.remembering import fuse_or_remember
 from tests.arrays.agreement import assert_same, observe
 
@@ -218,6 +219,38 @@ def test_dtypes_with_something_besides_are_not_taken_for_others():
         assert fused(da.DArray.of(x) * 2 + 1).nodes is None
     result = (da.distribute(values) * 2 + 1).collect()
     assert result.dtype.metadata is None
+
+
+@pytest.mark.parametrize("is_kept_later", [False, True])
+def test_what_another_thread_keeps_or_loses_meanwhile_is_not_remembered(monkeypatch, is_kept_later):
+    values = numbers(0)
+    gate = threading.Event()
+
+    def twice(block):
+        gate.wait()
+        return block * 2
+
+    for turn in range(4):
+        x = da.distribute(values)
+        inner = x * 2 if is_kept_later else x.map_blocks(twice).persist()
+        outer = inner * inner + x
+        if turn == 1:
+            # As if the other thread came in between.
+            def fuse_later(*args, inner=inner, **options):
+                if is_kept_later:
+                    inner.persist().wait()
+                else:
+                    monkeypatch.setattr(fusion, "has_usable_chunks", lambda node: False)
+                return fuse(*args, **options)
+
+            monkeypatch.setattr(remembering, "fuse", fuse_later)
+        if turn < 2:
+            assert fused(outer).nodes is None
+        monkeypatch.undo()
+        if turn > 0:
+            gate.set()
+            expected = values * 2 * (values * 2) + values
+            np.testing.assert_array_equal(outer.collect(), expected)
 
 
 def test_functions_of_others_are_not_held():
