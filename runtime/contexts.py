@@ -64,6 +64,8 @@ class Options(Struct, frozen=True):
     keeps : bool
         Whether a processor stays with the task until it returns, also when it is cancelled:
         what it writes to must not be given to others while it runs.
+    reads_ahead : bool
+        Whether it takes a processor when it has what it reads (`Engine.occupy`), and none before.
     reads_parts : bool
         Whether the function, where it is given the value of a task that is on disk, takes what
         gives parts of it, which are read then, instead (`spaces.Away`).
@@ -102,6 +104,7 @@ class Options(Struct, frozen=True):
     retries: int = 0
     retry_on: tuple[type[BaseException], ...] = ()
     keeps: bool = False
+    reads_ahead: bool = False
     reads_parts: bool = False
     queue: NestedQueue | None = None
     given: frozenset[str] = frozenset()

@@ -64,7 +64,11 @@ class Pieces(Struct, frozen=True):
                 brought[key] = load.whole(values)
             inputs.append(load.of(brought[key]))
         if self.is_remote:
-            current_engine().occupy()
+            engine = current_engine()
+            task = engine.current_task()
+            # Other tasks, which compute something themselves, need what they said that they need.
+            if task is not None and task._options is not None and task._options.reads_ahead:
+                engine.occupy()
         return inputs
 
     def compute(self, values: tuple[Any, ...], make: Make = empty) -> tuple[NDArray[Any], ...]:

@@ -418,7 +418,8 @@ def spawned(plan: Plan, batch: Batch) -> tuple[dict[Key, Task[Any]], list[Task[A
             chosen = in_parts if reads_parts else options
             turn = None
             if lanes is not None and is_remote(draft):
-                chosen, turn = replace(chosen, occupancy=0.0), lanes.following()
+                chosen = replace(chosen, occupancy=0.0, reads_ahead=True)
+                turn = lanes.following()
             if stage.is_delayed:
                 delayed[draft.key] = draft, call, chosen, turn
                 continue

@@ -14,6 +14,7 @@ from typing import Any
 from darray.lowering.loads import Load, Read
 from darray.lowering.plans import Draft, Plan, Stage
 from darray.runtime import limits, settings
+from darray.runtime.engine import current_engine
 from darray.runtime.pieces import Turn
 
 __all__ = ["Lanes", "most_at_once", "reads_remote"]
@@ -58,6 +59,6 @@ def most_at_once(plan: Plan, stage: Stage) -> int:
     present = settings.current()
     if present.engine == "serial":
         return 0
-    threads = present.threads or limits.processor_count()
+    processors = sum([one.kind == "cpu" for one in current_engine().processors()])
     fitting = limits.task_memory(present) // SHARE // max(1, stage.memory)
-    return max(threads, min(MOST, fitting))
+    return max(processors, min(MOST, fitting))

@@ -36,8 +36,8 @@ _FUNCTIONS: frozenset[Any] = frozenset(
 # By the kernels that are the package's own: what others register is asked each time.
 _KERNELS = (None, kernel_for(np.where, "cpu"))
 
-# The dtypes of which there is one object each. Others may be equal to one of these and still
-# carry something with them that NumPy hands on.
+# The dtypes of which there is one object each. Others, from pickles say, may be equal to one of
+# these and still carry something with them that NumPy hands on.
 _DTYPES: dict[str, Any] = {char: np.dtype(char) for char in "?bBhHiIlLqQefdgFDG"}
 
 _Key: TypeAlias = tuple[Any, ...]
@@ -141,7 +141,9 @@ def _key_of(outputs: Sequence[Expression], nodes: list[Any], sources: set[int]) 
     for place, node in enumerate(nodes):
         kind: Any = node.__class__
         char: str = node.dtype.char
-        if _DTYPES.get(char) is not node.dtype or len(nodes) > _MOST_NODES:
+        if _DTYPES.get(char) is not node.dtype and not _is_plain(node.dtype):
+            return None
+        if len(nodes) > _MOST_NODES:
             return None
         if node.kept is not None and has_usable_chunks(node):
             sources.add(place)
@@ -177,6 +179,11 @@ def _key_of(outputs: Sequence[Expression], nodes: list[Any], sources: set[int]) 
         else:
             return None
     return tuple(parts)
+
+
+def _is_plain(dtype: np.dtype[Any]) -> bool:
+    """Whether `dtype` is the one of its character, with nothing besides."""
+    return dtype.char in _DTYPES and dtype == _DTYPES[dtype.char] and dtype.metadata is None
 
 
 def _scalar_key(scalar: Any) -> Any:

@@ -131,7 +131,9 @@ class ThreadsEngine(Crew):
         """Cancel `tasks`, whose submission was broken off, and let go whoever was forgotten."""
         finished: list[Task[Any]] = []
         with self._lock:
-            for task, needs in tasks:
+            # The last first: one that was broken off while it was taken in is in the dependents
+            # of others, and not counted yet.
+            for task, needs in reversed(tasks):
                 if task._state in (WAITING, READY):
                     finished += self._schedule.withdraw(task, needs)
             forgotten = self._seats.mend()
@@ -417,12 +419,18 @@ class ThreadsEngine(Crew):
             self._rise(runner)
             runner.aside = None
             processors, own = self._schedule.processors, task._processor
-            runner.choices = tuple(
-                [
-                    seat
-                    for seat in self._schedule.seats(task)
-                    if processors[seat].worker == own.worker and processors[seat].kind == own.kind
-                ]
+            # A piece of a shard is that of the processor which the task began on.
+            runner.choices = (
+                ()
+                if hasattr(task, "_pieces")
+                else tuple(
+                    [
+                        seat
+                        for seat in self._schedule.seats(task)
+                        if processors[seat].worker == own.worker
+                        and processors[seat].kind == own.kind
+                    ]
+                )
             )
             goes_on = self._sit_down(runner)
         if not goes_on:

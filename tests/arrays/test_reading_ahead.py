@@ -218,3 +218,23 @@ def test_local_stores_are_not_read_ahead(engine, tmp_path):
     da.tofile(da.ones((40, 40), blocks=10), tmp_path / "a.zarr")
     plan = (da.from_zarr(tmp_path / "a.zarr") * 2).explain()
     assert all(stage.reads_at_once == 0 for stage in plan.stages)
+
+
+def test_tasks_that_said_they_need_no_processor_take_none(engine, store):
+    engine(engine="threads", threads=1)
+    _, x = store()
+    together = threading.Barrier(4)
+
+    def read_and_meet(row):
+        total = float((x[row] + 1).sum())
+        together.wait(60)
+        return total
+
+    tasks = [da.spawn.options(occupancy=0.0)(read_and_meet, row) for row in range(4)]
+    assert da.fetch(tasks) == [float(np.asarray(x[row] + 1).sum()) for row in range(4)]
+
+
+def test_as_many_read_at_once_as_there_are_processors_however_little_fits(engine, store):
+    engine(engine="workers", workers=3, threads=2, memory_limit="200kB")
+    _, x = store()
+    assert "6 chunks at a time" in str((x + 1).explain())

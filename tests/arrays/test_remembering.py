@@ -2,6 +2,7 @@
 
 import gc
 import operator
+import pickle
 import threading
 import warnings
 import weakref
@@ -215,6 +216,8 @@ def test_dtypes_with_something_besides_are_not_taken_for_others():
     assert fused(da.distribute(values) * 2 + 1).nodes is None
     assert fused(da.distribute(values) * 2 + 1).nodes is not None
     x = building.captured(marked)
+    copied = building.captured(values.astype(pickle.loads(pickle.dumps(np.dtype("f8")))))
+    assert fused(da.DArray.of(copied) * 2 + 1).nodes is not None
     if x.dtype.metadata is not None:
         assert fused(da.DArray.of(x) * 2 + 1).nodes is None
     result = (da.distribute(values) * 2 + 1).collect()
