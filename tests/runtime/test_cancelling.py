@@ -10,6 +10,7 @@ import pytest
 
 import darray.runtime as da
 from darray.runtime import contexts
+from darray.runtime.batches import Batch
 from darray.runtime.engine import current_engine
 
 
@@ -456,3 +457,25 @@ def test_closing_does_not_wait_for_an_abandoned_function(threads):
     join(held)
     held.threads[0].join(60)
     assert not held.threads[0].is_alive()
+
+
+def test_a_signal_while_many_tasks_are_taken_in_leaves_none_of_them_counted(threads):
+    class Interrupted:
+        """What a task needs, where Ctrl-C comes as it is looked at."""
+
+        _engine = threads
+        _dependents = None
+
+        @property
+        def _state(self):
+            raise KeyboardInterrupt
+
+    held = Held()
+    batch = Batch(threads)
+    first = batch.spawn(None, int, (3,), [])
+    batch.spawn(None, int, (first,), [first, Interrupted()])
+    with pytest.raises(KeyboardInterrupt):
+        batch.submit()
+    held.gate.set()
+    held.task.result()
+    assert threads._schedule.outstanding == 0
