@@ -291,7 +291,7 @@ class IndexMap(Struct, frozen=True):
         return self._is_identity
 
     @property
-    def is_idle(self) -> bool:
+    def arranges_nothing(self) -> bool:
         """Whether pieces are as the view has them, so that there is nothing to arrange."""
         return self._transposition is None and self._indexer is None
 

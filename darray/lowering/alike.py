@@ -368,7 +368,7 @@ def _alone(place: int, leaf: Leaf, dimensions: int) -> Alone:
         if moves.source >= 0:
             order[moves.source] = (axis, ...)
     is_in_order = dimensions > 0 and [axis for axis, _ in order] == list(range(dimensions))
-    arranged = None if index_map.is_idle else index_map
+    arranged = None if index_map.arranges_nothing else index_map
     function = None
     if isinstance(node, Generated) and all(abs(axis.step) == 1 for axis in index_map.axes):
         function = node.function

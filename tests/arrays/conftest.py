@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 import darray as da
+from darray.kernels import costs, selection
 from darray.runtime import engine as engines
 from darray.runtime import settings
 
@@ -31,3 +33,17 @@ def serial():
 @pytest.fixture
 def threads():
     yield from _using(engine="threads", threads=2)
+
+
+@pytest.fixture
+def compiled_at_once(monkeypatch, tmp_path):
+    """Whatever could be compiled is, at once, and none of it is there before."""
+    before = settings.current()
+    da.configure(jit=True, cache_folder=str(tmp_path))
+    monkeypatch.setattr(selection, "_structures", {})
+    monkeypatch.setattr(selection, "IMPORTING", 0.0)
+    monkeypatch.setattr(costs, "_known", replace(costs.TYPICAL, compiling=0.0, fetching=0.0))
+    monkeypatch.setattr(costs, "_is_measured", True)
+    yield
+    selection.wait()
+    da.configure(jit=before.jit, cache_folder=before.cache_folder)

@@ -165,10 +165,10 @@ def test_an_irregular_cut_is_planned_chunk_by_chunk():
         assert found.loads == pieces.loads
 
 
-def test_views_that_arrange_nothing_are_idle():
-    assert IndexMap.from_index(slice(1, 3), (5,)).is_idle
-    assert not IndexMap.from_index(slice(None, None, -1), (5,)).is_idle
-    assert not IndexMap.transpose(None, (2, 3)).is_idle
+def test_views_know_that_they_arrange_nothing():
+    assert IndexMap.from_index(slice(1, 3), (5,)).arranges_nothing
+    assert not IndexMap.from_index(slice(None, None, -1), (5,)).arranges_nothing
+    assert not IndexMap.transpose(None, (2, 3)).arranges_nothing
 
 
 def test_what_a_later_stage_has_read_once_is_gathered_from_then_on(tmp_path):

@@ -4,28 +4,22 @@ import warnings
 
 import numpy as np
 import pytest
-from msgspec.structs import replace
 
 import darray as da
-from darray.kernels import costs, selection
+from darray.kernels import selection
 from darray.runtime import settings
 
 SIZE, CHUNK = 150_000, 60_000
 
 
 @pytest.fixture(params=["serial", "threads"])
-def compiling(request, monkeypatch, tmp_path):
-    """Whatever could be compiled is, at once."""
+def compiling(request, compiled_at_once):
+    """Whatever could be compiled is, on either engine."""
     before = settings.current()
-    da.configure(engine=request.param, threads=2, jit=True, cache_folder=str(tmp_path))
-    monkeypatch.setattr(selection, "_structures", {})
-    monkeypatch.setattr(selection, "IMPORTING", 0.0)
-    monkeypatch.setattr(costs, "_known", replace(costs.TYPICAL, compiling=0.0, fetching=0.0))
-    monkeypatch.setattr(costs, "_is_measured", True)
+    da.configure(engine=request.param, threads=2)
     yield
     selection.wait()
-    changes = {name: getattr(before, name) for name in ("engine", "threads", "jit", "cache_folder")}
-    da.configure(**changes)
+    da.configure(engine=before.engine, threads=before.threads)
 
 
 def operands():

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 import darray as da
 from darray.expr import building
-from darray.kernels import costs, selection, table
+from darray.kernels import selection, table
 from darray.kernels.compiled_groups import expects_errors
 from darray.kernels.evaluation import TILE
 from darray.lowering import fusion, remembering
@@ -31,19 +30,6 @@ def nothing_remembered():
     remembering._slot.cache_clear()
     yield
     remembering._slot.cache_clear()
-
-
-@pytest.fixture
-def compiling(monkeypatch, tmp_path):
-    """Whatever could be compiled is, at once."""
-    da.configure(jit=True, cache_folder=str(tmp_path))
-    monkeypatch.setattr(selection, "_structures", {})
-    monkeypatch.setattr(selection, "IMPORTING", 0.0)
-    monkeypatch.setattr(costs, "_known", replace(costs.TYPICAL, compiling=0.0, fetching=0.0))
-    monkeypatch.setattr(costs, "_is_measured", True)
-    yield
-    selection.wait()
-    da.configure(jit=True, cache_folder=None)
 
 
 def fused(array):
@@ -263,7 +249,7 @@ def test_functions_of_others_are_not_held():
         assert fuse_or_remember([made], made.shape).nodes is None
 
 
-def test_compiled_loops_are_found_again_unless_they_are_switched_off(compiling):
+def test_compiled_loops_are_found_again_unless_they_are_switched_off(compiled_at_once):
     values = numbers(0)
     x = da.distribute(values)
 
@@ -285,7 +271,7 @@ def test_compiled_loops_are_found_again_unless_they_are_switched_off(compiling):
     assert (x * x + 1).collect().tobytes() == expected.tobytes()
 
 
-def test_loops_that_met_errors_are_tried_again_in_the_next_computation(compiling):
+def test_loops_that_met_errors_are_tried_again_in_the_next_computation(compiled_at_once):
     size = 1 << 20
     good, bad = da.distribute(np.ones(size)), da.distribute(np.zeros(size))
     for _ in range(4):
