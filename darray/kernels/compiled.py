@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from darray.kernels.compiled_groups import CompiledGroup
 from darray.kernels.cpu import cast
-from darray.kernels.loop_compiler import ufunc_of
+from darray.kernels.loop_compiler import streaming, ufunc_of
 from darray.kernels.loop_operations import KINDS, convertible, is_known
 from darray.kernels.loop_source import Loop, Step
 from darray.kernels.programs import Instruction, Operand, Program
@@ -319,7 +319,7 @@ def assembled(
         if i in roots:
             one, ufunc, constants = roots[i]
             arrays = [follow((register, None)) for register in one.registers]
-            group = CompiledGroup(ufunc, _alone(program, one), sums)
+            group = CompiledGroup(ufunc, _alone(program, one), sums, streaming(ufunc))
             built.append(
                 replace(instruction, function=group, operands=(*arrays, *constants), parameters=())
             )

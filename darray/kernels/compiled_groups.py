@@ -42,14 +42,21 @@ class CompiledGroup:
         The same by NumPy, over the arrays alone.
     sums : numpy.ufunc or None
         The loop that gives the sums of rows of `ROW` results, where there is one.
+    streaming : numpy.ufunc
+        The loop that writes past the caches; the same one where there is none.
     """
 
-    __slots__ = ("_in_a_row", "_lock", "_modes", "instructions", "sums", "ufunc")
+    __slots__ = ("_in_a_row", "_lock", "_modes", "instructions", "streaming", "sums", "ufunc")
 
     def __init__(
-        self, ufunc: np.ufunc, instructions: Program, sums: np.ufunc | None = None
+        self,
+        ufunc: np.ufunc,
+        instructions: Program,
+        sums: np.ufunc | None = None,
+        streaming: np.ufunc | None = None,
     ) -> None:
         self.ufunc = ufunc
+        self.streaming = ufunc if streaming is None else streaming
         self.sums = sums
         self.instructions = instructions
         states = {one.errors for one in instructions.instructions}
@@ -77,13 +84,15 @@ class CompiledGroup:
         """Run the loop; errors are NumPy's to answer, as those of a ufunc ``fused``."""
         return self.ufunc(*inputs) if out is None else self.ufunc(*inputs, out=out)
 
-    def run(self, inputs: Sequence[Any], out: NDArray[Any], ledger: Ledger) -> None:
+    def run(
+        self, inputs: Sequence[Any], out: NDArray[Any], ledger: Ledger, streams: bool = False
+    ) -> None:
         """Compute into `out`, which shares no memory with `inputs`; note errors as NumPy would.
 
         Where the machine found an error, the instructions are run one by one, which tells of
         which it is. The thread's error state is set here; the caller need not. `out` may be a
         whole chunk: the loop goes through memory once, whatever its size, and what is run one by
-        one is a piece of it.
+        one is a piece of it. With `streams` that is not to stay in a cache.
 
         Raises
         ------
@@ -91,10 +100,11 @@ class CompiledGroup:
             Where an instruction's errors are to be raised.
         """
         found: list[str] = []
+        ufunc = self.streaming if streams else self.ufunc
         with np.errstate(call=lambda what, flags: found.append(what), **self._modes):
             for operands, into in _pieces(inputs, out):
                 if not self.expects_errors:
-                    self.ufunc(*operands, out=into)
+                    ufunc(*operands, out=into)
                     self._count(bool(found))
                     if not found:
                         continue

@@ -21,7 +21,7 @@ from darray.kernels.tiling import Step, Tiling, tiling_of
 from darray.kernels.warnings_ledger import Ledger, recording
 from darray.runtime.boxes import Box, box_shape
 
-__all__ = ["TILE", "Evaluation", "evaluate", "evaluation"]
+__all__ = ["STREAMED", "TILE", "Evaluation", "evaluate", "evaluation"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -38,6 +38,10 @@ LARGE_TILE = 1 << 20
 
 # Bytes of all results in such a tile, which a thread can keep for the next chunk.
 _ALL_RESULTS = 3 << 20
+
+
+# Bytes of an array from which on it is written past the caches, which would not hold it.
+STREAMED = 1 << 25
 
 
 class Evaluation:
@@ -197,11 +201,12 @@ def evaluate(
     shape: tuple[int, ...],
     ledger: Ledger,
     make: Callable[[tuple[int, ...], np.dtype[Any]], Array],
+    streams: bool = False,
 ) -> tuple[Array, ...]:
     """Run `program` on the pieces of a chunk of `shape`; what it gives, broadcast to that.
 
     Where it pays the program runs in tiles, whose results are written to arrays that `make`
-    makes, given a shape and a dtype.
+    makes, given a shape and a dtype. With `streams` nobody reads them while a cache has them.
 
     Raises
     ------
@@ -231,7 +236,7 @@ def evaluate(
         (out,) = outs = (make(shape, program.instructions[0].dtype),)
         given = (*tiling.constants, None, *inputs)
         (step,) = tiling.groups[0][1]
-        first.run([given[place] for place in step.operands], out, ledger)
+        first.run([given[place] for place in step.operands], out, ledger, streams)
         return outs
     dtypes = {step.place: step.dtype for _, steps in tiling.groups for step in steps}
     made = {place: make(shape, dtypes[place]) for place in tiling.results if place in dtypes}

@@ -13,7 +13,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.io.formats import Parts, Target
-from darray.kernels.evaluation import evaluate
+from darray.kernels.evaluation import STREAMED, evaluate
 from darray.kernels.programs import Program
 from darray.kernels.reducing import Reducer, partial_results
 from darray.kernels.warnings_ledger import Ledger
@@ -71,21 +71,27 @@ class Pieces(Struct, frozen=True):
                 engine.occupy()
         return inputs
 
-    def compute(self, values: tuple[Any, ...], make: Make = empty) -> tuple[NDArray[Any], ...]:
-        """What the program gives, each of the chunk's shape; perhaps in arrays that `make` made."""
-        return evaluate(self.program, self.inputs(values), self.shape, self.ledger, make)
+    def compute(
+        self, values: tuple[Any, ...], make: Make = empty, streams: bool = False
+    ) -> tuple[NDArray[Any], ...]:
+        """What the program gives, each of the chunk's shape; perhaps in arrays that `make` made.
+
+        As `evaluate` does.
+        """
+        return evaluate(self.program, self.inputs(values), self.shape, self.ledger, make, streams)
 
 
 class Evaluate(Struct, frozen=True):
-    """Compute a chunk and keep it."""
+    """Compute a chunk and keep it; where it `streams`, so many that no cache has this one then."""
 
     reads_parts: ClassVar[bool] = True
 
     pieces: Pieces
+    streams: bool = False
 
     def __call__(self, *values: Any) -> NDArray[Any]:
         """The chunk."""
-        (result,) = self.pieces.compute(values)
+        (result,) = self.pieces.compute(values, streams=self.streams)
         # A view would keep alive, and hide from the budget, what it looks at.
         return result if is_own(result) else result.copy()
 
@@ -106,7 +112,7 @@ class Fill(Struct, frozen=True):
         def make(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
             return place if dtype == place.dtype else empty(shape, dtype)
 
-        (result,) = self.pieces.compute(values, make)
+        (result,) = self.pieces.compute(values, make, self.out.nbytes >= STREAMED)
         if result is not place:
             place[...] = result
 

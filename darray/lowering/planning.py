@@ -36,6 +36,7 @@ from darray.expr.nodes import (
     Stored,
 )
 from darray.index_maps import IndexMap
+from darray.kernels.evaluation import STREAMED
 from darray.kernels.reducing import Reducer
 from darray.lowering.alike import Alike, Picks, Shelf, has_shelf
 from darray.lowering.calls import (
@@ -214,9 +215,10 @@ class Planner:
             stage.is_delayed = True
         else:
             stage = self.stage("elementwise", node.serial, group, node)
+        streams = node in self.keeping and nbytes_of(node) >= STREAMED
         for index in indices:
             pieces, needs = self.pieces(group, chunk_box(node.chunks, index))
-            stage.drafts.append(Draft((node, index), Evaluate(pieces), needs))
+            stage.drafts.append(Draft((node, index), Evaluate(pieces, streams), needs))
 
     @plans(Concatenate)
     def concatenate(self, node: Concatenate, indices: list[Index]) -> None:

@@ -7,6 +7,8 @@ import pytest
 
 import darray as da
 from darray.kernels import selection
+from darray.kernels.compiled_groups import CompiledGroup
+from darray.lowering import calls, planning
 from darray.runtime import settings
 
 SIZE, CHUNK = 150_000, 60_000
@@ -64,8 +66,11 @@ def computed(name):
     return result, sorted({str(one.message) for one in caught})
 
 
+@pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_bits_and_warnings_are_numpys(compiling, name):
+def test_bits_and_warnings_are_numpys(compiling, name, streams, monkeypatch):
+    if streams:
+        monkeypatch.setattr(calls, "STREAMED", 1)
     found, warned = computed(name)
     assert any(one.stage == "ready" for one in selection._structures.values())
     da.configure(jit=False)
@@ -108,3 +113,26 @@ def test_true_may_be_any_byte_but_zero(compiling, size):
         chosen = np.where(da.distribute(condition), da.distribute(x), da.distribute(-x) * 3)
         np.testing.assert_array_equal(chosen.collect(), expected)
         selection.wait()
+
+
+@pytest.mark.usefixtures("compiling")
+def test_arrays_that_no_cache_holds_are_written_past_it(monkeypatch):
+    written = []
+    run = CompiledGroup.run
+
+    def seen(group, inputs, out, ledger, streams=False):
+        written.append(streams)
+        run(group, inputs, out, ledger, streams)
+
+    monkeypatch.setattr(CompiledGroup, "run", seen)
+    x, y = [da.distribute(one, CHUNK) for one in operands()]
+    for least, streams in ((8 * SIZE + 1, False), (8 * SIZE, True)):
+        monkeypatch.setattr(calls, "STREAMED", least)
+        monkeypatch.setattr(planning, "STREAMED", least)
+        for result in (lambda: x * 2 + y, lambda: (x * 2 + y).persist()):
+            np.asarray(result())
+            selection.wait()
+            written.clear()
+            np.testing.assert_array_equal(result(), operands()[0] * 2 + operands()[1])
+            # The third chunk is too small to choose for.
+            assert written == [streams] * 2

@@ -1,0 +1,105 @@
+"""Compiled loops that write past the caches: the same bits in the same places, and no others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from darray.kernels.compiled_groups import _PIECE, CompiledGroup
+from darray.kernels.evaluation import evaluate
+from darray.kernels.loop_compiler import streaming, ufunc_of
+from darray.kernels.loop_source import BLOCK, Loop, Step
+from darray.kernels.programs import Instruction, Program
+from darray.kernels.warnings_ledger import Ledger
+
+DOUBLE = np.dtype(float)
+DTYPES = [np.dtype(c) for c in "?bHiLfd"]
+WARN = ("warn", "warn", "ignore", "warn", None)
+
+
+def loop_to(dtype):
+    """A loop whose results have `dtype`: ``x + x``, or ``x < 0``."""
+    if dtype.kind == "b":
+        step = Step(np.less, (0, 1), (DOUBLE, DOUBLE), dtype)
+        return Loop((DOUBLE, DOUBLE), frozenset({1}), (step,))
+    return Loop((dtype,), frozenset(), (Step(np.add, (0, 0), (dtype, dtype), dtype),))
+
+
+@given(
+    dtype=st.sampled_from(DTYPES),
+    length=st.one_of(st.integers(0, 3 * BLOCK), st.sampled_from([8 * BLOCK, 8 * BLOCK + 1])),
+    offset=st.integers(0, 70),
+    step=st.sampled_from([1, 1, 1, 2, -1]),
+)
+def test_whatever_lies_wherever(dtype, length, offset, step):
+    plain = ufunc_of(loop_to(dtype))
+    past = streaming(plain)
+    assert past is not plain
+    random = np.random.default_rng(0)
+    if dtype.kind == "b":
+        inputs = [random.uniform(-1, 1, length), np.array(0.0)]
+    else:
+        inputs = [random.uniform(0, 50, length).astype(dtype)]
+    room = np.full(64 + 2 * length + offset + 64, 77, dtype)
+    shift = -room.ctypes.data % 64 // dtype.itemsize
+    start = shift + offset
+    out = room[start : start + length * abs(step)][::step]
+    expected = room.copy()
+    expected[start : start + length * abs(step)][::step] = plain(*inputs)
+    past(*inputs, out=out[:length])
+    np.testing.assert_array_equal(room.view(np.uint8), expected.view(np.uint8))
+
+
+def test_a_result_may_lie_on_an_operand():
+    past = streaming(ufunc_of(loop_to(DOUBLE)))
+    values = np.arange(10.0 * BLOCK)
+    past(values, out=values)
+    np.testing.assert_array_equal(values, 2 * np.arange(10.0 * BLOCK))
+
+
+def test_loops_that_add_write_no_lines():
+    step = Step(np.square, (0,), (DOUBLE,), DOUBLE)
+    sums = ufunc_of(Loop((DOUBLE,), frozenset(), (step,), sums=True))
+    assert streaming(sums) is sums
+
+
+def doubling():
+    """A program of one group, which doubles, and a list of which of its loops were called."""
+    called = []
+
+    def seen(name, ufunc):
+        def call(*operands, out):
+            called.append(name)
+            return ufunc(*operands, out=out)
+
+        return call
+
+    step = Step(np.add, (0, 0), (DOUBLE, DOUBLE), DOUBLE)
+    plain = ufunc_of(Loop((DOUBLE,), frozenset(), (step,)))
+    add = Instruction(np.add, ((0, None), (0, None)), (), None, None, WARN, 0, DOUBLE)
+    alone = Program.assemble([add], [(-1, None)])
+    group = CompiledGroup(seen("plain", plain), alone, None, seen("past", streaming(plain)))
+    call = Instruction(group, ((0, None),), (), None, None, WARN, 0, DOUBLE)
+    return Program.assemble([call], [(-1, None)]), called
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_evaluation_does_what_it_is_told(streams):
+    program, called = doubling()
+    values = np.arange(2.0 * _PIECE)
+    (found,) = evaluate(program, [values], values.shape, Ledger(), np.empty, streams)
+    np.testing.assert_array_equal(found, values + values)
+    assert called == ["past" if streams else "plain"] * 2
+
+
+def test_errors_are_answered_all_the_same():
+    program, called = doubling()
+    ledger = Ledger()
+    values = np.full(2 * _PIECE, 1e308)
+    (found,) = evaluate(program, [values], values.shape, ledger, np.empty, streams=True)
+    assert np.isinf(found).all()
+    assert set(called) == {"past"}
+    with pytest.warns(RuntimeWarning, match="overflow encountered in add"):
+        ledger.issue()
