@@ -22,6 +22,7 @@ __all__ = [
     "Shape",
     "blocks_of",
     "boundaries",
+    "boundaries_between",
     "chunk_box",
     "chunk_count",
     "common_cut",
@@ -192,6 +193,20 @@ def boundaries(sizes: tuple[int, ...]) -> tuple[int, ...]:
     (0, 4, 8, 10)
     """
     return _axis(sizes).edges
+
+
+def boundaries_between(sizes: tuple[int, ...], first: int, last: int) -> tuple[int, ...]:
+    """Return where pieces of one axis begin between two elements of it, or at the last.
+
+    Examples
+    --------
+    >>> boundaries_between((4, 4, 2), 3, 8)
+    (4, 8)
+    >>> boundaries_between((4, 4, 2), 4, 7)
+    ()
+    """
+    edges = _axis(sizes).edges
+    return edges[bisect_right(edges, first) : bisect_right(edges, last)]
 
 
 def chunk_box(chunks: Chunks, index: tuple[int, ...]) -> Box:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, Self
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from darray.blocks import Chunks, Shape, boundaries
+from darray.blocks import Chunks, Shape, boundaries_between
 from darray.runtime.boxes import Box
 
 __all__ = ["NEW", "Arrangeable", "AxisMap", "IndexMap", "is_basic"]
@@ -571,12 +571,11 @@ def _cut_axis(axis: AxisMap, sizes: tuple[int, ...]) -> tuple[int, ...]:
     _, start, step, size = axis
     if size == 0:
         return (0,)
-    if step > 0:  # the first position at or behind each boundary
-        edges = [-((start - edge) // step) for edge in boundaries(sizes)]
-    else:  # the first position in front of it
-        edges = [(start - edge) // -step + 1 for edge in boundaries(sizes)]
-    positions = sorted({0, size, *(edge for edge in edges if 0 < edge < size)})
-    return tuple(b - a for a, b in pairwise(positions))
+    low, high = sorted((start, start + step * (size - 1)))
+    inside = boundaries_between(sizes, low, high)
+    # The first position at or behind each boundary, or in front of it.
+    cuts = [-((start - e) // step) if step > 0 else (start - e) // -step + 1 for e in inside]
+    return tuple(b - a for a, b in pairwise(sorted({0, *cuts, size})))
 
 
 def _as_sequence(axes: int | Sequence[int]) -> Sequence[int]:

@@ -174,7 +174,7 @@ class Planner:
                     plan(self, node, indices)
         self.plan.stages.sort(key=lambda stage: stage.serial)
         for kept in self.kept_used.values():
-            pending = any(isinstance(one, Task) and not one.done() for one in kept.chunks.values())
+            pending = kept.is_pending()
             for ledger in kept.ledgers:
                 if (pending or not ledger.is_empty()) and ledger not in self.plan.ledgers:
                     self.plan.ledgers.append(ledger)

@@ -23,21 +23,35 @@ Key: TypeAlias = tuple[Any, Any]
 Need: TypeAlias = Key | Task[Any]
 
 
-class Kept(Struct, frozen=True, eq=False, weakref=True):
+class Kept(Struct, eq=False, weakref=True):
     """Chunks that a computation left with an expression: tasks, or arrays computed at once.
 
     ``chunks`` are in C order; ``ledgers`` have what is to be warned of when they are collected.
+    ``unsettled`` has the tasks among them that were not seen to be done yet. A task that is done
+    stays so, and any thread may leave out those that it saw.
     """
 
     chunks: dict[Index, Task[Any] | NDArray[Any]]
     ledgers: tuple[Ledger, ...]
+    unsettled: list[Task[Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Look for tasks."""
+        self.unsettled = [one for one in self.chunks.values() if isinstance(one, Task)]
 
     def is_usable(self) -> bool:
         """Whether no chunk has failed or was cancelled."""
-        return not any(
-            isinstance(one, Task) and one.done() and one.exception() is not None
-            for one in self.chunks.values()
-        )
+        if not self.is_pending():
+            return True
+        return not any(one.done() and one.exception() is not None for one in self.unsettled)
+
+    def is_pending(self) -> bool:
+        """Whether a chunk is not computed, or never will be."""
+        if self.unsettled:
+            self.unsettled = [
+                one for one in self.unsettled if not one.done() or one.exception() is not None
+            ]
+        return bool(self.unsettled)
 
 
 class Draft(Struct, frozen=True):
