@@ -40,7 +40,6 @@ from darray.kernels.evaluation import STREAMED
 from darray.kernels.reducing import Reducer
 from darray.lowering.alike import Alike, Picks, Shelf, has_shelf
 from darray.lowering.calls import (
-    Combine,
     Evaluate,
     Fill,
     MapBlock,
@@ -48,6 +47,7 @@ from darray.lowering.calls import (
     Pieces,
 )
 from darray.lowering.fusion import Group, Leaf, as_it_is, fuse, has_usable_chunks, is_added
+from darray.lowering.joining import fan_in_of, joined
 from darray.lowering.loads import Gather, Load, Read, Ready, Within, generate
 from darray.lowering.margins import Sights
 from darray.lowering.plans import Draft, Index, Kept, Need, Plan, Stage
@@ -82,9 +82,6 @@ def plans(
 
     return register
 
-
-# Partial results that one task joins.
-FAN_IN = 8
 
 # Partial results of more than this share of the chunk they come from are joined one by one.
 THIN = 4
@@ -315,42 +312,12 @@ class Planner:
             # A join lets go of more than it makes, so it must never wait for memory.
             joins = Stage(f"{node.reduction.name} of chunks", node.serial, 1, lambda: 1)
             self.plan.stages.append(joins)
+            fan_in, ledger = fan_in_of(sizes[number], is_thin), self.plan.ledger
             for index in wanted:
-                line = [run[0] for run in runs(_line(node, index), length)]
-                self.join(joins, bundle, node, index, line, reducers[number], number, is_thin)
-
-    def join(
-        self,
-        stage: Stage,
-        bundle: Bundle,
-        node: Reduce,
-        index: Index,
-        line: Sequence[Index],
-        reducer: Reducer,
-        number: int,
-        is_thin: bool,
-    ) -> None:
-        """Plan the joins of one chunk's partial results; their order depends on the cut alone.
-
-        ``line`` are the first chunks of the runs that gave them. Small partial results are joined
-        in a tree. Those that are hardly smaller than the chunks are joined one after another, so
-        that few of them are held at a time.
-        """
-        level: list[tuple[Need, int | None]] = [((bundle, at), number) for at in line]
-        fan_in = 2 if is_thin else FAN_IN
-        for step in itertools.count():
-            is_last = len(level) <= fan_in
-            following: list[tuple[Need, int | None]] = []
-            for start in range(0, fan_in if is_thin else len(level), fan_in):
-                key = (node, index) if is_last else (node, (index, step, start))
-                joined = level[start : start + fan_in]
-                picks = tuple([pick for _, pick in joined])
-                call = Combine(reducer, picks, is_last, self.plan.ledger)
-                stage.drafts.append(Draft(key, call, [need for need, _ in joined]))
-                following.append((key, None))
-            if is_last:
-                return
-            level = [*following, *level[fan_in:]] if is_thin else following
+                line = [((bundle, run[0]), number) for run in runs(_line(node, index), length)]
+                joins.drafts += joined(
+                    node, index, line, reducers[number], self.plan.ledger, fan_in
+                )
 
     # What they share
 
