@@ -145,13 +145,15 @@ entry:
   %out.steps = getelementptr i64, ptr %steps, i64 {count}
   %out.step = load i64, ptr %out.steps
 {_MASK_LINES}{entry}
+{"  %first = add i64 0, " + str(BLOCK) if loop.sums else _leading(size)}
   %some = icmp sgt i64 %n, 0
   br i1 %some, label %block, label %end
 block:
   %start = phi i64 [ 0, %entry ], [ %next, %written ]
+  %most = phi i64 [ %first, %entry ], [ {BLOCK}, %written ]
   %left = sub i64 %n, %start
-  %is.last = icmp slt i64 %left, {BLOCK}
-  %m = select i1 %is.last, i64 %left, i64 {BLOCK}
+  %is.last = icmp slt i64 %left, %most
+  %m = select i1 %is.last, i64 %left, i64 %most
 {fetched}
   br label %body
 body:
@@ -165,7 +167,7 @@ body:
 computed:
 {noted}{written}
 written:
-  %next = add i64 %start, {BLOCK}
+  %next = add i64 %start, %m
   %again = icmp slt i64 %next, %n
   br i1 %again, label %block, label %end
 end:
@@ -316,13 +318,14 @@ same:
   br i1 %filled, label %end, label %loop
 loop:
   %i = phi i64 [ 0, %entry ], [ 0, %same ], [ %i.next, %loop ]
+  %until = phi i64 [ %m, %entry ], [ {BLOCK}, %same ], [ %until, %loop ]
   %there = mul i64 %i, %step
   %read = getelementptr i8, ptr %at, i64 %there
   %value = load i{8 * size}, ptr %read
   %written = getelementptr i{8 * size}, ptr %to, i64 %i
   store i{8 * size} %value, ptr %written
   %i.next = add nuw nsw i64 %i, 1
-  %more = icmp ult i64 %i.next, %m
+  %more = icmp ult i64 %i.next, %until
   br i1 %more, label %loop, label %end, !llvm.loop !0
 end:
   ret ptr %to
@@ -331,6 +334,21 @@ end:
             for size in sorted(sizes)
         ]
     )
+
+
+def _leading(size: int) -> str:
+    """Lines that find how many elements the first block has: with it whole lines begin.
+
+    That is some only where they go past the caches.
+    """
+    return f"""  %out.address = ptrtoint ptr %out to i64
+  %out.missing = sub i64 0, %out.address
+  %out.before = and i64 %out.missing, {_LINE - 1}
+  %leading = udiv i64 %out.before, {size}
+  %has.leading = icmp ne i64 %leading, 0
+  %may.stream = icmp ne i64 %streams, 0
+  %is.led = and i1 %has.leading, %may.stream
+  %first = select i1 %is.led, i64 %leading, i64 {BLOCK}"""
 
 
 def _scattering(size: int) -> str:

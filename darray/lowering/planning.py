@@ -312,7 +312,7 @@ class Planner:
             # A join lets go of more than it makes, so it must never wait for memory.
             joins = Stage(f"{node.reduction.name} of chunks", node.serial, 1, lambda: 1)
             self.plan.stages.append(joins)
-            fan_in, ledger = fan_in_of(sizes[number], is_thin), self.plan.ledger
+            fan_in = fan_in_of(sizes[number], is_thin)
             for index in wanted:
                 line = [((bundle, run[0]), number) for run in runs(_line(node, index), length)]
                 joins.drafts += joined(
