@@ -118,27 +118,50 @@ def partial_of_stack(reducer: Reducer, stack: Array, ledger: Ledger) -> Partial 
     count, *lengths = stack.shape
     if not stack.flags.c_contiguous or not adds(reduction, dtype):
         return None
-    kept: tuple[int, ...] = ()
     if len(axes) == len(lengths):
-        stack = stack.reshape(count, prod(lengths))
+        add = _added_whole
     elif len(lengths) == 2 and axes == (0,):
-        kept = (lengths[1],)
+        add = _added_along_first
     else:
         return None
-    nbytes = count * prod(kept) * dtype.itemsize
-    with borrowed(2 * nbytes) as memory, recording(reducer.errors, ledger, reducer.origin):
-        sums, others = [
-            memory[start : start + nbytes].view(dtype).reshape(count, *kept)
-            for start in (0, nbytes)
-        ]
-        np.add.reduce(stack, axis=1, out=sums)
-        left = count
-        while left > 1:
-            np.add(sums[:left:2], sums[1:left:2], out=others[: left // 2])
-            sums, others, left = others, sums, left // 2
-        total = np.array(sums[0]).reshape((1,) * (len(lengths) - len(kept)) + kept)
+    with recording(reducer.errors, ledger, reducer.origin):
+        total = add(stack)
     assert isinstance(reduction, Mean | UfuncReduction)
     return reduction.partial_of_sum(total, (count * lengths[0], *lengths[1:]), axes, dtype)
+
+
+def _added_whole(stack: Array) -> Array:
+    """The sum of all chunks of a stack, with axes of length 1."""
+    count = len(stack)
+    nbytes = count * stack.itemsize
+    with borrowed(2 * nbytes) as memory:
+        sums, others = [memory[start : start + nbytes].view(stack.dtype) for start in (0, nbytes)]
+        np.add.reduce(stack.reshape(count, -1), axis=1, out=sums)
+        while count > 1:
+            np.add(sums[:count:2], sums[1:count:2], out=others[: count // 2])
+            sums, others, count = others, sums, count // 2
+        return np.array(sums[0]).reshape((1,) * (stack.ndim - 1))
+
+
+def _added_along_first(stack: Array) -> Array:
+    """The sum of all rows of chunks with two axes, as one row.
+
+    Of the sums of chunks those are held that have no neighbour yet: so few that a cache holds them.
+    """
+    count, _, length = stack.shape
+    shape = (count.bit_length() + 1, length)
+    nbytes = prod(shape) * stack.itemsize
+    with borrowed(nbytes) as memory:
+        row, *waiting = memory[:nbytes].view(stack.dtype).reshape(shape)
+        for number, chunk in enumerate(stack):
+            np.add.reduce(chunk, axis=0, out=row)
+            # By their places: sums of two to the power of the place chunks each.
+            level = 0
+            while number >> level & 1:
+                np.add(waiting[level], row, out=row)
+                level += 1
+            row, waiting[level] = waiting[level], row
+        return np.array(waiting[count.bit_length() - 1])[np.newaxis]
 
 
 def _add_compiled(

@@ -66,7 +66,7 @@ def test_runs_make_fewer_tasks(threads):
     stages = {stage.name: stage.tasks for stage in x.sum().explain().stages}
     # 77 chunks over 8 runs at least: eight in each.
     assert stages["sum"] == 10
-    assert stages["sum of chunks"] == 3
+    assert stages["sum of chunks"] == 1
     few = da.distribute(PLAIN, da.Blocks(6000)).sum().explain()
     assert few.chunks == 1
     assert few.stages[0].tasks == 13
