@@ -41,14 +41,28 @@ def fan_in_of(nbytes: int, is_thin: bool) -> int:
 
 
 def joined(
-    node: Any, index: Index, given: Sequence[Given], reducer: Reducer, ledger: Ledger, fan_in: int
+    node: Any,
+    index: Index,
+    given: Sequence[Sequence[Given]],
+    reducer: Reducer,
+    ledger: Ledger,
+    fan_in: int,
 ) -> list[Draft]:
     """The joins of all that is `given` for one chunk of `node`, its last join last.
 
-    A tree; with the least `fan_in` those after the first two are joined one after another.
+    Where several are given together they are joined first. A tree; with the least `fan_in` those
+    after the first two are joined one after another.
     """
     drafts: list[Draft] = []
-    level = list(given)
+    level: list[Given] = []
+    for number, some in enumerate(given):
+        if len(some) == 1 or len(given) == 1:
+            level += some
+            continue
+        key = (node, (index, "together", number))
+        call = Combine(reducer, tuple([pick for _, pick in some]), False, ledger)
+        drafts.append(Draft(key, call, [need for need, _ in some]))
+        level.append((key, None))
     is_thin = fan_in == FAN_IN_OF_THIN
     for step in itertools.count():
         is_last = len(level) <= fan_in

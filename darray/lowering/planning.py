@@ -54,7 +54,7 @@ from darray.lowering.plans import Draft, Index, Kept, Need, Plan, Stage
 from darray.lowering.reading_ahead import reads_remote
 from darray.lowering.recutting import Band, band_of, nbytes_of, reads_of
 from darray.lowering.reducing import by_parts
-from darray.lowering.runs import ReduceRun, run_length, runs
+from darray.lowering.runs import ReduceRun, run_ends, run_length, runs
 from darray.lowering.sizing import itemsize_at_peak, partial_nbytes, read_nbytes
 from darray.runtime import Task, limits, settings
 from darray.runtime.boxes import Box, box_shape, index_of, whole
@@ -295,7 +295,9 @@ class Planner:
         stage = self.stage(name, serial, group, operand, 8, fixed, in_place=True)
         lines = [_line(one, index) for one, wanted in bundle.members for index in wanted]
         # In the order in which partial results can be joined and let go.
-        for run in dict.fromkeys([run for line in lines for run in runs(line, length)]):
+        ends = run_ends(len(lines))
+        in_runs = [run for line in lines for some in runs(line, length, ends) for run in some]
+        for run in dict.fromkeys(in_runs):
             boxes = [chunk_box(operand.chunks, index) for index in run]
             key = (first, _line_index(first, run[0])) if is_whole else (bundle, run[0])
             if length > 1:
@@ -314,9 +316,12 @@ class Planner:
             self.plan.stages.append(joins)
             fan_in = fan_in_of(sizes[number], is_thin)
             for index in wanted:
-                line = [((bundle, run[0]), number) for run in runs(_line(node, index), length)]
+                given = [
+                    [((bundle, run[0]), number) for run in some]
+                    for some in runs(_line(node, index), length, ends)
+                ]
                 joins.drafts += joined(
-                    node, index, line, reducers[number], self.plan.ledger, fan_in
+                    node, index, given, reducers[number], self.plan.ledger, fan_in
                 )
 
     # What they share

@@ -29,13 +29,16 @@ from darray.lowering.plans import Index
 from darray.runtime import limits, settings
 from darray.runtime.boxes import Box, box_shape, index_of
 
-__all__ = ["ReduceRun", "run_length", "runs"]
+__all__ = ["ReduceRun", "run_ends", "run_length", "runs"]
 
 # Bytes that a run reads at the most: so many that a task costs a fiftieth of reading them.
 LARGEST = 1 << 25
 
 # Runs for each thread, at least, so that all threads end at about the same time.
 LEAST = 4
+
+# How many runs a piece of a line becomes at its end.
+PARTS = 4
 
 
 class ReduceRun(Struct, frozen=True):
@@ -159,12 +162,35 @@ def run_length(group: Group, elements: int, chunks: int) -> int:
 _processors = cache(limits.processor_count)
 
 
-def runs(line: Sequence[Index], length: int) -> list[tuple[Index, ...]]:
-    """`line` in pieces of `length`, of which the last may be shorter.
+def runs(line: Sequence[Index], length: int, ends: int = 0) -> list[list[tuple[Index, ...]]]:
+    """`line` in pieces of `length`, of which the last may be shorter, each as one run or several.
+
+    The last `ends` pieces are four runs each, so that threads end at about the same time.
 
     Examples
     --------
     >>> runs([(0,), (1,), (2,)], 2)
-    [((0,), (1,)), ((2,),)]
+    [[((0,), (1,))], [((2,),)]]
+    >>> [[len(run) for run in runs] for runs in runs([(i,) for i in range(15)], 8, ends=1)]
+    [[8], [2, 2, 2, 1]]
     """
-    return [tuple(line[start : start + length]) for start in range(0, len(line), length)]
+    pieces = [line[start : start + length] for start in range(0, len(line), length)]
+    whole = len(pieces) - (ends if length >= PARTS else 0)
+    part = length // PARTS
+    return [
+        [tuple(piece)]
+        if number < whole
+        else [tuple(piece[start : start + part]) for start in range(0, len(piece), part)]
+        for number, piece in enumerate(pieces)
+    ]
+
+
+def run_ends(lines: int) -> int:
+    """How many pieces of a line are cut further, where there are so many `lines` in all.
+
+    Examples
+    --------
+    >>> run_ends(5)
+    0
+    """
+    return settings.current().threads or _processors() if lines == 1 else 0
