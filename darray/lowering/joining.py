@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from darray.kernels.reducing import Reducer
 from darray.kernels.warnings_ledger import Ledger
 from darray.lowering.calls import Combine
-from darray.lowering.plans import Draft, Index, Need
+from darray.lowering.plans import Draft, Index, Key, Need
 
 __all__ = ["fan_in_of", "joined"]
 
@@ -55,6 +55,7 @@ def joined(
     """
     drafts: list[Draft] = []
     level: list[Given] = []
+    key: Key
     for number, some in enumerate(given):
         if len(some) == 1 or len(given) == 1:
             level += some
