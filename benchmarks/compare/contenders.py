@@ -34,6 +34,16 @@ def missing() -> tuple[str, ...]:
     return tuple(found)
 
 
+def shared(arrays: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
+    """`arrays`, which nobody writes to from now on, so that darray reads the same memory as NumPy.
+
+    Where all is to stay in a cache, copies would push each other out of it.
+    """
+    for one in arrays:
+        one.flags.writeable = False
+    return arrays
+
+
 def by_numpy(formula: Formula, arrays: Arrays) -> list[Contender]:
     return [Contender("NumPy", lambda: formula(*arrays))]
 

@@ -14,7 +14,14 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from benchmarks.compare.contenders import DASK_CHUNK_BYTES, by_darray, by_dask, by_numpy, missing
+from benchmarks.compare.contenders import (
+    DASK_CHUNK_BYTES,
+    by_darray,
+    by_dask,
+    by_numpy,
+    missing,
+    shared,
+)
 from benchmarks.compare.first_process import hypotenuse
 from benchmarks.compare.judging import formatted
 from benchmarks.compare.turns import Times, best_configurations, take_turns
@@ -30,10 +37,8 @@ CALLS_TOGETHER = 1_000_000
 
 def measure(elements: int, chunk_bytes: tuple[int, ...], rounds: int) -> dict[str, Times]:
     """The times of all contenders at one size."""
-    arrays = list(np.random.default_rng(0).random((2, elements)))
-    for one in arrays:
-        # darray shares what no one can write to, so that it needs no copy.
-        one.flags.writeable = False
+    rng = np.random.default_rng(0)
+    arrays = shared([rng.random(elements) for _ in range(2)])
     expected = hypotenuse(*arrays)
     schedulers = ("sync", "threads") if elements <= CALLS_TOGETHER else ("threads",)
     contenders = [

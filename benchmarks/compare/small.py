@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from benchmarks.compare import elementwise, reductions
+from benchmarks.compare.contenders import shared
 from benchmarks.compare.judging import Judged, Run, over, report, slower
 from benchmarks.compare.turns import Times, take_turns
 
@@ -28,7 +29,7 @@ def row_at(elements: int, calls: int, run: Run) -> list[Judged]:
     """Every expression, several calls a turn."""
     found: list[Judged] = []
     for case in CASES.values():
-        arrays = case.arrays(elements)
+        arrays = shared(case.arrays(elements))
         expected = case.formula(*arrays)
         contenders = case.contenders(
             arrays, expected, chunk_bytes=DASK_CHUNK_BYTES, schedulers=DASK_SCHEDULERS
