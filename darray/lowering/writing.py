@@ -30,11 +30,12 @@ __all__ = ["plan_writing"]
 # Pieces for a store may be as many times larger than its chunks and those of the source.
 PIECE_SHARE = 2
 
-# Parts of pieces are to have so many bytes, for each of which a file is opened. Pieces of the
-# source are joined to that end, up to so many bytes and this share of the memory.
-PART = 2**17
-JOINED = 32 * 2**20
-MEMORY_SHARE = 8
+# Parts of pieces are to have so many bytes: for each there is a call to the system, which takes
+# longer for as many in more parts. Pieces of the source are joined to that end, up to so many bytes
+# and this share of the memory.
+PART = 2**19
+JOINED = 64 * 2**20
+MEMORY_SHARE = 4
 
 # How many times more pairs of a piece and a chunk that shares elements with it there may be than
 # pieces, before all chunks wait for all pieces.
