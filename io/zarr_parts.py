@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from io import FileIO
 from itertools import accumulate, pairwise, product
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,12 @@ _OPEN = 128
 # call then costs no more than the copying.
 _RUN = 2048
 
+# Pieces that follow each other begin so far from each other, of all that they share chunks with: by
+# the golden ratio, whose multiples are nowhere close to each other.
+_APART = 0.618
+
 _Chunks = tuple[tuple[int, ...], ...]
+_C = TypeVar("_C")
 
 
 class _OpenFiles:
@@ -152,7 +157,9 @@ class ZarrParts:
             for cut, edges in zip(box, self._edges, strict=True)
         ]
         with self._writing():
-            for chunk in product(*map(chunks_of_axis, full, files.chunk_shape)):
+            for chunk in _from_elsewhere(
+                box, list(product(*map(chunks_of_axis, full, files.chunk_shape)))
+            ):
                 index = tuple([number for number, _, _ in chunk])
                 inside = tuple([place for _, place, _ in chunk])
                 # Without axes there is nothing to select, and NumPy would make a scalar of it.
@@ -266,6 +273,21 @@ def _offset(inside: Box, chunk_shape: tuple[int, ...]) -> int:
         before += count * at.start * rest
         count *= at.stop - at.start
     return before
+
+
+def _from_elsewhere(box: Box, chunks: list[_C]) -> list[_C]:
+    """`chunks` in turn, from one on that is another for pieces at other places than `box`.
+
+    Writers of one file wait for each other, and neighbouring pieces are written at the same time.
+
+    Examples
+    --------
+    >>> [_from_elsewhere((slice(n, n + 1),), [0, 1, 2, 3]) for n in (0, 1, 2)]
+    [[0, 1, 2, 3], [2, 3, 0, 1], [0, 1, 2, 3]]
+    """
+    number = sum([at.start // max(1, at.stop - at.start) for at in box])
+    first = int(len(chunks) * (number * _APART % 1))
+    return chunks[first:] + chunks[:first]
 
 
 def _edges(sizes: tuple[int, ...], size: int) -> list[int]:
