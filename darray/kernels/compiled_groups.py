@@ -25,8 +25,9 @@ _KINDS = ("divide", "over", "under", "invalid")
 # Pieces in a row with errors after which errors are expected in every one.
 _ENOUGH = 4
 
-# Elements of a piece: so many that setting it up costs nothing against computing it, so few that
-# NumPy's results on the way stay in a cache.
+# Elements that one call of the loop is given, and NumPy where these had errors: so many that what a
+# call costs is little, so few that NumPy's results on the way stay in a cache.
+_CALL = 2**19
 _PIECE = 2**17
 
 
@@ -102,14 +103,15 @@ class CompiledGroup:
         found: list[str] = []
         ufunc = self.streaming if streams else self.ufunc
         with np.errstate(call=lambda what, flags: found.append(what), **self._modes):
-            for operands, into in _pieces(inputs, out):
+            for operands, into in _pieces(inputs, out, _CALL):
                 if not self.expects_errors:
                     ufunc(*operands, out=into)
                     self._count(bool(found))
                     if not found:
                         continue
                     found.clear()
-                np.copyto(into, self._by_numpy(operands, ledger))
+                for some, place in _pieces(operands, into, _PIECE):
+                    np.copyto(place, self._by_numpy(some, ledger))
 
     def add_rows(
         self,
@@ -187,14 +189,14 @@ def expects_errors(program: Program) -> bool:
 
 
 def _pieces(
-    inputs: Sequence[Any], out: NDArray[Any]
+    inputs: Sequence[Any], out: NDArray[Any], elements: int
 ) -> Iterator[tuple[Sequence[Any], NDArray[Any]]]:
-    """Parts of the arrays, cut along the first axis."""
-    if out.size <= _PIECE or out.ndim == 0:
+    """Parts of the arrays of at most so many elements, cut along the first axis alone."""
+    if out.size <= elements or out.ndim == 0:
         yield inputs, out
         return
     rows = len(out)
-    step = max(1, _PIECE * rows // out.size)
+    step = max(1, elements * rows // out.size)
     # Arrays with fewer axes, or one row for all, are part of every piece.
     long = [one.ndim == out.ndim and len(one) == rows > 1 for one in inputs]
     for start in range(0, rows, step):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darray.kernels.compiled_groups import _PIECE, CompiledGroup
+from darray.kernels.compiled_groups import _CALL, CompiledGroup
 from darray.kernels.evaluation import evaluate
 from darray.kernels.loop_compiler import streaming, ufunc_of
 from darray.kernels.loop_source import BLOCK, Loop, Step
@@ -88,7 +88,7 @@ def doubling():
 @pytest.mark.parametrize("streams", [True, False])
 def test_evaluation_does_what_it_is_told(streams):
     program, called = doubling()
-    values = np.arange(2.0 * _PIECE)
+    values = np.arange(2.0 * _CALL)
     (found,) = evaluate(program, [values], values.shape, Ledger(), np.empty, streams)
     np.testing.assert_array_equal(found, values + values)
     assert called == ["past" if streams else "plain"] * 2
@@ -97,7 +97,7 @@ def test_evaluation_does_what_it_is_told(streams):
 def test_errors_are_answered_all_the_same():
     program, called = doubling()
     ledger = Ledger()
-    values = np.full(2 * _PIECE, 1e308)
+    values = np.full(2 * _CALL, 1e308)
     (found,) = evaluate(program, [values], values.shape, ledger, np.empty, streams=True)
     assert np.isinf(found).all()
     assert set(called) == {"past"}
