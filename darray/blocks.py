@@ -22,11 +22,11 @@ __all__ = [
     "Shape",
     "blocks_of",
     "boundaries",
-    "boundaries_between",
     "chunk_box",
     "chunk_count",
     "common_cut",
     "cut",
+    "cut_between",
     "grid_shape",
     "iterate_boxes",
     "largest",
@@ -195,18 +195,26 @@ def boundaries(sizes: tuple[int, ...]) -> tuple[int, ...]:
     return _axis(sizes).edges
 
 
-def boundaries_between(sizes: tuple[int, ...], first: int, last: int) -> tuple[int, ...]:
-    """Return where pieces of one axis begin between two elements of it, or at the last.
+def cut_between(sizes: tuple[int, ...], start: int, step: int, size: int) -> tuple[int, ...]:
+    """Return the pieces of every `step`-th element from `start`, `size` in all, of an axis.
+
+    They end where pieces of the axis do.
 
     Examples
     --------
-    >>> boundaries_between((4, 4, 2), 3, 8)
-    (4, 8)
-    >>> boundaries_between((4, 4, 2), 4, 7)
-    ()
+    >>> cut_between((4, 4, 2), 1, 1, 6), cut_between((4, 4, 2), 9, -2, 5)
+    ((3, 3), (1, 2, 2))
     """
+    if size == 0:
+        return (0,)
     edges = _axis(sizes).edges
-    return edges[bisect_right(edges, first) : bisect_right(edges, last)]
+    if step == 1 and size == edges[-1]:
+        return sizes
+    low, high = sorted((start, start + step * (size - 1)))
+    inside = edges[bisect_right(edges, low) : bisect_right(edges, high)]
+    # The first position at or behind each boundary, or in front of it.
+    cuts = [-((start - e) // step) if step > 0 else (start - e) // -step + 1 for e in inside]
+    return tuple([b - a for a, b in pairwise(sorted({0, *cuts, size}))])
 
 
 def chunk_box(chunks: Chunks, index: tuple[int, ...]) -> Box:

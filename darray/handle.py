@@ -265,7 +265,7 @@ class DArray(Views, Conversions, ArrayMethods, Operators):
     @property
     def T(self) -> Self:
         """The array with its axes reversed."""
-        return self.seen(IndexMap.transpose(None, self.shape))
+        return self.seen(building.transposing(None, self.shape))
 
     def conj(self) -> Any:
         """Complex conjugate; of numbers that are real, the numbers."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from operator import index as as_integer
 from typing import Any, NamedTuple, Protocol, Self
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from darray.blocks import Chunks, Shape, boundaries_between
+from darray.blocks import Chunks, Shape, cut_between
 from darray.runtime.boxes import Box
 
 __all__ = ["NEW", "Arrangeable", "AxisMap", "IndexMap", "is_basic"]
@@ -453,7 +452,7 @@ fixed=((0, 8),))
         ((2, 2, 1), (3,))
         """
         pieces = [
-            (axis.size,) if axis.source == NEW else _cut_axis(axis, chunks[axis.source])
+            (axis.size,) if axis.source == NEW else cut_between(chunks[axis.source], *axis[1:])
             for axis in self.axes
         ]
         if limit is None:
@@ -564,18 +563,6 @@ def _composed(outer: AxisMap, inner: AxisMap) -> AxisMap:
 def _canonical(source: int, start: int, step: int, size: int) -> AxisMap:
     """Return the axis with the start and step that do not matter put to 0 and 1."""
     return AxisMap(source, start if size else 0, step if size > 1 else 1, size)
-
-
-def _cut_axis(axis: AxisMap, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the pieces of an output axis between the source's boundaries."""
-    _, start, step, size = axis
-    if size == 0:
-        return (0,)
-    low, high = sorted((start, start + step * (size - 1)))
-    inside = boundaries_between(sizes, low, high)
-    # The first position at or behind each boundary, or in front of it.
-    cuts = [-((start - e) // step) if step > 0 else (start - e) // -step + 1 for e in inside]
-    return tuple(b - a for a, b in pairwise(sorted({0, *cuts, size})))
 
 
 def _as_sequence(axes: int | Sequence[int]) -> Sequence[int]:

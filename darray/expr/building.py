@@ -383,8 +383,9 @@ def _form(
     return _Form(axes, result, shape, cut)
 
 
-# The same map object for all reductions of arrays of one shape.
+# The same map objects for all arrays of one shape.
 dropping = lru_cache(maxsize=256)(IndexMap.drop_axes)
+transposing = lru_cache(maxsize=256)(IndexMap.transpose)
 
 
 def reduce(
