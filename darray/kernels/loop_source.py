@@ -170,16 +170,7 @@ written:
   %next = add i64 %start, %m
   %again = icmp slt i64 %next, %n
   br i1 %again, label %block, label %end
-end:
-  %is.streaming = icmp ne i64 %streams, 0
-  br i1 %is.streaming, label %streamed, label %done
-streamed:
-  ; What went past the caches may arrive later than what this thread writes next.
-  fence seq_cst
-  br label %done
-done:
-  ret void
-}}
+{_END_LINES}
 {_gathering({one.itemsize for one in loop.dtypes})}{writing}{_DECLARED}"""
 
 
@@ -283,6 +274,17 @@ _MASK_LINES = "".join(
   %streams = load i64, ptr %streams.place
 """
 )
+
+# What went past the caches may arrive later than what this thread writes next.
+_END_LINES = """end:
+  %is.streaming = icmp ne i64 %streams, 0
+  br i1 %is.streaming, label %streamed, label %done
+streamed:
+  fence seq_cst
+  br label %done
+done:
+  ret void
+}"""
 
 _DECLARED = "".join(
     [
