@@ -403,10 +403,12 @@ def _copying(value: Any, frame: FrameType) -> list[Task[Any]]:
 
 def _tasks_of(values: Iterable[Any]) -> list[Task[Any]]:
     """Each of `values` once; of a ref, the task whose value it is."""
-    every = [one.task if isinstance(one, Ref) else one for one in values]
-    for one in every:
-        if not isinstance(one, Task):
-            raise TypeError(f"tasks and refs can be waited for, but not {one!r}")
+    every = list(values)
+    if set(map(type, every)) - {Task}:
+        every = [one.task if isinstance(one, Ref) else one for one in every]
+        for one in every:
+            if not isinstance(one, Task):
+                raise TypeError(f"tasks and refs can be waited for, but not {one!r}")
     return list(dict.fromkeys(every))
 
 
@@ -445,7 +447,7 @@ def wait(
     else:
         engine.wait(every, timeout, None, True)
     done = {one for one in every if one._state >= DONE}
-    return WaitResult(done, set(every) - done)
+    return WaitResult(done, set(every) - done if len(done) < len(every) else set())
 
 
 def as_completed(tasks: Iterable[Task[R]], timeout: float | None = None) -> Iterator[Task[R]]:

@@ -6,7 +6,7 @@ import operator
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 from darray.runtime import events
 from darray.runtime.contexts import Options
@@ -340,7 +340,8 @@ class Task(Generic[R]):
                 failure.exception.__context__ = failure.context
                 del self, failure
         value: Any = self._value
-        return cast("R", value.here() if value.__class__ is Placed else value)
+        result: R = value.here() if value.__class__ is Placed else value
+        return result
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Exception that ended the task, or None; waited for at most `timeout` seconds."""

@@ -37,6 +37,9 @@ _MASKS = (
 # since memory is written by lines, and part of one would have to be read first.
 _LINE = 64
 
+# What is shorter than so many blocks goes through the caches whatever is asked for.
+_LEAST_BLOCKS = 4
+
 DType: TypeAlias = np.dtype[Any]
 
 
@@ -145,7 +148,7 @@ entry:
   %out.steps = getelementptr i64, ptr %steps, i64 {count}
   %out.step = load i64, ptr %out.steps
 {_MASK_LINES}{entry}
-{"  %first = add i64 0, " + str(BLOCK) if loop.sums else _leading(size)}
+{_streaming(size, loop.sums)}
   %some = icmp sgt i64 %n, 0
   br i1 %some, label %block, label %end
 block:
@@ -269,10 +272,6 @@ _MASK_LINES = "".join(
             ("magnitude", 64, 16),
         )
     ]
-) + (
-    f"""  %streams.place = getelementptr i8, ptr %masks, i64 {len(_MASKS)}
-  %streams = load i64, ptr %streams.place
-"""
 )
 
 # What went past the caches may arrive later than what this thread writes next.
@@ -303,7 +302,11 @@ _DECLARED = "".join(
 
 
 def _gathering(sizes: set[int]) -> str:
-    """Functions that lay a block of elements in line, or find that it lies so."""
+    """Functions that lay a block of elements in line, or find that it lies so.
+
+    One element that stands for all is written as often as a block may have elements, once: the
+    first block may be a short one.
+    """
     return "".join(
         [
             f"""
@@ -338,18 +341,27 @@ end:
     )
 
 
-def _leading(size: int) -> str:
-    """Lines that find how many elements the first block has: with it whole lines begin.
+def _streaming(size: int, sums: bool) -> str:
+    """Lines that find whether results go past the caches, and how many the first block has.
 
-    That is some only where they go past the caches.
+    They do where they are asked to, lie in line, and are some blocks: a fence costs as much as one.
+    The first block ends where the first whole line begins then.
     """
-    return f"""  %out.address = ptrtoint ptr %out to i64
+    if sums:
+        return f"  %streams = add i64 0, 0\n  %first = add i64 0, {BLOCK}"
+    return f"""  %asked.place = getelementptr i8, ptr %masks, i64 {len(_MASKS)}
+  %asked = load i64, ptr %asked.place
+  %out.is.line = icmp eq i64 %out.step, {size}
+  %are.many = icmp sge i64 %n, {_LEAST_BLOCKS * BLOCK}
+  %may.stream = and i1 %out.is.line, %are.many
+  %streams = select i1 %may.stream, i64 %asked, i64 0
+  %out.address = ptrtoint ptr %out to i64
   %out.missing = sub i64 0, %out.address
   %out.before = and i64 %out.missing, {_LINE - 1}
   %leading = udiv i64 %out.before, {size}
   %has.leading = icmp ne i64 %leading, 0
-  %may.stream = icmp ne i64 %streams, 0
-  %is.led = and i1 %has.leading, %may.stream
+  %does.stream = icmp ne i64 %streams, 0
+  %is.led = and i1 %has.leading, %does.stream
   %first = select i1 %is.led, i64 %leading, i64 {BLOCK}"""
 
 

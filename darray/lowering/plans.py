@@ -10,7 +10,7 @@ from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from darray.kernels.warnings_ledger import Ledger
-from darray.runtime import Task
+from darray.runtime import RefReleasedError, Task
 
 __all__ = ["Draft", "Index", "Kept", "Key", "Need", "Plan", "Stage"]
 
@@ -27,8 +27,9 @@ class Kept(Struct, eq=False, weakref=True):
     """Chunks that a computation left with an expression: tasks, or arrays computed at once.
 
     ``chunks`` are in C order; ``ledgers`` have what is to be warned of when they are collected.
-    ``unsettled`` has the tasks among them that were not seen to be done yet. A task that is done
-    stays so, and any thread may leave out those that it saw.
+    ``unsettled`` has the tasks among them that were not seen to be done yet. Of one that was, the
+    value may be released later, which whoever reads it is told. Any thread may leave out those
+    that it saw.
     """
 
     chunks: dict[Index, Task[Any] | NDArray[Any]]
@@ -41,17 +42,21 @@ class Kept(Struct, eq=False, weakref=True):
 
     def is_usable(self) -> bool:
         """Whether no chunk has failed or was cancelled."""
-        if not self.is_pending():
-            return True
-        return not any(one.done() and one.exception() is not None for one in self.unsettled)
+        return not self.is_pending() or not any(map(_is_lost, self.unsettled))
 
     def is_pending(self) -> bool:
         """Whether a chunk is not computed, or never will be."""
         if self.unsettled:
-            self.unsettled = [
-                one for one in self.unsettled if not one.done() or one.exception() is not None
-            ]
+            self.unsettled = [one for one in self.unsettled if not one.done() or _is_lost(one)]
         return bool(self.unsettled)
+
+
+def _is_lost(task: Task[Any]) -> bool:
+    """Whether a task has failed or was cancelled, and was not released since it was done."""
+    if not task.done():
+        return False
+    error = task.exception()
+    return error is not None and not isinstance(error, RefReleasedError)
 
 
 class Draft(Struct, frozen=True):

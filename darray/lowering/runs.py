@@ -193,4 +193,6 @@ def run_ends(lines: int) -> int:
     >>> run_ends(5)
     0
     """
-    return settings.current().threads or _processors() if lines == 1 else 0
+    present = settings.current()
+    threads = 1 if present.engine == "serial" else present.threads or _processors()
+    return threads if threads > 1 and lines == 1 else 0

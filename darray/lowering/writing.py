@@ -32,10 +32,10 @@ PIECE_SHARE = 2
 
 # Parts of pieces are to have so many bytes: for each there is a call to the system, which takes
 # longer for as many in more parts. Pieces of the source are joined to that end, up to so many bytes
-# and this share of the memory.
+# and, all that are written at a time, this share of the memory.
 PART = 2**19
 JOINED = 64 * 2**20
-MEMORY_SHARE = 4
+MEMORY_SHARE = 2
 
 # How many times more pairs of a piece and a chunk that shares elements with it there may be than
 # pieces, before all chunks wait for all pieces.
@@ -116,7 +116,8 @@ def source_cut(planner: Planner, node: Expression, target: Target) -> Chunks | N
         return None
     room = limits.task_memory(settings.current())
     each = planner.group_nbytes(group, 1) - planner.group_nbytes(group, 0) + node.dtype.itemsize
-    elements = min(JOINED // node.dtype.itemsize, room // (MEMORY_SHARE * each))
+    at_once = settings.current().threads or limits.processor_count()
+    elements = min(JOINED // node.dtype.itemsize, room // (MEMORY_SHARE * at_once * each))
     cut = joined_cut(source.chunks, target.store_chunk, elements, PART // node.dtype.itemsize)
     needed = planner.group_nbytes(group, math.prod(largest(cut)))
     return cut if needed + math.prod(largest(cut)) * node.dtype.itemsize <= room else None

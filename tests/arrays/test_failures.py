@@ -171,3 +171,31 @@ def test_failures_in_several_threads_are_each_threads_own():
     for worker in workers:
         worker.join(100)
     assert len(errors) == 40
+
+
+@pytest.mark.parametrize("looks_before", [False, True])
+def test_a_released_chunk_is_missing_and_no_other(x, looks_before):
+    kept = (x + 1).persist()
+    kept.wait()
+    if looks_before:
+        kept.collect()
+    kept.blocks[1].release()
+    with pytest.raises(da.RefReleasedError, match="was released"):
+        kept.collect()
+    assert same_arrays(kept[:2].collect(), np.array([1, 2]))
+
+
+def test_a_chunk_that_fails_after_others_were_seen_to_be_done(x):
+    gate = threading.Event()
+
+    def wait_and_fail(block):
+        if 7 in block:
+            gate.wait(60)
+            raise ValueError("late")
+        return block
+
+    kept = x.map_blocks(wait_and_fail).persist()
+    assert same_arrays(kept[:2].collect(), np.arange(2))
+    gate.set()
+    with pytest.raises(ValueError, match="late"):
+        kept.collect()

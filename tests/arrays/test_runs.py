@@ -57,6 +57,8 @@ def test_bits_depend_on_neither_runs_nor_threads_nor_engine(name, monkeypatch):
     for least in (1, 3, 8):
         assert computed(name, monkeypatch, least, engine="threads", threads=2) == alone
     assert computed(name, monkeypatch, 2, engine="serial") == alone
+    for threads in (3, 5):
+        assert computed(name, monkeypatch, 2, engine="threads", threads=threads) == alone
     assert computed(name, monkeypatch, 8, engine="threads", threads=1) == alone
     assert computed(name, monkeypatch, 2, engine="workers", workers=2, threads=1) == alone
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import pickle
 import re
@@ -22,6 +23,7 @@ from darray.blocks import (
     chunk_count,
     common_cut,
     cut,
+    cut_between,
     grid_shape,
     iterate_boxes,
     largest,
@@ -237,6 +239,19 @@ def test_overlapping_of_nothing_and_of_a_scalar():
 def test_overlapping_refuses_what_reaches_out(box):
     with pytest.raises(IndexError):
         overlapping(((4, 4),), box)
+
+
+@given(data=st.data())
+def test_cut_between_ends_pieces_where_the_axis_does(data):
+    sizes = tuple(data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=6)))
+    start = data.draw(st.integers(0, sum(sizes) - 1))
+    step = data.draw(st.sampled_from([1, 2, 3, 7, -1, -2, -5]))
+    room = (sum(sizes) - 1 - start) // step if step > 0 else start // -step
+    size = data.draw(st.integers(0, room + 1))
+    owners = [number for number, length in enumerate(sizes) for _ in range(length)]
+    touched = [owners[start + step * i] for i in range(size)]
+    expected = tuple([len(list(same)) for _, same in itertools.groupby(touched)]) or (0,)
+    assert cut_between(sizes, start, step, size) == expected
 
 
 def test_boundaries_and_same_cut():

@@ -20,42 +20,60 @@ WARN = ("warn", "warn", "ignore", "warn", None)
 
 
 def loop_to(dtype):
-    """A loop whose results have `dtype`: ``x + x``, or ``x < 0``."""
+    """A loop of an array and a value that stands for many, whose results have `dtype`."""
     if dtype.kind == "b":
         step = Step(np.less, (0, 1), (DOUBLE, DOUBLE), dtype)
-        return Loop((DOUBLE, DOUBLE), frozenset({1}), (step,))
-    return Loop((dtype,), frozenset(), (Step(np.add, (0, 0), (dtype, dtype), dtype),))
+        return Loop((DOUBLE, DOUBLE), frozenset(), (step,))
+    return Loop((dtype, dtype), frozenset(), (Step(np.add, (0, 1), (dtype, dtype), dtype),))
 
 
 @given(
     dtype=st.sampled_from(DTYPES),
-    length=st.one_of(st.integers(0, 3 * BLOCK), st.sampled_from([8 * BLOCK, 8 * BLOCK + 1])),
-    offset=st.integers(0, 70),
+    length=st.one_of(st.integers(0, 3 * BLOCK), st.integers(4 * BLOCK, 6 * BLOCK)),
+    offset=st.integers(0, 130),
     step=st.sampled_from([1, 1, 1, 2, -1]),
+    stands_for_all=st.booleans(),
 )
-def test_whatever_lies_wherever(dtype, length, offset, step):
+def test_whatever_lies_wherever(dtype, length, offset, step, stands_for_all):
     plain = ufunc_of(loop_to(dtype))
     past = streaming(plain)
     assert past is not plain
-    random = np.random.default_rng(0)
-    if dtype.kind == "b":
-        inputs = [random.uniform(-1, 1, length), np.array(0.0)]
-    else:
-        inputs = [random.uniform(0, 50, length).astype(dtype)]
-    room = np.full(64 + 2 * length + offset + 64, 77, dtype)
-    shift = -room.ctypes.data % 64 // dtype.itemsize
-    start = shift + offset
-    out = room[start : start + length * abs(step)][::step]
-    expected = room.copy()
-    expected[start : start + length * abs(step)][::step] = plain(*inputs)
-    past(*inputs, out=out[:length])
-    np.testing.assert_array_equal(room.view(np.uint8), expected.view(np.uint8))
+    kind = DOUBLE if dtype.kind == "b" else dtype
+    values = np.random.default_rng(0).uniform(0, 50, (2, length)).astype(kind)
+    other = np.broadcast_to(kind.type(7), length) if stands_for_all else values[1]
+    found, expected = [
+        written(ufunc, (values[0], other), dtype, offset, step) for ufunc in (past, plain)
+    ]
+    assert found == expected
+
+
+def written(ufunc, inputs, dtype, offset, step):
+    """The memory around results that begin `offset` bytes behind a line, wherever that is."""
+    length = len(inputs[0])
+    room = np.full(64 + offset + (2 * length + 2) * dtype.itemsize + 64, 1, np.uint8)
+    start = -room.ctypes.data % 64 + offset
+    if step < 0:
+        start += max(0, length - 1) * dtype.itemsize
+    strides = (step * dtype.itemsize,)
+    ufunc(*inputs, out=np.ndarray(length, dtype, room.data, start, strides))
+    return room[-room.ctypes.data % 64 :][: len(room) - 64].tobytes()
+
+
+def test_short_rows_side_by_side():
+    past = streaming(ufunc_of(loop_to(DOUBLE)))
+    values = np.random.default_rng(0).random((40, 5 * BLOCK + 3))
+    for part in (np.s_[:, :100], np.s_[:, 1:], np.s_[:, ::3]):
+        out = np.zeros_like(values)
+        past(values[part], values[:, :1], out=out[part])
+        expected = np.zeros_like(values)
+        expected[part] = values[part] + values[:, :1]
+        np.testing.assert_array_equal(out, expected)
 
 
 def test_a_result_may_lie_on_an_operand():
     past = streaming(ufunc_of(loop_to(DOUBLE)))
     values = np.arange(10.0 * BLOCK)
-    past(values, out=values)
+    past(values, values, out=values)
     np.testing.assert_array_equal(values, 2 * np.arange(10.0 * BLOCK))
 
 
