@@ -404,7 +404,7 @@ def _copying(value: Any, frame: FrameType) -> list[Task[Any]]:
 def _tasks_of(values: Iterable[Any]) -> list[Task[Any]]:
     """Each of `values` once; of a ref, the task whose value it is."""
     every = list(values)
-    if set(map(type, every)) - {Task}:
+    if {one.__class__ for one in every} - {Task}:
         every = [one.task if isinstance(one, Ref) else one for one in every]
         for one in every:
             if not isinstance(one, Task):
