@@ -41,11 +41,14 @@ _RECIPE = "1"
 
 _DIGEST = hashlib.sha256().digest_size
 
-# Guards these three and keeps it to one compilation at a time; taken before llvmlite's own lock.
+# Guards these two and keeps it to one compilation at a time; taken before llvmlite's own lock.
 _lock = threading.Lock()
 # By source: loops of dtypes of one size and kind may have the same.
 _addresses: dict[str, int] = {}
 _ufuncs: dict[tuple[str, tuple[np.dtype[Any], ...]], np.ufunc] = {}
+
+# Guards the next one; taken after `_lock`, for one look, since whoever looks waits for no compiler.
+_pairing = threading.Lock()
 # By ufunc: the one that does the same, past the caches.
 _streaming: dict[np.ufunc, np.ufunc] = {}
 
@@ -87,7 +90,9 @@ def ufunc_of(loop: Loop) -> np.ufunc:
                 _addresses[text] = _loaded(_machine_code(text))
             ufunc = _ufuncs[text, dtypes] = _checked(_addresses[text], loop)
             if not loop.sums:
-                _streaming[ufunc] = _made(_addresses[text], dtypes, None, streams=True)
+                past = _made(_addresses[text], dtypes, None, streams=True)
+                with _pairing:
+                    _streaming[ufunc] = past
         return _ufuncs[text, dtypes]
 
 
@@ -95,14 +100,14 @@ def streaming(ufunc: np.ufunc) -> np.ufunc:
     """The ufunc that does what `ufunc` does, one of `ufunc_of`, and writes past the caches.
 
     Faster by a third where the results are too many to stay in a cache until they are read, slower
-    where they are not; itself for one that adds.
+    where they are not; itself for one that adds. Never waits for a compiler.
 
     Examples
     --------
     >>> streaming(np.add)
     <ufunc 'add'>
     """
-    with _lock:
+    with _pairing:
         return _streaming.get(ufunc, ufunc)
 
 
@@ -298,10 +303,10 @@ def _made(
 
 
 def _after_fork() -> None:
-    """Take the lock from a thread that this process, the child of a fork, does not have."""
-    global _is_lost, _lock
+    """Take the locks from a thread that this process, the child of a fork, does not have."""
+    global _is_lost, _lock, _pairing
     _is_lost = _is_lost or _lock.locked()
-    _lock = threading.Lock()
+    _lock, _pairing = threading.Lock(), threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -89,7 +89,7 @@ def given_data(streams: bool) -> bytes:
     """What a loop's last argument points to: masks of bits, and whether it `streams`.
 
     Then it writes past the caches what lies in line, whole lines of the cache at a time: what is
-    not read again soon leaves there what is, and is not read before it is overwritten, a third of
+    not read again soon leaves there what is, and is not read before it is overwritten, a quarter of
     what ``x + y`` moves otherwise.
 
     Examples

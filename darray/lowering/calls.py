@@ -82,7 +82,10 @@ class Pieces(Struct, frozen=True):
 
 
 class Evaluate(Struct, frozen=True):
-    """Compute a chunk and keep it; where it `streams`, so many that no cache has this one then."""
+    """Compute a chunk and keep it.
+
+    ``streams`` where there are so many of them that no cache holds this one until it is read.
+    """
 
     reads_parts: ClassVar[bool] = True
 

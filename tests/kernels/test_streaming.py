@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from darray.kernels import loop_compiler
 from darray.kernels.compiled_groups import _CALL, CompiledGroup
 from darray.kernels.evaluation import evaluate
 from darray.kernels.loop_compiler import streaming, ufunc_of
@@ -121,3 +124,15 @@ def test_errors_are_answered_all_the_same():
     assert set(called) == {"past"}
     with pytest.warns(RuntimeWarning, match="overflow encountered in add"):
         ledger.issue()
+
+
+def test_nobody_waits_for_a_compiler_to_find_the_other_loop():
+    plain = ufunc_of(loop_to(DOUBLE))
+    found = []
+    looking = threading.Thread(target=lambda: found.append(streaming(plain)), daemon=True)
+    # As it is held while something is compiled.
+    with loop_compiler._lock:
+        looking.start()
+        looking.join(30)
+        assert len(found) == 1
+    assert found[0] is not plain
