@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from darray.kernels.loop_checking import disagreement
-from darray.kernels.loop_source import Loop, given_data, source
+from darray.kernels.loop_source import Loop, loop_data, source
 from darray.runtime import settings
 
 __all__ = [
@@ -286,7 +286,7 @@ def _made(
     streams: bool = False,
 ) -> np.ufunc:
     """The ufunc whose one loop is at `address`, for operands and a result of `dtypes`."""
-    given = given_data(streams)
+    given = loop_data(streams)
     masks = ctypes.create_string_buffer(given, len(given))
     loops = (ctypes.c_void_p * 1)(address)
     data = (ctypes.c_void_p * 1)(ctypes.addressof(masks))

@@ -20,7 +20,7 @@ from darray.kernels.loop_operations import (
     select,
 )
 
-__all__ = ["BLOCK", "Loop", "Step", "given_data", "source"]
+__all__ = ["BLOCK", "Loop", "Step", "loop_data", "source"]
 
 # Elements that are computed at a time: what lies strided in memory is first laid in line, and
 # results are written where they belong when all operands were read, so that a result may lie on
@@ -85,7 +85,7 @@ class Loop(Struct, frozen=True):
     sums: bool = False
 
 
-def given_data(streams: bool) -> bytes:
+def loop_data(streams: bool) -> bytes:
     """What a loop's last argument points to: masks of bits, and whether it `streams`.
 
     Then it writes past the caches what lies in line, whole lines of the cache at a time: what is
@@ -94,7 +94,7 @@ def given_data(streams: bool) -> bytes:
 
     Examples
     --------
-    >>> given_data(streams=False) == given_data(streams=True)
+    >>> loop_data(streams=False) == loop_data(streams=True)
     False
     """
     return _MASKS + int(streams).to_bytes(8, sys.byteorder)
