@@ -13,6 +13,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from darray.kernels.buffers import ALIGNMENT, borrowed
+from darray.kernels.line_sums import is_line, sum_of_line
 from darray.kernels.quick_moments import FEWEST, quick_moments
 from darray.kernels.reduction_tiles import in_memory_order, strips
 from darray.kernels.reductions import (
@@ -123,10 +124,18 @@ class Mean(Struct, frozen=True):
             values = values.copy()
             np.copyto(values, 0, where=mask)
             counted = ~mask if where is None else ~mask & where
-        total = np.add.reduce(
-            values, axis=axes, dtype=dtype, keepdims=True, where=True if where is None else where
-        )
-        total = as_array(total, dtype or chunk.dtype)
+        is_own = dtype is None or dtype == values.dtype
+        if where is None and len(axes) == chunk.ndim and is_own and is_line(values):
+            total = np.full((1,) * chunk.ndim, sum_of_line(values))
+        else:
+            total = np.add.reduce(
+                values,
+                axis=axes,
+                dtype=dtype,
+                keepdims=True,
+                where=True if where is None else where,
+            )
+            total = as_array(total, dtype or chunk.dtype)
         return total, counts_along(chunk.shape, axes, counted), _witness(chunk)
 
     def partial_of_sum(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from darray.kernels.buffers import borrowed
 from darray.kernels.extrema import ArgExtremum, uncopied
+from darray.kernels.line_sums import is_line, sum_of_line
 from darray.kernels.moments import SMALLEST, Mean, Variance, squared_deviations
 from darray.kernels.quick_moments import FEWEST
 from darray.kernels.reductions import NO_VALUE, CountNonzero, Reduction, UfuncReduction
@@ -69,13 +70,16 @@ def _is_plain(reduction: Any, array: Array) -> bool:
 def _of_ufunc(reduction: Any, array: Array, axes: tuple[int, ...] | None = None) -> Any:
     if reduction.initial is not NO_VALUE or array.dtype.kind == "c":
         return None
+    if (axes is None or len(axes) == array.ndim) and reduction.adds(array):
+        return sum_of_line(array)
     return reduction.ufunc.reduce(array, axes, reduction.dtype)
 
 
 def _mean(reduction: Mean, array: Array) -> Any:
     if not _is_plain(reduction, array) or not array.size:
         return None
-    mean = float(np.add.reduce(array, None)) / array.size
+    total = sum_of_line(array) if is_line(array) else np.add.reduce(array, None)
+    mean = float(total) / array.size
     # Of a quotient that may have lost digits Python does not tell.
     return np.float64(mean) if abs(mean) >= SMALLEST else None
 

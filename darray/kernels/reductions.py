@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 from numpy.typing import NDArray
 
+from darray.kernels.line_sums import is_line, sum_of_line
 from darray.runtime.boxes import Box, whole
 
 __all__ = [
@@ -315,6 +316,8 @@ class UfuncReduction(Struct, frozen=True):
         shape: tuple[int, ...],
     ) -> Partial:
         """Return the ufunc's reduction of the chunk."""
+        if where is None and len(axes) == chunk.ndim and self.adds(chunk):
+            return (np.full((1,) * chunk.ndim, sum_of_line(chunk)),)
         reduced = self.ufunc.reduce(
             without_imaginary(chunk, self.dtype),
             axis=axes,
@@ -324,6 +327,22 @@ class UfuncReduction(Struct, frozen=True):
             where=True if where is None else where,
         )
         return (as_array(reduced, self.dtype or chunk.dtype),)
+
+    def adds(self, chunk: Array) -> bool:
+        """Whether all of a chunk would be added by `sum_of_line`.
+
+        Examples
+        --------
+        >>> add = UfuncReduction(np.add)
+        >>> add.adds(np.zeros(100_000)), add.adds(np.zeros(100_000, int))
+        (True, False)
+        """
+        return (
+            self.ufunc is np.add
+            and self.initial is NO_VALUE
+            and (self.dtype is None or self.dtype == chunk.dtype)
+            and is_line(chunk)
+        )
 
     def partial_of_sum(
         self, total: Array, shape: tuple[int, ...], axes: tuple[int, ...], dtype: np.dtype[Any]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from darray.kernels.buffers import borrowed
 from darray.kernels.compiled_groups import ROW, CompiledGroup
 from darray.kernels.evaluation import TILE, evaluation
+from darray.kernels.line_sums import is_line, sum_of_line
 from darray.kernels.moments import Mean
 from darray.kernels.programs import Program
 from darray.kernels.reductions import (
@@ -136,7 +137,11 @@ def _added_whole(stack: Array) -> Array:
     nbytes = count * stack.itemsize
     with borrowed(2 * nbytes) as memory:
         sums, others = [memory[start : start + nbytes].view(stack.dtype) for start in (0, nbytes)]
-        np.add.reduce(stack.reshape(count, -1), axis=1, out=sums)
+        if is_line(stack[0]):
+            for number, chunk in enumerate(stack):
+                sums[number] = sum_of_line(chunk)
+        else:
+            np.add.reduce(stack.reshape(count, -1), axis=1, out=sums)
         while count > 1:
             np.add(sums[:count:2], sums[1:count:2], out=others[: count // 2])
             sums, others, count = others, sums, count // 2

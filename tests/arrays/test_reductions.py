@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import darray as da
+from darray.kernels.line_sums import sum_of_line
 from darray.testing.strategies import arrays, blocks_for, dtypes, shapes
 from tests.arrays.agreement import KNOWN_EARLY, check, observe, same_arrays
 from tests.arrays.drawing import pairs
@@ -186,3 +187,15 @@ def test_a_reduction_may_be_of_a_reduction():
         (x - x.max(axis=1, keepdims=True)).sum(axis=0).min().collect(),
         np.asarray((plain - plain.max(axis=1, keepdims=True)).sum(axis=0).min()),
     )
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_sums_of_large_chunks_are_those_of_their_lines(dtype):
+    values = np.random.default_rng(4).random((40, 10_000)).astype(dtype)
+    x = da.distribute(values, (10, 10_000))
+    first, second, third, last = [sum_of_line(one) for one in np.split(values, 4)]
+    expected = (first + second) + (third + last)
+    # To the bit, whichever engine computes them.
+    assert x.sum().collect() == expected
+    assert (x + 0).sum().collect() == pytest.approx(expected, rel=1e-5)
+    assert x.mean().collect() == np.true_divide(expected, values.size, dtype=dtype)

@@ -1,0 +1,62 @@
+"""Sums of many real numbers in one line of memory, as exact as NumPy's and faster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darray.kernels.buffers import borrowed
+
+__all__ = ["FEWEST", "is_line", "sum_of_line"]
+
+Array = NDArray[Any]
+
+# Elements from which on it pays.
+FEWEST = 1 << 16
+
+# Elements that BLAS adds, in sixteen sums or more; NumPy adds 128 so, in eight. The sums of these
+# are added pairwise.
+_ROW = 512
+
+_ONES = {dtype: np.ones(_ROW, dtype) for dtype in "fd"}
+
+
+def is_line(array: Array) -> bool:
+    """Whether `sum_of_line` adds the elements of `array`: many in single or double precision.
+
+    Examples
+    --------
+    >>> is_line(np.zeros((400, 500))), is_line(np.zeros((400, 500))[:, ::2]), is_line(np.zeros(9))
+    (True, False, False)
+    """
+    return (
+        array.size >= FEWEST
+        and array.dtype.char in "fd"
+        and array.dtype.isnative
+        and (array.flags.c_contiguous or array.flags.f_contiguous)
+    )
+
+
+def sum_of_line(array: Array) -> Any:
+    """The sum of all elements of `array`, a scalar of its dtype, in the order of memory.
+
+    What is added to what depends on their number and on the kind of processor. NumPy's flags are
+    raised as by ``np.add.reduce``.
+
+    Examples
+    --------
+    >>> sum_of_line(np.arange(200_000.0))
+    np.float64(19999900000.0)
+    """
+    line = array.ravel(order="K")
+    count = len(line) // _ROW
+    with np.errstate(all="ignore"), borrowed((count + 1) * line.itemsize) as memory:
+        sums = memory[: (count + 1) * line.itemsize].view(line.dtype)
+        rows = line[: count * _ROW].reshape(count, _ROW)
+        np.vecdot(rows, _ONES[line.dtype.char], out=sums[:count])
+        sums[count] = np.add.reduce(line[count * _ROW :])
+        total = np.add.reduce(sums)
+    # Whatever raises a flag in a sum leaves nothing finite: NumPy raises it, and names it.
+    return total if np.isfinite(total) else np.add.reduce(line)
