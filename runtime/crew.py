@@ -218,6 +218,8 @@ class Crew(Awaiting):
             self._stand_aside(runner, task, options.occupancy)
         if options is not None and options.memory:
             make_room()
+            if self._schedule.budget.has_spilled:
+                self._spiller.look_ahead()
         running = runner.stack.tasks
         running.append(task)
         began = 0

@@ -57,6 +57,11 @@ class Queue:
             else:
                 return None
 
+    def next(self, count: int) -> list[Task[Any]]:
+        """Some `count` of those that come next, about in order, left in place."""
+        ordered = [entry[2] for entry in self.ordered[:count]]
+        return [*ordered, *itertools.islice(self.plain, count)]
+
     def drop_first(self) -> None:
         """Remove the task that `first` returned."""
         if self.ordered and (self.ordered[0][0] < 0 or not self.plain):

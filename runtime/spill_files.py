@@ -53,6 +53,15 @@ class Slot:
                 self._read_rest(part[count:], position + count)
             position += stride
 
+    def read_ahead(self) -> None:
+        """Ask the system to fetch the bytes from the disk, in its own time, if it has not got them.
+
+        Its memory for files holds them then, which is no memory of this process.
+        """
+        if self._files.process == os.getpid() and hasattr(os, "posix_fadvise"):
+            position = self._number * self._file.capacity
+            os.posix_fadvise(self._file.number, position, self.nbytes, os.POSIX_FADV_WILLNEED)
+
     def _read_rest(self, buffer: memoryview, position: int) -> None:
         """Fill `buffer` from there on, of which one call has given less."""
         while buffer:

@@ -27,6 +27,9 @@ AHEAD = 16
 # A value that was read back stays in memory while more than this share of the limit is free.
 RETURNING = 4
 
+# Of each queue so many tasks are looked at for values on disk, before they begin.
+NEXT = 4
+
 # So often in turn may all that was chosen be in use once it is written.
 MOST_IN_VAIN = 10
 
@@ -41,6 +44,9 @@ class Spiller:
     that could free memory also those that tasks need which have not begun, those needed last
     first. Never those whose memory is used by someone else as well, other results perhaps: what
     is written there later must show in both.
+
+    Whenever a task begins, the system is told which values the next ones will read: it fetches
+    them from the disk meanwhile, to its own memory for files, so that this takes none of the limit.
 
     Any thread may call `make_room`, without the engine's lock; several may do so at once.
 
@@ -314,6 +320,22 @@ class Spiller:
 
     # Values that come back
 
+    def look_ahead(self) -> None:
+        """Announce what the next tasks are given that is on disk; a task has begun."""
+        schedule = self._schedule
+        coming: list[Spilled] = []
+        with self._lock:
+            for queue in (
+                schedule.shared,
+                *schedule.pinned,
+                *schedule.starved.values(),
+                *schedule.sharded.values(),
+            ):
+                for task in queue.next(NEXT):
+                    coming += to_announce(task)
+        for spilled in coming:
+            spilled.announce()
+
     def admit(self, task: Task[Any], nbytes: int) -> Hold | None:
         """What counts `nbytes` for the value of `task`; None where there is no room for them."""
         name = task.name
@@ -350,6 +372,22 @@ class Spiller:
                     assert hold is None, "what is on disk is not counted"
                 elif isinstance(hold, Hold):
                     assert hold.number in budget.holders, "what is in memory is counted"
+
+
+def to_announce(task: Task[Any]) -> list[Spilled]:
+    """What `task` will read from disk; nothing where it may read but a little of it."""
+    values = [need._value for need in task._needs or ()]
+    away = [one.away for one in values if one.__class__ is Placed and one.value is AWAY]
+    found = [one for one in away if isinstance(one, Spilled) and not one.is_announced]
+    # Whoever reads parts asked for the memory that these take.
+    if found and reads_parts(task) and sum([one.nbytes for one in found]) > memory_of(task):
+        return []
+    return found
+
+
+def memory_of(task: Task[Any]) -> int:
+    """The bytes that `task` asked for."""
+    return 0 if task._options is None else task._options.memory
 
 
 def reads_parts(task: Task[Any]) -> bool:

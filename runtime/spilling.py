@@ -134,7 +134,16 @@ class Spilled:
     array again: what is written there shows in both, as if the value had been in memory.
     """
 
-    __slots__ = ("__weakref__", "_copy", "_counter", "_layout", "_raw", "_slot", "_task")
+    __slots__ = (
+        "__weakref__",
+        "_copy",
+        "_counter",
+        "_layout",
+        "_raw",
+        "_slot",
+        "_task",
+        "is_announced",
+    )
 
     def __init__(
         self, task: Task[Any], raw: Raw, layout: Any, slot: Slot, counter: Counter
@@ -147,6 +156,14 @@ class Spilled:
         self._counter = counter
         # The array that was read last; changed only with `placing` held.
         self._copy: weakref.ref[Any] | None = None
+        # Whether the system was told that the value will be read; threads may do that twice.
+        self.is_announced = False
+
+    def announce(self) -> None:
+        """Have the system fetch the value from the disk while others compute."""
+        if not self.is_announced:
+            self.is_announced = True
+            self._slot.read_ahead()
 
     @property
     def nbytes(self) -> int:
