@@ -259,11 +259,11 @@ class Schedule:
         assert options is not None
         if options.conflict is not None:
             return refusals.conflicting(task, options.conflict)
-        kept = (getattr(task, name, ()) for name in ("_uses", "_pieces", "_turns"))
-        for one in itertools.chain.from_iterable(kept):
-            if one.owner is not self and one:
-                return refusals.foreign(task)
-            one.owner = self
+        for name in _KEPT:
+            for one in getattr(task, name, ()):
+                if one.owner is not self and one:
+                    return refusals.foreign(task)
+                one.owner = self
         if not self.seats(task):
             return refusals.nowhere(task, self.present)
         if options.memory > self.budget.limit:
@@ -592,6 +592,9 @@ class Schedule:
         assert self.outstanding == sum(task._state < DONE for task in tasks)
         assert 0 <= self.blocked <= self.running
 
+
+# Where a task has what it uses in place.
+_KEPT = ("_uses", "_pieces", "_turns")
 
 # Returned where nothing was finished; never changed.
 _NONE: list[Task[Any]] = []
