@@ -188,7 +188,9 @@ def on_cores(own: int, others: int) -> Iterator[None]:
         yield
     finally:
         for thread in threads:
-            os.sched_setaffinity(thread, cores)
+            # One that has ended is on no core.
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(thread, cores)
 
 
 def best(times: dict[tuple[str, str], list[tuple[float, float]]], shape: str, name: str) -> float:

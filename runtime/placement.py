@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -21,6 +21,9 @@ __all__ = ["PlacingSchedule"]
 PER_BYTE = 1e-9
 PER_MOVE = 1e-4
 
+# Seconds after which a processor looks again at a task that it left to another worker, at least.
+SOONEST = 1e-3
+
 # Seconds that a task is taken to run before any has, and how fast that follows what is seen.
 FIRST_GUESS = 1e-3
 WEIGHT = 0.1
@@ -31,7 +34,8 @@ class PlacingSchedule(Schedule):
 
     A task that becomes READY is queued for the worker where it would begin soonest: moving
     what it needs takes time, and so do the tasks that the worker has. A processor without work
-    takes a task of another worker where that would have to wait longer than the move takes.
+    takes a task of another worker where that would have to wait longer than the move takes, which
+    is looked at again as long as it waits.
 
     Invariants, checked by `_check`
     -------------------------------
@@ -96,7 +100,12 @@ class PlacingSchedule(Schedule):
     def _waiting(self, worker: int) -> float:
         before = len(self.local[worker]) + self.busy[worker]
         width = self._width(worker)
-        return max(0, before - width + 1) / width * self._mean
+        return max(0, before - width + 1) / width * self._expected(worker)
+
+    def _expected(self, worker: int) -> float:
+        """Seconds until the first of a worker's tasks ends: those that run long go on for long."""
+        began = [since for task, since in self._began.items() if task._processor.worker == worker]
+        return max(self._mean, perf_counter() - max(began)) if began else self._mean
 
     def _width(self, worker: int) -> int:
         """How many processors of a worker tasks use unasked, but one at least."""
@@ -140,6 +149,26 @@ class PlacingSchedule(Schedule):
             if self._moving(task, own) < self._moving(task, worker) + self._waiting(worker):
                 return self.local[worker]
         return None
+
+    def left(self, idle: Iterable[int]) -> float | None:
+        """Seconds after which `idle` seats look again at tasks that they leave to others.
+
+        They leave one to a worker that has it and is busy, while that would be sooner than moving
+        what it needs. None where they leave none.
+        """
+        seats = [seat for seat in idle if seat not in self.apart]
+        if not seats:
+            return None
+        later = []
+        for worker, queue in self.local.items():
+            task = queue.first()
+            if task is None:
+                continue
+            for seat in seats:
+                own = self.processors[seat].worker
+                if own != worker and seat in self.seats(task):
+                    later.append(self._moving(task, own) - self._moving(task, worker))
+        return max(SOONEST, min(later)) if later else None
 
     # Beginning and ending
 

@@ -58,9 +58,15 @@ class Queue:
                 return None
 
     def next(self, count: int) -> list[Task[Any]]:
-        """Some `count` of those that come next, about in order, left in place."""
+        """At most `count` of those that come next, about in order, left in place.
+
+        Some may be ready no more.
+        """
         ordered = [entry[2] for entry in self.ordered[:count]]
-        return [*ordered, *itertools.islice(self.plain, count)]
+        plain = itertools.islice(self.plain, count)
+        is_urgent = bool(self.ordered) and self.ordered[0][0] < 0
+        found = [*ordered, *plain] if is_urgent else [*plain, *ordered]
+        return found[:count]
 
     def drop_first(self) -> None:
         """Remove the task that `first` returned."""

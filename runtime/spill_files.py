@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from queue import SimpleQueue
 
-__all__ = ["Slot", "SpillFiles", "counts", "files_in"]
+__all__ = ["Slot", "SpillFiles", "counts", "files_in", "has_values"]
 
 # Slots begin at multiples of this.
 PAGE = 4096
+
+# Bytes that the system is asked to fetch at a time: of more it fetches but a beginning, which is
+# as long as the largest transfer of the disk.
+FETCHED = 1 << 19
 
 
 class Slot:
@@ -56,11 +61,18 @@ class Slot:
     def read_ahead(self) -> None:
         """Ask the system to fetch the bytes from the disk, in its own time, if it has not got them.
 
-        Its memory for files holds them then, which is no memory of this process.
+        Its memory for files holds them then, which is no memory of this process. Where the system
+        does not do that, they are read when they are needed, as ever.
         """
-        if self._files.process == os.getpid() and hasattr(os, "posix_fadvise"):
-            position = self._number * self._file.capacity
-            os.posix_fadvise(self._file.number, position, self.nbytes, os.POSIX_FADV_WILLNEED)
+        if self._files.process != os.getpid() or not hasattr(os, "posix_fadvise"):
+            return
+        start = self._number * self._file.capacity
+        end = start + self.nbytes
+        # Nothing depends on it, so that no task may fail for it.
+        with suppress(OSError):
+            for position in range(start, end, FETCHED):
+                count = min(FETCHED, end - position)
+                os.posix_fadvise(self._file.number, position, count, os.POSIX_FADV_WILLNEED)
 
     def _read_rest(self, buffer: memoryview, position: int) -> None:
         """Fill `buffer` from there on, of which one call has given less."""
@@ -297,6 +309,11 @@ def counts() -> tuple[int, int]:
     with _lock:
         every = list(_files.values())
     return sum(one.used for one in every), sum(one.allocated() for one in every)
+
+
+def has_values() -> bool:
+    """Whether any value is on disk, seen in passing, without a lock."""
+    return any([one.used for one in list(_files.values())])
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterable
@@ -45,8 +46,9 @@ class Spiller:
     first. Never those whose memory is used by someone else as well, other results perhaps: what
     is written there later must show in both.
 
-    Whenever a task begins, the system is told which values the next ones will read: it fetches
-    them from the disk meanwhile, to its own memory for files, so that this takes none of the limit.
+    Whenever a task with a ``memory=`` option begins on a thread of the engine, the system is told
+    which values the next ones will read: it fetches them from the disk meanwhile, to its own memory
+    for files, so that this takes none of the limit.
 
     Any thread may call `make_room`, without the engine's lock; several may do so at once.
 
@@ -322,19 +324,24 @@ class Spiller:
 
     def look_ahead(self) -> None:
         """Announce what the next tasks are given that is on disk; a task has begun."""
+        from darray.runtime.spill_files import has_values
+
+        if not has_values():
+            return
         schedule = self._schedule
-        coming: list[Spilled] = []
+        tasks: list[Task[Any]] = []
         with self._lock:
             for queue in (
                 schedule.shared,
                 *schedule.pinned,
-                *schedule.starved.values(),
-                *schedule.sharded.values(),
+                *itertools.islice(schedule.starved.values(), NEXT),
+                *itertools.islice(schedule.sharded.values(), NEXT),
             ):
-                for task in queue.next(NEXT):
-                    coming += to_announce(task)
-        for spilled in coming:
-            spilled.announce()
+                tasks += queue.next(NEXT)
+        # Outside the lock, for the last reference to a value may be dropped here.
+        for task in tasks:
+            for spilled in to_announce(task):
+                spilled.announce()
 
     def admit(self, task: Task[Any], nbytes: int) -> Hold | None:
         """What counts `nbytes` for the value of `task`; None where there is no room for them."""
@@ -375,14 +382,16 @@ class Spiller:
 
 
 def to_announce(task: Task[Any]) -> list[Spilled]:
-    """What `task` will read from disk; nothing where it may read but a little of it."""
+    """What `task`, if it is ready, will read from disk; none of which it may read but a little."""
+    if task._state != READY:
+        return []
     values = [need._value for need in task._needs or ()]
     away = [one.away for one in values if one.__class__ is Placed and one.value is AWAY]
-    found = [one for one in away if isinstance(one, Spilled) and not one.is_announced]
+    found = [one for one in away if isinstance(one, Spilled)]
     # Whoever reads parts asked for the memory that these take.
-    if found and reads_parts(task) and sum([one.nbytes for one in found]) > memory_of(task):
+    if reads_parts(task) and sum([one.nbytes for one in found]) > memory_of(task):
         return []
-    return found
+    return [one for one in found if not one.is_announced]
 
 
 def memory_of(task: Task[Any]) -> int:

@@ -156,7 +156,8 @@ class Spilled:
         self._counter = counter
         # The array that was read last; changed only with `placing` held.
         self._copy: weakref.ref[Any] | None = None
-        # Whether the system was told that the value will be read; threads may do that twice.
+        # Whether the system was told that the value will be read, and it was not read since. Set
+        # without a lock: two threads may both tell.
         self.is_announced = False
 
     def announce(self) -> None:
@@ -193,6 +194,7 @@ class Spilled:
         """Do what indexing does, into `out` where that is given."""
         began = perf_counter_ns()
         found = self._raw.part(self._layout, key, self._slot.read_into, out)
+        self.is_announced = False
         if events.consumers:
             publish(nbytes_of(found), "disk", str(here.get()), began)
         return found
@@ -208,6 +210,7 @@ class Spilled:
             return sealed(copy)
         began = perf_counter_ns()
         value = self._raw.restored(self._layout, self._slot.read_into)
+        self.is_announced = False
         if events.consumers:
             publish(self.nbytes, "disk", str(here.get()), began)
         if value.__class__ is tuple:

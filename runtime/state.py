@@ -77,8 +77,8 @@ class Schedule:
         self.special = False
         self.running = 0
         self.outstanding = 0
-        # How many of the running tasks cannot go on before others are finished, and what
-        # stands for each thread that waits from outside a task.
+        # How many of the running tasks cannot go on before others are finished, and what stands
+        # for each thread that waits from outside a task; where its ``missing`` is 0 it goes on.
         self.blocked = 0
         self.waiters: set[object] = set()
         # The running tasks that no seat runs, as `promising` says, those that began first before
@@ -519,11 +519,12 @@ class Schedule:
     def starving(self) -> Task[Any] | None:
         """A task that waits for memory, somebody waiting, nothing running to free any.
 
-        None while nobody waits: a task that frees memory may still be spawned.
+        None while nobody waits, or who waited goes on: it may free memory, or spawn what does.
         """
         if not self.starved or self.running != self.blocked or self.budget.moving:
             return None
-        if not (self.waiters or self.blocked):
+        missing = [getattr(one, "missing", 1) for one in self.waiters]
+        if not (missing or self.blocked) or 0 in missing:
             return None
         if any(one.first() for one in self._queues()):
             return None
@@ -593,7 +594,6 @@ class Schedule:
         assert 0 <= self.blocked <= self.running
 
 
-# Where a task has what it uses in place.
 _KEPT = ("_uses", "_pieces", "_turns")
 
 # Returned where nothing was finished; never changed.

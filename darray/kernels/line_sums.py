@@ -16,8 +16,8 @@ Array = NDArray[Any]
 # Elements from which on it pays.
 FEWEST = 1 << 16
 
-# Elements that BLAS adds, in sixteen sums or more; NumPy adds 128 so, in eight. The sums of these
-# are added pairwise.
+# Elements that BLAS adds, in several sums at a time: 32 or 64 elements each on most processors,
+# where NumPy adds 16 so. The sums of these are added pairwise.
 _ROW = 512
 
 _ONES = {dtype: np.ones(_ROW, dtype) for dtype in "fd"}
@@ -42,8 +42,9 @@ def is_line(array: Array) -> bool:
 def sum_of_line(array: Array) -> Any:
     """The sum of all elements of `array`, a scalar of its dtype, in the order of memory.
 
-    What is added to what depends on their number and on the kind of processor. NumPy's flags are
-    raised as by ``np.add.reduce``.
+    What is added to what depends on their number and on the kind of processor. A sum that is not
+    finite is found again by ``np.add.reduce``, which raises NumPy's flags. A finite one raises
+    none, also where NumPy's order would overflow on the way.
 
     Examples
     --------
@@ -58,5 +59,5 @@ def sum_of_line(array: Array) -> Any:
         np.vecdot(rows, _ONES[line.dtype.char], out=sums[:count])
         sums[count] = np.add.reduce(line[count * _ROW :])
         total = np.add.reduce(sums)
-    # Whatever raises a flag in a sum leaves nothing finite: NumPy raises it, and names it.
+    # Whatever raises a flag in these sums leaves nothing finite: NumPy raises it, and names it.
     return total if np.isfinite(total) else np.add.reduce(line)

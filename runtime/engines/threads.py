@@ -252,6 +252,10 @@ class ThreadsEngine(Crew):
                     runner.arrival = None
                 if partial or arrival.missing:
                     arrival.forget(tasks)
+                is_asked_for = bool(schedule.starved and schedule.waiters)
+            if is_asked_for:
+                # Whether anything will free memory for others was left open for this thread.
+                self._relieve()
 
     def _refuse_stuck(
         self, runner: Runner, tasks: list[Task[Any]], missing: int, timeout: float | None
@@ -476,14 +480,14 @@ class ThreadsEngine(Crew):
     def close(self, finish: bool = True) -> None:
         """Finish what was submitted, or cancel what has not begun, and end the threads."""
         while finish:
-            arrival = Arrival()
+            arrival, waiter = Arrival(), object()
             try:
                 with self._lock:
                     if self._schedule.outstanding == 0:
                         self._closed = True
                         break
                     self._closers.append(arrival)
-                    self._schedule.waiters.add(arrival)
+                    self._schedule.waiters.add(waiter)
                 if self._schedule.starved:
                     self._relieve()
                 arrival.wait(None, self.watchdog)
@@ -492,7 +496,7 @@ class ThreadsEngine(Crew):
                 raise
             finally:
                 with self._lock:
-                    self._schedule.waiters.discard(arrival)
+                    self._schedule.waiters.discard(waiter)
         self._end()
 
     def _end(self) -> None:

@@ -9,6 +9,7 @@ from darray.runtime import limits
 from darray.runtime.engines.threads import ThreadsEngine
 from darray.runtime.placement import PlacingSchedule
 from darray.runtime.processor import Processor
+from darray.runtime.seats import Runner
 from darray.runtime.settings import Settings
 from darray.runtime.tasks import Task
 
@@ -22,8 +23,7 @@ def start(settings: Settings) -> WorkersEngine:
     processors = tuple(
         Processor(worker, "cpu", thread) for worker in range(workers) for thread in range(threads)
     )
-    memory = limits.task_memory(settings)
-    return WorkersEngine(processors, memory, settings.watchdog, PlacingSchedule)
+    return WorkersEngine(processors, limits.task_memory(settings), settings.watchdog)
 
 
 class WorkersEngine(ThreadsEngine):
@@ -35,9 +35,46 @@ class WorkersEngine(ThreadsEngine):
     cross as they are.
     """
 
+    _schedule: PlacingSchedule
+
+    def __init__(
+        self, processors: tuple[Processor, ...], memory: int, watchdog: float | None = None
+    ) -> None:
+        super().__init__(processors, memory, watchdog, PlacingSchedule)
+        # Whether idle processors will look again at what they left to others; guarded by the
+        # engine's lock.
+        self._looks_again = False
+
     def submit(self, task: Task[Any], needs: Sequence[Task[Any]] | None) -> None:
         """Take a new task that runs once `needs` are done."""
         self.submit_all([(task, needs)])
+
+    def submit_all(self, tasks: Sequence[tuple[Task[Any], Sequence[Task[Any]] | None]]) -> None:
+        """Take new tasks, none of which begins before all are taken."""
+        super().submit_all(tasks)
+        self._look_later()
+
+    def _complete_special(self, runner: Runner, task: Task[Any], outcome: Any) -> Task[Any] | None:
+        following = super()._complete_special(runner, task, outcome)
+        self._look_later()
+        return following
+
+    def _look_later(self) -> None:
+        """Let idle processors look again at tasks that they leave to busy ones, in a while."""
+        with self._lock:
+            if self._looks_again or self._closed:
+                return
+            seconds = self._schedule.left([seat.number for seat in self._seats.idle])
+            if seconds is None:
+                return
+            self._looks_again = True
+        self._timers.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        with self._lock:
+            self._looks_again = False
+        self._fill_all()
+        self._look_later()
 
     def lose(self, worker: int) -> None:
         """Do without a worker from now on, as if its process had ended.

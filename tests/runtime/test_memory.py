@@ -15,6 +15,7 @@ import darray.runtime as da
 from darray.runtime import crew
 from darray.runtime import engine as engines
 from darray.runtime.spaces import nbytes_of
+from darray.runtime.waiting import Arrival
 
 # Of the size that the few bytes of small results do not matter.
 LIMIT = 1_000_000
@@ -93,6 +94,38 @@ def test_nothing_fails_while_nobody_waits(limited):
     assert not waiting.done()
     del held
     assert waiting.result(timeout=60).nbytes == 500_000
+
+
+def test_who_goes_on_may_free_memory_and_is_looked_for_again(limited, monkeypatch):
+    """Between the end of what a thread waits for and its going on nothing fails for memory."""
+    held = made_to_stay(800_000)
+    arrived, may_go_on = threading.Event(), threading.Event()
+    wait = Arrival.wait
+
+    def held_up(self, *arguments):
+        found = wait(self, *arguments)
+        if threading.current_thread() is first:
+            arrived.set()
+            assert may_go_on.wait(60)
+        return found
+
+    monkeypatch.setattr(Arrival, "wait", held_up)
+    first = threading.Thread(target=lambda: da.spawn(int, 3).result())
+    first.start()
+    assert arrived.wait(60)
+    greedy = da.spawn.options(memory=500_000)(block, 500_000)
+    failures = []
+    second = threading.Thread(target=lambda: failures.append(greedy.exception()))
+    second.start()
+    # A whole round of the engine: it has looked whether anything can free memory.
+    assert da.spawn(int, 4).result() == 4
+    assert not greedy.done()
+    may_go_on.set()
+    for thread in (first, second):
+        thread.join(60)
+    # Now that nobody else goes on, the second one hears of it.
+    assert [type(one) for one in failures] == [da.MemoryLimitError]
+    del held
 
 
 class Parked(list):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import darray.runtime as da
+from darray.runtime import engine as engines
 from darray.testing.separate_memory import KIND, separate_memory
 from tests.runtime.shared import Notes, on, where
 
@@ -166,6 +167,30 @@ def test_an_idle_worker_takes_what_would_wait(workers):
     assert 1 not in da.fetch([da.spawn(where, small) for _ in range(10)])
     gate.set()
     da.wait(held)
+
+
+def test_an_idle_worker_takes_what_waits_longer_than_was_expected(workers):
+    """Tasks were short so far, so that moving nothing but a name would not have paid."""
+    data = on(1)(np.zeros, 10)
+    schedule = engines.current_engine()._schedule
+    for _ in range(100):
+        da.wait(da.map(where, [data]))
+    schedule._mean = 1e-9
+    began = [threading.Event(), threading.Event()]
+    go_on = threading.Event()
+
+    def hold(number, _):
+        began[number].set()
+        assert go_on.wait(60)
+
+    held = [on(1)(hold, number, data) for number in range(2)]
+    for one in began:
+        assert one.wait(60)
+    # Both processors of worker 1 are taken, and stay so until this has run elsewhere.
+    assert da.spawn(where, data).result(timeout=60) != 1
+    go_on.set()
+    da.wait(held)
+    schedule._check([])
 
 
 def test_the_scope_wins_over_bytes_and_load(workers):
