@@ -21,8 +21,8 @@ __all__ = ["PlacingSchedule"]
 PER_BYTE = 1e-9
 PER_MOVE = 1e-4
 
-# Seconds after which a processor looks again at a task that it left to another worker, at least.
-SOONEST = 1e-3
+# Seconds after which a processor looks again at a task that it left to another worker.
+SOONEST, LATEST = 1e-3, 0.1
 
 # Seconds that a task is taken to run before any has, and how fast that follows what is seen.
 FIRST_GUESS = 1e-3
@@ -168,7 +168,7 @@ class PlacingSchedule(Schedule):
                 own = self.processors[seat].worker
                 if own != worker and seat in self.seats(task):
                     later.append(self._moving(task, own) - self._moving(task, worker))
-        return max(SOONEST, min(later)) if later else None
+        return min(max(SOONEST, min(later)), LATEST) if later else None
 
     # Beginning and ending
 

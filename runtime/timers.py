@@ -77,14 +77,20 @@ class Timers:
         """Make the call of `timer` no more."""
         with self._changed:
             timer.call = None
-            while self._pending and self._pending[0][2].call is None:
-                heapq.heappop(self._pending)
+            self._drop_cancelled()
             if not self._pending:
                 self._changed.notify()
+
+    def _drop_cancelled(self) -> None:
+        """Drop the next ones while they are cancelled; lock held."""
+        while self._pending and self._pending[0][2].call is None:
+            heapq.heappop(self._pending)
 
     def _live(self) -> None:
         while True:
             with self._changed:
+                # Those behind the call that was just made may have been cancelled before it.
+                self._drop_cancelled()
                 while not self._pending or self._pending[0][0] > monotonic():
                     if not self._pending and not self._lingers():
                         self._thread = None

@@ -50,6 +50,27 @@ def test_the_thread_ends_and_comes_again(tick, monkeypatch):
         assert thread_of("darray-test-ending") is None
 
 
+def test_the_thread_does_not_wait_for_calls_that_were_cancelled():
+    """They were behind one that was still to be made."""
+    some, reached, go_on = Timers("darray-test-cancelled"), threading.Event(), threading.Event()
+
+    def hold():
+        reached.set()
+        assert go_on.wait(60)
+
+    some.call_later(0.0, hold)
+    assert reached.wait(60)
+    thread = thread_of("darray-test-cancelled")
+    seen = threading.Event()
+    some.call_later(0.001, seen.set)
+    for timer in [some.call_later(1000, int) for _ in range(3)]:
+        timer.cancel()
+    go_on.set()
+    assert seen.wait(60)
+    thread.join(60)
+    assert not thread.is_alive()
+
+
 def test_the_thread_does_not_look_by_itself_for_a_call_that_is_far_off(monkeypatch):
     waits = []
     some, done = Timers("darray-test-far", 0.005), threading.Event()
