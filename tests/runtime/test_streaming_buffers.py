@@ -202,8 +202,10 @@ def slow(x):
 def run(source, count):
     global seen
     seen = 0
+    # Buffers of eight values: how full they ever are is no matter then.
+    few = da.spawn.options(buffer=8)
     with da.spawn_streaming() as s:
-        da.spawn(slow, da.spawn(lambda x: x, da.spawn.options(max_evals=count)(source)))
+        few(slow, few(lambda x: x, da.spawn.options(max_evals=count)(source)))
     assert s.wait(500) and seen == count
 """
 
