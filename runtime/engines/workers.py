@@ -61,6 +61,9 @@ class WorkersEngine(ThreadsEngine):
 
     def _look_later(self) -> None:
         """Let idle processors look again at tasks that they leave to busy ones, in a while."""
+        # Seen in passing: who queues a task, or lets a processor be idle, comes here after that.
+        if not self._seats.idle or not any(self._schedule.local.values()):
+            return
         with self._lock:
             if self._looks_again or self._closed:
                 return
