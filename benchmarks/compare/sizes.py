@@ -2,7 +2,7 @@
 
 ``sqrt(x*x+y*y)`` of 10^3 to 3 x 10^8 float64, built and collected, by NumPy, dask.array at the
 best of several sizes of chunks, and darray, in turn. Prints a table and draws the median times.
-The largest size needs 27 GB of memory; sizes for which there is not enough are left out, and said.
+The largest size needs 20 GB of memory; sizes for which there is not enough are left out, and said.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from benchmarks.compare.turns import Times, best_configurations, take_turns
 
 SIZES = [digit * 10**power for power in range(3, 9) for digit in (1, 3)]
 PICTURE = Path(__file__).resolve().parents[2] / "docs" / "images" / "sizes.svg"
-# Inputs, dask's copies of them, NumPy's temporaries, the result and the answer expected.
-BYTES_AN_ELEMENT = 11 * 8
-# Above this only dask's best size of chunks for this many is run: each has a copy of the inputs.
+# Inputs, which all share, NumPy's temporaries, results, and the answer expected.
+BYTES_AN_ELEMENT = 8 * 8
+# Above this only dask's best size of chunks for this many is run.
 CHOSEN_AT = 30_000_000
 CALLS_TOGETHER = 1_000_000
 
