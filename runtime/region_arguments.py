@@ -414,7 +414,10 @@ class RegionArguments:
         if placed.home != here.get():
             return (home,)
         known = self._at(value, part)
-        return (home, *known) if self.leaves or not home.is_idle() else known
+        # Its neighbours are what tasks know it by that were given it before it was there; one of
+        # them may have brought it home since `_learn` looked.
+        is_idle = all(one.is_idle() for one in (home, *home.neighbours))
+        return known if is_idle and not self.leaves else (home, *known)
 
     def _extents_of_entry(self, watcher: Any) -> tuple[Extent, ...]:
         """What a task uses in whose region `watcher` stands for it; none for other watchers."""

@@ -6,6 +6,7 @@ import array
 import contextvars
 import functools
 import gc
+import operator
 import threading
 import warnings
 import weakref
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 
 import darray.runtime as da
+from darray.runtime.region_arguments import RegionArguments
+from darray.testing.separate_memory import KIND, separate_memory
 from tests.runtime.test_datadeps import add, fill, ignore, recorded
 
 
@@ -362,3 +365,48 @@ def test_the_value_of_a_task_of_before_may_lie_in_what_that_was_given():
             da.spawn(add, da.InOut(whole), 1)
             seen = da.spawn(lambda x: x.tolist(), part)
         assert seen.result() == [1, 1]
+
+
+def test_a_value_that_comes_home_while_it_is_looked_for(monkeypatch):
+    """Who follows the task that brings it home waits for it, although its place was just learnt."""
+    da.configure(engine="threads", threads=2)
+    made_may_end, first_may_begin = threading.Event(), threading.Event()
+    first_began, first_may_end = threading.Event(), threading.Event()
+    other = np.zeros(1)
+    learn = RegionArguments._learn
+
+    def hold(_):
+        assert first_may_begin.wait(60)
+
+    def make(array):
+        assert made_may_end.wait(60)
+        return operator.pos(array)
+
+    def first(out, _):
+        first_began.set()
+        assert first_may_end.wait(60)
+        out[...] = out * 3 + 1
+
+    def second(out):
+        out[...] = out * 3 + 2
+
+    def learn_and_let_go(self, task):
+        learn(self, task)
+        if task is made:
+            first_may_begin.set()
+            assert first_began.wait(60)
+
+    with separate_memory(), da.spawn_datadeps():
+        da.spawn(hold, da.Out(other))
+        made = da.spawn.options(scope=da.scope(kind=KIND))(make, np.arange(2))
+        # Its value is known as that of a task then.
+        da.spawn(first, da.InOut(made), da.In(other))
+        made_may_end.set()
+        made.wait()
+        monkeypatch.setattr(RegionArguments, "_learn", learn_and_let_go)
+        follower = da.spawn(second, da.InOut(made))
+        monkeypatch.undo()
+        assert first_began.is_set()
+        assert not follower.wait(0.05)
+        first_may_end.set()
+    np.testing.assert_array_equal(da.fetch(made), (np.arange(2) * 3 + 1) * 3 + 2)
