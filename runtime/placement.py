@@ -100,7 +100,7 @@ class PlacingSchedule(Schedule):
     def _waiting(self, worker: int) -> float:
         before = len(self.local[worker]) + self.busy[worker]
         width = self._width(worker)
-        return max(0, before - width + 1) / width * self._expected(worker)
+        return (before - width + 1) / width * self._expected(worker) if before >= width else 0.0
 
     def _expected(self, worker: int) -> float:
         """Seconds until the first of a worker's tasks ends: those that run long go on for long."""
@@ -119,8 +119,9 @@ class PlacingSchedule(Schedule):
     def _is_special(self) -> bool:
         return True
 
-    def _queues(self) -> tuple[Queue, ...]:
-        return (*super()._queues(), *self.local.values())
+    def queues(self) -> tuple[Queue, ...]:
+        """Every queue but those of starved tasks."""
+        return (*super().queues(), *self.local.values())
 
     def _common(self, seat: int) -> tuple[Queue, ...]:
         if seat in self.apart:

@@ -16,7 +16,7 @@ PAGE = 4096
 
 # Bytes that the system is asked to fetch at a time: of more it fetches but a beginning, which is
 # as long as the largest transfer of the disk.
-FETCHED = 1 << 19
+FETCHED = 1 << 17
 
 
 class Slot:

@@ -332,8 +332,7 @@ class Spiller:
         tasks: list[Task[Any]] = []
         with self._lock:
             for queue in (
-                schedule.shared,
-                *schedule.pinned,
+                *schedule.queues(),
                 *itertools.islice(schedule.starved.values(), NEXT),
                 *itertools.islice(schedule.sharded.values(), NEXT),
             ):

@@ -78,7 +78,7 @@ class Schedule:
         self.running = 0
         self.outstanding = 0
         # How many of the running tasks cannot go on before others are finished, and what stands
-        # for each thread that waits from outside a task; where its ``missing`` is 0 it goes on.
+        # for each thread that waits from outside a task; it goes on once its ``missing`` is 0.
         self.blocked = 0
         self.waiters: set[object] = set()
         # The running tasks that no seat runs, as `promising` says, those that began first before
@@ -331,7 +331,7 @@ class Schedule:
         others = (self.shared.ordered, *self.pinned, self.starved, self.sharded)
         return any(others) or bool(self.stranded or self.leaving)
 
-    def _queues(self) -> tuple[Queue, ...]:
+    def queues(self) -> tuple[Queue, ...]:
         """Every queue but those of starved tasks."""
         return (self.shared, *self.pinned)
 
@@ -519,14 +519,13 @@ class Schedule:
     def starving(self) -> Task[Any] | None:
         """A task that waits for memory, somebody waiting, nothing running to free any.
 
-        None while nobody waits, or who waited goes on: it may free memory, or spawn what does.
+        None while nobody waits, or goes on by now: a task that frees memory may still be spawned.
         """
         if not self.starved or self.running != self.blocked or self.budget.moving:
             return None
-        missing = [getattr(one, "missing", 1) for one in self.waiters]
-        if not (missing or self.blocked) or 0 in missing:
+        if not (self.blocked or any([getattr(one, "missing", 1) for one in self.waiters])):
             return None
-        if any(one.first() for one in self._queues()):
+        if any(one.first() for one in self.queues()):
             return None
         if self._fitting(None) or self.open(None):
             return None
@@ -541,7 +540,7 @@ class Schedule:
 
     def queued(self) -> list[Task[Any]]:
         """Every READY task."""
-        queues = (*self._queues(), *self.starved.values(), *self.sharded.values())
+        queues = (*self.queues(), *self.starved.values(), *self.sharded.values())
         tasks = itertools.chain.from_iterable(map(Queue.tasks, queues))
         every = dict.fromkeys((*self.in_turn, *tasks, *self.stranded))
         return [task for task in every if task._state == READY]
@@ -551,7 +550,7 @@ class Schedule:
 
         No task in them is READY any more, or the caller knows of it.
         """
-        for queue in self._queues():
+        for queue in self.queues():
             queue.plain.clear()
             queue.ordered.clear()
         self.starved.clear()
@@ -594,6 +593,7 @@ class Schedule:
         assert 0 <= self.blocked <= self.running
 
 
+# Where a task has what it uses in place.
 _KEPT = ("_uses", "_pieces", "_turns")
 
 # Returned where nothing was finished; never changed.

@@ -252,10 +252,6 @@ class ThreadsEngine(Crew):
                     runner.arrival = None
                 if partial or arrival.missing:
                     arrival.forget(tasks)
-                is_asked_for = bool(schedule.starved and schedule.waiters)
-            if is_asked_for:
-                # Whether anything will free memory for others was left open for this thread.
-                self._relieve()
 
     def _refuse_stuck(
         self, runner: Runner, tasks: list[Task[Any]], missing: int, timeout: float | None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from darray.runtime import limits
 from darray.runtime.engines.threads import ThreadsEngine
@@ -14,6 +14,8 @@ from darray.runtime.settings import Settings
 from darray.runtime.tasks import Task
 
 __all__ = ["WorkersEngine", "start"]
+
+R = TypeVar("R")
 
 
 def start(settings: Settings) -> WorkersEngine:
@@ -49,9 +51,8 @@ class WorkersEngine(ThreadsEngine):
         """Take a new task that runs once `needs` are done."""
         self.submit_all([(task, needs)])
 
-    def submit_all(self, tasks: Sequence[tuple[Task[Any], Sequence[Task[Any]] | None]]) -> None:
-        """Take new tasks, none of which begins before all are taken."""
-        super().submit_all(tasks)
+    def _fill_all(self) -> None:
+        super()._fill_all()
         self._look_later()
 
     def _complete_special(self, runner: Runner, task: Task[Any], outcome: Any) -> Task[Any] | None:
@@ -59,25 +60,40 @@ class WorkersEngine(ThreadsEngine):
         self._look_later()
         return following
 
+    def block(self, wait: Callable[[], R]) -> R:
+        """Call ``wait()``, which blocks, with the calling task's processor given up."""
+
+        def look_and_wait() -> R:
+            self._look_later()
+            return wait()
+
+        return super().block(look_and_wait)
+
     def _look_later(self) -> None:
         """Let idle processors look again at tasks that they leave to busy ones, in a while."""
         # Seen in passing: who queues a task, or lets a processor be idle, comes here after that.
         if not self._seats.idle or not any(self._schedule.local.values()):
             return
-        with self._lock:
-            if self._looks_again or self._closed:
-                return
-            seconds = self._schedule.left([seat.number for seat in self._seats.idle])
-            if seconds is None:
-                return
-            self._looks_again = True
-        self._timers.call_later(seconds, self._look)
+        try:
+            with self._lock:
+                if self._looks_again or self._closed:
+                    return
+                # Others take no more tasks beside those of small occupancy that they have.
+                idle = [seat.number for seat in self._seats.idle if seat.load < 1]
+                seconds = self._schedule.left(idle)
+                if seconds is None:
+                    return
+                self._looks_again = True
+            self._timers.call_later(seconds, self._look)
+        except BaseException:
+            # A signal, or no more threads: the next one asks for it again.
+            self._looks_again = False
+            raise
 
     def _look(self) -> None:
         with self._lock:
             self._looks_again = False
         self._fill_all()
-        self._look_later()
 
     def lose(self, worker: int) -> None:
         """Do without a worker from now on, as if its process had ended.

@@ -96,8 +96,8 @@ def test_nothing_fails_while_nobody_waits(limited):
     assert waiting.result(timeout=60).nbytes == 500_000
 
 
-def test_who_goes_on_may_free_memory_and_is_looked_for_again(limited, monkeypatch):
-    """Between the end of what a thread waits for and its going on nothing fails for memory."""
+def test_nothing_fails_for_who_goes_on_already(limited, monkeypatch):
+    """Between the end of what a thread waits for and its going on nobody waits."""
     held = made_to_stay(800_000)
     arrived, may_go_on = threading.Event(), threading.Event()
     wait = Arrival.wait
@@ -114,17 +114,16 @@ def test_who_goes_on_may_free_memory_and_is_looked_for_again(limited, monkeypatc
     first.start()
     assert arrived.wait(60)
     greedy = da.spawn.options(memory=500_000)(block, 500_000)
-    failures = []
-    second = threading.Thread(target=lambda: failures.append(greedy.exception()))
-    second.start()
     # A whole round of the engine: it has looked whether anything can free memory.
-    assert da.spawn(int, 4).result() == 4
+    looked = threading.Event()
+    da.spawn(int, 4).add_done_callback(lambda _: looked.set())
+    assert looked.wait(60)
+    engines.current_engine()._relieve()
     assert not greedy.done()
     may_go_on.set()
-    for thread in (first, second):
-        thread.join(60)
-    # Now that nobody else goes on, the second one hears of it.
-    assert [type(one) for one in failures] == [da.MemoryLimitError]
+    first.join(60)
+    # Who waits now hears of it.
+    assert type(greedy.exception()) is da.MemoryLimitError
     del held
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import darray.runtime as da
 from darray.runtime import engine as engines
+from darray.runtime import placement
 from darray.testing.separate_memory import KIND, separate_memory
 from tests.runtime.shared import Notes, on, where
 
@@ -169,28 +170,44 @@ def test_an_idle_worker_takes_what_would_wait(workers):
     da.wait(held)
 
 
-def test_an_idle_worker_takes_what_waits_longer_than_was_expected(workers):
-    """Tasks were short so far, so that moving nothing but a name would not have paid."""
+def hold(began, go_on, _=None):
+    began.set()
+    assert go_on.wait(60)
+
+
+def test_an_idle_worker_takes_what_waits_longer_than_was_expected(workers, monkeypatch):
+    """A task was left to the worker that has its bytes, whose tasks were short so far."""
     data = on(1)(np.zeros, 10)
-    schedule = engines.current_engine()._schedule
-    for _ in range(100):
-        da.wait(da.map(where, [data]))
-    schedule._mean = 1e-9
+    data.wait()
+    monkeypatch.setattr(placement, "PER_MOVE", 0.2)
+    engines.current_engine()._schedule._mean = 1e-9
     began = [threading.Event(), threading.Event()]
     go_on = threading.Event()
-
-    def hold(number, _):
-        began[number].set()
-        assert go_on.wait(60)
-
-    held = [on(1)(hold, number, data) for number in range(2)]
+    held = [on(1)(hold, one, go_on, data) for one in began]
     for one in began:
         assert one.wait(60)
     # Both processors of worker 1 are taken, and stay so until this has run elsewhere.
     assert da.spawn(where, data).result(timeout=60) != 1
     go_on.set()
     da.wait(held)
-    schedule._check([])
+
+
+def test_who_waits_in_a_task_lets_what_it_waits_for_be_looked_at_again(workers, monkeypatch):
+    """Its processor was taken when the task was left to the other worker."""
+    data = on(1)(np.zeros, 10)
+    data.wait()
+    monkeypatch.setattr(placement, "PER_MOVE", 0.2)
+    engines.current_engine()._schedule._mean = 1e-9
+    began = [threading.Event() for _ in range(2)]
+    go_on = threading.Event()
+    held = [on(1)(hold, one, go_on, data) for one in began]
+    for one in began:
+        assert one.wait(60)
+    others = [one for one in da.workers() if one != 1]
+    taken = [on(one)(lambda: da.spawn(where, data).result(timeout=60)) for one in others * 2]
+    assert 1 not in da.fetch(taken)
+    go_on.set()
+    da.wait(held)
 
 
 def test_the_scope_wins_over_bytes_and_load(workers):
