@@ -20,7 +20,7 @@ from darray.runtime.scopes import Scope
 from darray.runtime.spilling import asked
 from darray.runtime.tasks import CANCELLED, DONE, FAILED, HELD, READY, RUNNING, WAITING, Task
 from darray.runtime.turns import leave, line_up, pass_over
-from darray.runtime.waiting import held_back
+from darray.runtime.waiting import held_back, is_waited
 
 __all__ = ["Schedule"]
 
@@ -523,7 +523,7 @@ class Schedule:
         """
         if not self.starved or self.running != self.blocked or self.budget.moving:
             return None
-        if not (self.blocked or any([getattr(one, "missing", 1) for one in self.waiters])):
+        if not is_waited(self.waiters, self.blocked):
             return None
         if any(one.first() for one in self.queues()):
             return None

@@ -22,6 +22,7 @@ __all__ = [
     "endless",
     "held_back",
     "is_stuck",
+    "is_waited",
     "refuse_abandoned",
     "register_alarm",
     "watchers_of",
@@ -55,14 +56,16 @@ class Arrival:
 
     A watcher of those tasks that the engine counts down itself, under its lock: a waiter
     costs no lock and no call of its own. ``gate`` is released once, when ``missing`` comes
-    to zero, or when a task fails where ``at_failure`` is true. ``tasks`` are those tasks.
+    to zero, or when a task fails where ``at_failure`` is true. ``tasks`` are those tasks, and
+    ``in_task`` says whether the thread waits in a task.
     """
 
-    __slots__ = ("at_failure", "gate", "missing", "tasks")
+    __slots__ = ("at_failure", "gate", "in_task", "missing", "tasks")
 
     def __init__(self, at_failure: bool = False, tasks: Sequence[Task[Any]] = ()) -> None:
         self.at_failure = at_failure
         self.tasks = tasks
+        self.in_task = False
         self.missing = 0
         self.gate = threading.Lock()
         self.gate.acquire()
@@ -134,6 +137,18 @@ class Arrival:
                     return False
         finally:
             watchdog.leave(self)
+
+
+def is_waited(waiters: Iterable[object], blocked: int) -> bool:
+    """Whether somebody waits, in one of so many `blocked` tasks or outside, who cannot go on.
+
+    Not where a task goes on by now whose wait has ended: once it ends this is asked again.
+    """
+    arrivals = [one for one in waiters if isinstance(one, Arrival)]
+    if any([one.in_task and one.missing == 0 for one in arrivals]):
+        return False
+    others = any([not isinstance(one, Arrival) for one in waiters])
+    return blocked > 0 or others or any([one.missing > 0 for one in arrivals])
 
 
 # What is called at once where a task failed, by the class of its watcher.

@@ -238,7 +238,7 @@ class ThreadsEngine(Crew):
                     raise RuntimeError("this engine is closed: its unfinished tasks never run")
                 if runner is not None:
                     refuse_abandoned(runner.stack.tasks[-1])
-                    runner.arrival = arrival
+                    runner.arrival, arrival.in_task = arrival, True
                 if arrival.watch(tasks, missing):
                     return True
                 schedule.waiters.add(arrival)
