@@ -127,6 +127,48 @@ def test_nothing_fails_for_who_goes_on_already(limited, monkeypatch):
     del held
 
 
+def test_nothing_fails_for_a_task_that_goes_on_already(monkeypatch):
+    """A task has memory that others wait for; what it waited for in its call has ended."""
+    da.configure(engine="threads", threads=2)
+    engine = engines.current_engine()
+    engine._schedule.budget.limit = LIMIT
+    child_began, child_may_end = threading.Event(), threading.Event()
+    arrived, may_go_on = threading.Event(), threading.Event()
+    wait = Arrival.wait
+
+    def held_up(self, *arguments):
+        found = wait(self, *arguments)
+        if self.in_task:
+            arrived.set()
+            assert may_go_on.wait(60)
+        return found
+
+    def child():
+        child_began.set()
+        assert child_may_end.wait(60)
+
+    def parent():
+        one = da.spawn(child)
+        assert child_began.wait(60)
+        one.result()
+
+    monkeypatch.setattr(Arrival, "wait", held_up)
+    holding = da.spawn.options(memory=800_000)(parent)
+    assert child_began.wait(60)
+    greedy = da.spawn.options(memory=500_000)(block, 500_000)
+    results = []
+    waiting = threading.Thread(target=lambda: results.append(greedy.result().nbytes))
+    waiting.start()
+    child_may_end.set()
+    assert arrived.wait(60)
+    engine._relieve()
+    assert not greedy.done()
+    may_go_on.set()
+    holding.result()
+    waiting.join(60)
+    assert results == [500_000]
+
+
 class Parked(list):
     """The parked threads of an engine, which tell when there is one more."""
 
