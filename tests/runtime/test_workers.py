@@ -170,44 +170,50 @@ def test_an_idle_worker_takes_what_would_wait(workers):
     da.wait(held)
 
 
-def hold(began, go_on, _=None):
+def hold(began, go_on):
     began.set()
     assert go_on.wait(60)
 
 
-def test_an_idle_worker_takes_what_waits_longer_than_was_expected(workers, monkeypatch):
-    """A task was left to the worker that has its bytes, whose tasks were short so far."""
-    data = on(1)(np.zeros, 10)
-    data.wait()
-    monkeypatch.setattr(placement, "PER_MOVE", 0.2)
-    engines.current_engine()._schedule._mean = 1e-9
-    began = [threading.Event(), threading.Event()]
-    go_on = threading.Event()
-    held = [on(1)(hold, one, go_on, data) for one in began]
-    for one in began:
-        assert one.wait(60)
-    # Both processors of worker 1 are taken, and stay so until this has run elsewhere.
-    assert da.spawn(where, data).result(timeout=60) != 1
-    go_on.set()
-    da.wait(held)
+def where_with(*_):
+    return where()
 
 
-def test_who_waits_in_a_task_lets_what_it_waits_for_be_looked_at_again(workers, monkeypatch):
-    """Its processor was taken when the task was left to the other worker."""
-    data = on(1)(np.zeros, 10)
-    data.wait()
-    monkeypatch.setattr(placement, "PER_MOVE", 0.2)
+@pytest.fixture
+def left_to_worker_1(workers, monkeypatch):
+    """Values that a task is left to worker 1 for, which has them and is busy until the end."""
+    values = [on(1)(np.zeros, 10) for _ in range(5)]
+    da.wait(values)
+    # So that what is there already counts for more than tasks that were short so far.
+    monkeypatch.setattr(placement, "PER_MOVE", 0.05)
     engines.current_engine()._schedule._mean = 1e-9
     began = [threading.Event() for _ in range(2)]
     go_on = threading.Event()
-    held = [on(1)(hold, one, go_on, data) for one in began]
+    held = [on(1)(hold, one, go_on) for one in began]
     for one in began:
         assert one.wait(60)
-    others = [one for one in da.workers() if one != 1]
-    taken = [on(one)(lambda: da.spawn(where, data).result(timeout=60)) for one in others * 2]
-    assert 1 not in da.fetch(taken)
+    yield values
     go_on.set()
     da.wait(held)
+
+
+def test_an_idle_worker_takes_what_waits_longer_than_was_expected(left_to_worker_1):
+    task = da.spawn(where_with, *left_to_worker_1)
+    assert engines.current_engine()._schedule.local[1].first() is task
+    assert task.result(timeout=60) != 1
+
+
+def test_who_waits_in_a_task_lets_what_it_waits_for_be_looked_at_again(left_to_worker_1):
+    """All other processors were taken when the task was left to worker 1."""
+    others = [one for one in da.workers() if one != 1]
+    all_began = threading.Barrier(2 * len(others))
+
+    def wait_in_it():
+        all_began.wait(60)
+        return da.spawn(where_with, *left_to_worker_1).result(timeout=60)
+
+    found = da.fetch([on(one)(wait_in_it) for one in others * 2])
+    assert 1 not in found
 
 
 def test_the_scope_wins_over_bytes_and_load(workers):
