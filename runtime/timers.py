@@ -81,6 +81,14 @@ class Timers:
             if not self._pending:
                 self._changed.notify()
 
+    def settle(self) -> None:
+        """Wait until the thread has ended, if there is nothing that it would wait for."""
+        with self._changed:
+            self._drop_cancelled()
+            thread = None if self._pending else self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
     def _drop_cancelled(self) -> None:
         """Drop the next ones while they are cancelled; lock held."""
         while self._pending and self._pending[0][2].call is None:

@@ -12,6 +12,7 @@ from darray.runtime.processor import Processor
 from darray.runtime.seats import Runner
 from darray.runtime.settings import Settings
 from darray.runtime.tasks import Task
+from darray.runtime.timers import Timer
 
 __all__ = ["WorkersEngine", "start"]
 
@@ -46,6 +47,8 @@ class WorkersEngine(ThreadsEngine):
         # Whether idle processors will look again at what they left to others; guarded by the
         # engine's lock.
         self._looks_again = False
+        # The timer of that, set by whoever sees to it.
+        self._next_look: Timer | None = None
 
     def submit(self, task: Task[Any], needs: Sequence[Task[Any]] | None) -> None:
         """Take a new task that runs once `needs` are done."""
@@ -84,7 +87,7 @@ class WorkersEngine(ThreadsEngine):
                 if seconds is None:
                     return
                 self._looks_again = True
-            self._timers.call_later(seconds, self._look)
+            self._next_look = self._timers.call_later(seconds, self._look)
         except BaseException:
             # A signal, or no more threads: the next one asks for it again.
             self._looks_again = False
@@ -94,6 +97,12 @@ class WorkersEngine(ThreadsEngine):
         with self._lock:
             self._looks_again = False
         self._fill_all()
+
+    def _end(self) -> None:
+        super()._end()
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._timers.settle()
 
     def lose(self, worker: int) -> None:
         """Do without a worker from now on, as if its process had ended.
