@@ -84,7 +84,6 @@ class Timers:
     def settle(self) -> None:
         """Wait until the thread has ended, if there is nothing that it would wait for."""
         with self._changed:
-            self._drop_cancelled()
             thread = None if self._pending else self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()

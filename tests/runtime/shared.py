@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 
 import darray.runtime as da
+from darray.runtime import engine as engines
+from darray.runtime import limits, settings
 from darray.runtime.spaces import register_handle
 
 
@@ -36,3 +38,14 @@ def on(worker):
 def where(*_):
     """The worker that the calling task runs on."""
     return da.current_task().processor.worker
+
+
+def with_room(nbytes, **changes):
+    """Yield an engine with other settings and so much memory for values, as a fixture does."""
+    before = settings.current()
+    da.configure(**changes)
+    engine = engines.current_engine()
+    engine._schedule.budget.limit = limits._fixed = nbytes
+    yield engine
+    engines.close()
+    settings._current = before

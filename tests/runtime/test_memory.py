@@ -159,6 +159,8 @@ def test_nothing_fails_for_a_task_that_goes_on_already(monkeypatch):
     results = []
     waiting = threading.Thread(target=lambda: results.append(greedy.result().nbytes))
     waiting.start()
+    while greedy._watchers is None:
+        threading.Event().wait(0.001)
     child_may_end.set()
     assert arrived.wait(60)
     engine._relieve()

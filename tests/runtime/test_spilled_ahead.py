@@ -13,24 +13,18 @@ import numpy as np
 import pytest
 
 import darray as da
-from darray.runtime import engine as engines
-from darray.runtime import limits, settings, spiller
+from darray.runtime import spiller
 from darray.runtime.ready import Queue
 from darray.runtime.spaces import AWAY, Placed
 from darray.runtime.spill_files import Slot, SpillFiles
+from tests.runtime.shared import with_room
 
 BLOCK = 2**20
 
 
 @pytest.fixture
 def room_for_four(tmp_path):
-    before = settings.current()
-    da.configure(engine="threads", threads=1, spill_folder=str(tmp_path))
-    engine = engines.current_engine()
-    engine._schedule.budget.limit = limits._fixed = 4 * BLOCK
-    yield engine
-    engines.close()
-    settings._current = before
+    yield from with_room(4 * BLOCK, engine="threads", threads=1, spill_folder=str(tmp_path))
 
 
 def block(value):
@@ -200,6 +194,22 @@ def test_the_system_fetches_a_slot(tmp_path, size):
         threading.Event().wait(0.001)
     assert cached_pages(number, start, size) == size // mmap.PAGESIZE
     del slot
+    files.settle()
+
+
+@pytest.mark.parametrize("size", [5, 2**17, 2**20 + 5])
+def test_all_of_a_slot_is_asked_for_and_nothing_else(tmp_path, monkeypatch, size):
+    files = SpillFiles(str(tmp_path))
+    slots = [files.store([memoryview(bytes(size))], size) for _ in range(2)]
+    asked = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda *arguments: asked.append(arguments))
+    slots[1].read_ahead()
+    monkeypatch.undo()
+    assert {(one[0], one[3]) for one in asked} == {(slots[1]._file.number, os.POSIX_FADV_WILLNEED)}
+    places = [place for _, start, count, _ in asked for place in range(start, start + count)]
+    begins = slots[1]._number * slots[1]._file.capacity
+    assert places == list(range(begins, begins + size))
+    slots.clear()
     files.settle()
 
 

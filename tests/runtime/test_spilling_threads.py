@@ -8,21 +8,15 @@ import numpy as np
 import pytest
 
 import darray as da
-from darray.runtime import engine as engines
-from darray.runtime import limits, settings, spiller
+from darray.runtime import spiller
+from tests.runtime.shared import with_room
 
 BLOCK = 2**20
 
 
 @pytest.fixture
 def room_for_four(tmp_path):
-    before = settings.current()
-    da.configure(engine="serial", spill_folder=str(tmp_path))
-    engine = engines.current_engine()
-    engine._schedule.budget.limit = limits._fixed = 4 * BLOCK
-    yield engine
-    engines.close()
-    settings._current = before
+    yield from with_room(4 * BLOCK, engine="serial", spill_folder=str(tmp_path))
 
 
 def block(value):
