@@ -108,8 +108,7 @@ class Spiller:
             lacking, _ = self._shortage(task)
         if lacking <= 0:
             return True
-        # Who was told of an event while a value is on its way must not wait for that.
-        waits = not getattr(self._local, "is_sending", False)
+        waits = not self.is_heard()
         found: list[bool] = []
 
         def send() -> None:
@@ -125,6 +124,10 @@ class Spiller:
             with self._lock:
                 self._wanting.pop(task, None)
         return any(found)
+
+    def is_heard(self) -> bool:
+        """Whether the calling thread hears of a value that it sends, and must not wait for it."""
+        return getattr(self._local, "is_sending", False)
 
     def _apart(self, work: Callable[[], object]) -> None:
         thread = threading.Thread(target=work, name="darray-spiller")

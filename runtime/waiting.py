@@ -254,16 +254,26 @@ class Stack:
     ``waits`` holds (depth, targets): the task at that depth of ``tasks`` waits for all the
     targets, and the tasks above it, run meanwhile, must return before it can go on. ``calling``
     is, if the last of these waits is in the call of a streaming task, the task of the stack that
-    makes the call, and that task.
+    makes the call, and that task. ``arrival`` is what the last one blocks on, and ``awaited`` has
+    the tasks that its coroutine awaits. ``is_short`` says whether the thread waits for memory.
     ``tasks`` is changed by its own thread, the others under the engine's lock.
     """
 
-    __slots__ = ("calling", "tasks", "waits")
+    __slots__ = ("arrival", "awaited", "calling", "is_short", "tasks", "waits")
 
     def __init__(self) -> None:
         self.tasks: list[Task[Any]] = []
         self.waits: list[tuple[int, list[Task[Any]]]] = []
         self.calling: tuple[Task[Any], Task[Any]] | None = None
+        self.arrival: Arrival | None = None
+        self.awaited: list[Task[Any]] = []
+        self.is_short = False
+
+    def goes_on(self) -> bool:
+        """Whether the thread waits for nothing that is not there; the engine's lock is held."""
+        is_waiting = self.arrival is not None and self.arrival.missing > 0
+        is_awaiting = self.awaited and all(task._state < DONE for task in self.awaited)
+        return not (self.is_short or is_waiting or is_awaiting)
 
 
 # What has to end before a task can: for each way in which it could, the tasks.

@@ -44,6 +44,7 @@ from darray.runtime.stopping import Stopping
 from darray.runtime.tasks import DONE, FAILED, READY, RUNNING, Task, Watcher
 from darray.runtime.timers import Timers
 from darray.runtime.waiting import (
+    LOOKING_UP,
     Arrival,
     Stack,
     add_watcher,
@@ -83,8 +84,8 @@ class SerialEngine(Stopping):
     runs_at_once = True
 
     def __init__(self, memory: int, watchdog: float | None = None) -> None:
-        # Guards the schedule, `_stacks` and the tasks' fields; held for a few operations, never
-        # while a task or a callback runs.
+        # Guards the schedule, what is set below and the tasks' fields; held for a few operations,
+        # never while a task or a callback runs.
         self._lock = threading.Lock()
         self._schedule = Schedule(_processors(), Budget(memory))
         self.has_spaces = has_spaces(self._schedule.present)
@@ -95,10 +96,13 @@ class SerialEngine(Stopping):
         self._local = threading.local()
         # Threads with waits inside tasks.
         self._stacks: set[Stack] = set()
-        # The tasks whose functions are being called, each with the tasks that its thread
-        # runs inside one another, and what those that wait block on.
-        self._running: dict[Task[Any], list[Task[Any]]] = {}
+        # The tasks whose functions are being called, each with the stack of its thread, and what
+        # those that wait block on.
+        self._running: dict[Task[Any], Stack] = {}
         self._waits: dict[Task[Any], Arrival] = {}
+        # Told whenever a task ends or its thread begins to wait; how often one has ended.
+        self._changed = threading.Condition(self._lock)
+        self._ends = 0
         self._closed = False
         self._timers = Timers()
         self.losses: Listeners[[int]] = Listeners()
@@ -172,7 +176,7 @@ class SerialEngine(Stopping):
         seat = next((one for one in seats if schedule.is_open(task, one)), None)
         began = task._state == READY and seat is not None and schedule.begin(task, seat)
         if began:
-            self._running[task] = self._stack().tasks
+            self._running[task] = self._stack()
         elif task._state == READY and self._is_aside(task):
             schedule.push(task)
         schedule.drop_queued(sharded=False)
@@ -180,8 +184,11 @@ class SerialEngine(Stopping):
 
     def _is_aside(self, task: Task[Any]) -> bool:
         """Whether `task`, a READY one, waits for a piece of a shard; lock held."""
-        seats = self._schedule.seats(task)
-        return bool(seats) and not any(self._schedule.is_open(task, one) for one in seats)
+        return bool(self._schedule.seats(task)) and not self._is_open(task)
+
+    def _is_open(self, task: Task[Any]) -> bool:
+        """Whether `task`, a READY one, lacks nothing but memory; lock held."""
+        return any(self._schedule.is_open(task, one) for one in self._schedule.seats(task))
 
     def _carry_out(
         self, task: Task[Any], began: bool, following: list[Task[Any]]
@@ -194,7 +201,7 @@ class SerialEngine(Stopping):
         if not began:
             # Results in reference cycles hold memory that nobody can reach, their own or others'.
             gc.collect()
-            if not self._begun_with_room(task):
+            if not self._begun_after_others(task):
                 with self._lock:
                     schedule = self._schedule
                     if not self._take(task):
@@ -228,10 +235,36 @@ class SerialEngine(Stopping):
             with self._lock:
                 if self._take(task):
                     return True
-                if self._is_aside(task) or not self._schedule.seats(task):
+                if not self._is_open(task):
                     return False
             # Another thread has taken the room.
         return False
+
+    def _begun_after_others(self, task: Task[Any]) -> bool:
+        """Do what `_begun_with_room` does, as often as tasks of other threads end; the same."""
+        own = self._stack()
+        while True:
+            ends = self._ends
+            if self._begun_with_room(task):
+                return True
+            with self._lock:
+                if self._take(task):
+                    return True
+                # Who hears of a value on its way must not wait: its way goes on only afterwards.
+                if task._state != READY or not self._is_open(task) or self._spiller.is_heard():
+                    return False
+                if ends != self._ends:
+                    continue
+                own.is_short = True
+                # Others that wait may find that nothing will be freed.
+                self._changed.notify_all()
+                running = [one for one in self._running if one._state == RUNNING]
+                try:
+                    if not any(self._running[one].goes_on() for one in running):
+                        return False
+                    self._changed.wait(LOOKING_UP)
+                finally:
+                    own.is_short = False
 
     def _stack(self) -> Stack:
         stack: Stack | None = getattr(self._local, "stack", None)
@@ -261,7 +294,7 @@ class SerialEngine(Stopping):
         except KeyboardInterrupt:
             # Pressed by the user, who waits here: it is not the task's own failure.
             with self._lock:
-                self._running.pop(task, None)
+                self._note_end(task)
                 finished = self._schedule.interrupted(task)
             self._tell(finished)
             raise
@@ -274,7 +307,7 @@ class SerialEngine(Stopping):
             events.publish_end(task, began, outcome)
         nbytes = measured(task, outcome)
         with self._lock:
-            self._running.pop(task, None)
+            self._note_end(task)
             if task._state == RUNNING:
                 if outcome.__class__ is Failure:
                     return self._schedule.fail(task, outcome, state_after(task, outcome))
@@ -284,6 +317,12 @@ class SerialEngine(Stopping):
         # It was abandoned: nothing that it was given is in use any more.
         task._function = task._args = task._kwargs = task._needs = task._hold = None
         return []
+
+    def _note_end(self, task: Task[Any]) -> None:
+        """Note that the task's function is through; lock held."""
+        self._running.pop(task, None)
+        self._ends += 1
+        self._changed.notify_all()
 
     def _ended(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """What a coroutine returns; awaited on a fresh thread, as a loop may run on this one."""
@@ -398,7 +437,8 @@ class SerialEngine(Stopping):
                 if arrival.watch(unfinished, missing):
                     return True
                 if stack.tasks:
-                    self._waits[stack.tasks[-1]] = arrival
+                    self._waits[stack.tasks[-1]] = stack.arrival = arrival
+                    self._changed.notify_all()
             return arrival.wait(timeout, self.watchdog)
         finally:
             with self._lock:
@@ -406,6 +446,7 @@ class SerialEngine(Stopping):
                     self._waits.pop(stack.tasks[-1], None)
                 arrival.forget(unfinished)
                 stack.waits = []
+                stack.arrival = None
                 self._stacks.discard(stack)
 
     def _refuse_stuck(self, stack: Stack, tasks: list[Task[Any]], missing: int) -> None:
@@ -422,10 +463,18 @@ class SerialEngine(Stopping):
     def awaiting(self, task: Task[Any]) -> Iterator[None]:
         """Refuse that the calling coroutine awaits `task` where that cannot end."""
         stack = self._stack()
-        if stack.tasks:
+        if not stack.tasks:
+            yield
+            return
+        with self._lock:
+            self._refuse_stuck(stack, [task], 1)
+            stack.awaited.append(task)
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
             with self._lock:
-                self._refuse_stuck(stack, [task], 1)
-        yield
+                stack.awaited.remove(task)
 
     def unfinished(self) -> list[Task[Any]]:
         """Every unfinished task that was submitted."""
@@ -518,7 +567,7 @@ class SerialEngine(Stopping):
             outstanding = self._schedule.outstanding
             running.update((task, []) for task in self._schedule.promised)
             for task, stack in self._running.items():
-                inside = list(stack)
+                inside = list(stack.tasks)
                 waited = self._waits[task].tasks if task in self._waits else ()
                 above = inside[inside.index(task) + 1 :] if task in inside else []
                 if task._state == RUNNING:
@@ -534,5 +583,6 @@ class SerialEngine(Stopping):
     def abandon(self) -> None:
         """Refuse everything from now on, in the child of a fork."""
         self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._closed = True
         self.watchdog.abandon()

@@ -133,10 +133,12 @@ def test_nothing_fails_for_a_task_that_goes_on_already(monkeypatch):
     engine = engines.current_engine()
     engine._schedule.budget.limit = LIMIT
     child_began, child_may_end = threading.Event(), threading.Event()
-    arrived, may_go_on = threading.Event(), threading.Event()
+    waits, arrived, may_go_on = threading.Event(), threading.Event(), threading.Event()
     wait = Arrival.wait
 
     def held_up(self, *arguments):
+        if self.in_task:
+            waits.set()
         found = wait(self, *arguments)
         if self.in_task:
             arrived.set()
@@ -161,6 +163,7 @@ def test_nothing_fails_for_a_task_that_goes_on_already(monkeypatch):
     waiting.start()
     while greedy._watchers is None:
         threading.Event().wait(0.001)
+    assert waits.wait(60)
     child_may_end.set()
     assert arrived.wait(60)
     engine._relieve()

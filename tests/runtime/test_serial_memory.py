@@ -1,0 +1,166 @@
+"""The serial engine, used from several threads: who waits for the memory of others' tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+
+import darray as da
+from tests.runtime.shared import with_room
+
+ROOM = 4_000_000
+
+
+@pytest.fixture
+def serial(tmp_path):
+    yield from with_room(ROOM, engine="serial", spill_folder=str(tmp_path))
+
+
+def asking(memory, function, *args):
+    return da.spawn.options(memory=memory)(function, *args)
+
+
+def started(work, *args):
+    """A thread that calls ``work(*args)``, and the list that gets what this gives or raises."""
+    found = []
+
+    def run():
+        try:
+            found.append(work(*args))
+        except da.MemoryLimitError as error:
+            found.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, found
+
+
+def recorded(engine, monkeypatch):
+    """Tell of each thread that begins to wait for memory."""
+    waits = threading.Semaphore(0)
+    wait = engine._changed.wait
+
+    def told(*arguments):
+        waits.release()
+        return wait(*arguments)
+
+    monkeypatch.setattr(engine._changed, "wait", told)
+    return waits
+
+
+def test_memory_of_a_task_of_another_thread_is_waited_for(serial, monkeypatch):
+    waits = recorded(serial, monkeypatch)
+    began = threading.Event()
+
+    def hold():
+        began.set()
+        assert waits.acquire(timeout=60)
+        return 7
+
+    thread, found = started(lambda: asking(3_000_000, hold).result())
+    assert began.wait(60)
+    assert asking(2_000_000, int, 5).result() == 5
+    thread.join(60)
+    assert found == [7]
+    serial._schedule._check([])
+
+
+def test_a_task_larger_than_the_limit_fails_at_once(serial):
+    began, may_end = threading.Event(), threading.Event()
+
+    def hold():
+        began.set()
+        return may_end.wait(60)
+
+    thread, found = started(lambda: asking(3_000_000, hold).result())
+    assert began.wait(60)
+    with pytest.raises(da.MemoryLimitError, match="5,000,000"):
+        asking(5_000_000, int, 5).result()
+    may_end.set()
+    thread.join(60)
+    assert found == [True]
+
+
+def test_two_that_wait_for_each_other_s_memory_end(serial):
+    both = threading.Barrier(2)
+
+    def inner():
+        return "room"
+
+    def outer():
+        both.wait(60)
+        return asking(2_000_000, inner).result()
+
+    every = [started(lambda: asking(1_500_000, outer).result()) for _ in range(2)]
+    for thread, _ in every:
+        thread.join(60)
+        assert not thread.is_alive()
+    outcomes = [found[0] for _, found in every]
+    kinds = sorted(type(one).__name__ for one in outcomes)
+    # The first fails, so that its memory is free for the second.
+    assert kinds == ["MemoryLimitError", "str"]
+    serial._schedule._check([])
+
+
+@pytest.mark.parametrize("how", ["fetch", "await"])
+def test_memory_of_a_task_that_waits_for_who_wants_it_is_not_waited_for(serial, monkeypatch, how):
+    waits = recorded(serial, monkeypatch)
+    began = threading.Event()
+    made = []
+
+    def greedy():
+        return asking(2_000_000, int, 5).result()
+
+    def outer():
+        made.append(da.current_task())
+        assert began.wait(60)
+        return greedy()
+
+    def hold():
+        began.set()
+        assert waits.acquire(timeout=60)
+        return da.wait([made[0]])
+
+    async def hold_awaiting():
+        began.set()
+        await asyncio.to_thread(waits.acquire)
+        try:
+            return await made[0]
+        except da.MemoryLimitError:
+            return None
+
+    wanting = started(lambda: da.spawn(outer).result())
+    holding = started(lambda: asking(3_000_000, hold if how == "fetch" else hold_awaiting).result())
+    for thread, _ in (wanting, holding):
+        thread.join(60)
+        assert not thread.is_alive()
+    assert type(wanting[1][0]) is da.MemoryLimitError
+    assert len(holding[1]) == 1
+    serial._schedule._check([])
+
+
+def test_who_hears_of_a_value_on_its_way_does_not_wait_for_the_task_around_it(serial):
+    """It runs on the thread that sends the value, which that task waits for."""
+    outcomes = []
+
+    def consumer(event):
+        is_sent = isinstance(event, da.runtime.ValueMoved) and event.destination == "disk"
+        if is_sent and not outcomes:
+            outcomes.append(None)
+            outcomes[0] = asking(4_000_000, int, 5).exception()
+
+    def outer():
+        kept = asking(2_000_000, np.ones, 250_000)
+        with da.subscribe(consumer):
+            assert asking(3_000_000, int, 6).result() == 6
+        return kept.result().nbytes
+
+    thread, found = started(lambda: asking(1_000_000, outer).result())
+    thread.join(60)
+    assert not thread.is_alive()
+    assert found == [2_000_000]
+    assert len(outcomes) == 1
+    assert type(outcomes[0]) is da.MemoryLimitError
