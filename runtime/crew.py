@@ -127,6 +127,9 @@ class Crew(Awaiting):
                 return
             self._let_go(runner)
 
+    def _look_later(self) -> None:
+        """Let idle processors look again at tasks that they leave to others, if they do."""
+
     def _live(self, runner: Runner) -> None:
         """Be a thread: serve on the seat given, park, and again."""
         self._local.runner = runner
@@ -150,6 +153,8 @@ class Crew(Awaiting):
                 self._relieve(runner)
             if schedule.stranded:
                 self._refuse_stranded()
+            if schedule.special:
+                self._look_later()
             if runner.ending:
                 return
             runner.gate.acquire()

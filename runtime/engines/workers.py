@@ -88,10 +88,11 @@ class WorkersEngine(ThreadsEngine):
                     return
                 self._looks_again = True
             self._next_look = self._timers.call_later(seconds, self._look)
-        except BaseException:
+        except BaseException as error:
             # A signal, or no more threads: the next one asks for it again.
             self._looks_again = False
-            raise
+            if not isinstance(error, RuntimeError):
+                raise
 
     def _look(self) -> None:
         with self._lock:

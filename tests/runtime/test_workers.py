@@ -216,6 +216,24 @@ def test_who_waits_in_a_task_lets_what_it_waits_for_be_looked_at_again(left_to_w
     assert 1 not in found
 
 
+def test_a_processor_that_came_in_vain_looks_at_what_is_left(left_to_worker_1, monkeypatch):
+    """All others were on their way to tasks, which are cancelled, when it was left to worker 1."""
+    engine = engines.current_engine()
+    let_go, on_their_way = engine._let_go, []
+    monkeypatch.setattr(engine, "_let_go", on_their_way.append)
+    others = [one for one in da.processors() if one.worker != 1]
+    for one in others:
+        alone = da.scope(worker=one.worker, thread=one.index)
+        da.cancel(da.spawn.options(scope=alone)(where))
+    assert len(on_their_way) == len(others)
+    task = da.spawn(where_with, *left_to_worker_1)
+    monkeypatch.setattr(engine, "_let_go", let_go)
+    assert engine._schedule.local[1].first() is task
+    for runner in on_their_way:
+        let_go(runner)
+    assert task.result(timeout=60) != 1
+
+
 def test_the_scope_wins_over_bytes_and_load(workers):
     large = on(1)(np.ones, 4_000_000)
     large.wait()
