@@ -50,6 +50,22 @@ def solid_stencil(x: Any, _: Any) -> Any:
     return x[inner, inner, inner] * 6 - around
 
 
+def stepped(x: Any, _: Any) -> Any:
+    """Two steps of a diffusion along one axis, in place."""
+    array = x.copy()
+    for _step in range(2):
+        array[1:-1] += 0.1 * (array[2:] - 2 * array[1:-1] + array[:-2])
+    return array
+
+
+def written_over(x: Any, y: Any) -> Any:
+    """Parts of an array replaced by others."""
+    array = x.copy()
+    array[5:-5] = y[5:-5]
+    array[::2] *= 2
+    return array
+
+
 def turned(x: Any, _: Any) -> Any:
     """An array turned by three columns."""
     return np.concatenate([x[:, -3:], x[:, :-3]], axis=1)
@@ -60,6 +76,9 @@ def scattered(x: Any, _: Any) -> Any:
     order = np.random.default_rng(0).permutation(x.shape[0])
     return x[order[: x.shape[0] // 2]]
 
+
+# What is cut into pieces of any size, not of ten elements along every axis.
+IRREGULAR = " (any cut)"
 
 # By name: the number of axes, and what is planned.
 EXPRESSIONS: dict[str, tuple[int, Build]] = {
@@ -85,17 +104,31 @@ EXPRESSIONS: dict[str, tuple[int, Build]] = {
     "x[order]": (2, scattered),
     "cumsum(x, axis=0)": (2, lambda x, _: np.cumsum(x, axis=0)),
     "map_blocks": (2, lambda x, _: x.map_blocks(np.negative)),
+    "x += of neighbours, twice": (1, stepped),
+    "x[5:-5] = y[5:-5]; x[::2] *= 2": (2, written_over),
+    "x + y" + IRREGULAR: (2, lambda x, y: x + y),
+    "x[1:-1] + x[2:] - x[:-2]" + IRREGULAR: (1, line_stencil),
+    "stencil of 5 in a plane" + IRREGULAR: (2, plane_stencil),
+    "stencil of 7 in space" + IRREGULAR: (3, solid_stencil),
+    "x.T + y" + IRREGULAR: (2, lambda x, y: x.T + y),
+    "x += of neighbours, twice" + IRREGULAR: (1, stepped),
 }
 
 
 @functools.cache
-def sources(dimensions: int, chunks: int, is_kept: bool) -> tuple[Any, Any]:
-    """Two arrays of about so many chunks, each of 10 elements along every axis."""
+def sources(
+    dimensions: int, chunks: int, is_kept: bool, is_irregular: bool = False
+) -> tuple[Any, Any]:
+    """Two arrays of about so many chunks, each of 10 elements along every axis, or of 5 to 15."""
     along = round(chunks ** (1 / dimensions))
+    sizes: Any = (10,) * dimensions
+    if is_irregular:
+        drawn = np.random.default_rng(0).integers(5, 16, along)
+        sizes = [tuple(drawn.tolist())] * dimensions
     found = []
     for value in (1.0, 2.0):
-        array = np.full((10 * along,) * dimensions, value)
-        x = da.distribute(array, da.Blocks(*(10,) * dimensions))
+        shape = [sum(some) for some in sizes] if is_irregular else [10 * along] * dimensions
+        x = da.distribute(np.full(shape, value), da.Blocks(*sizes))
         if is_kept:
             x = x.map_blocks(np.positive).persist()
             x.wait()
@@ -108,7 +141,7 @@ class Case:
 
     def __init__(self, name: str, chunks: int, is_kept: bool) -> None:
         dimensions, build = EXPRESSIONS[name]
-        x, y = sources(dimensions, chunks, is_kept)
+        x, y = sources(dimensions, chunks, is_kept, name.endswith(IRREGULAR))
         self.expression = build(x, y).expression
         self.out = np.empty(self.expression.shape, self.expression.dtype)
         self.chunks = math.prod(map(len, x.chunks))
