@@ -9,25 +9,26 @@ share one set of loads, and the chunks that each of them needs are counted off.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
-from math import prod
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from darray.blocks import Chunks, boundaries, grid_shape
+from darray.blocks import boundaries, grid_shape
 from darray.expr.assignment import Assign
 from darray.expr.nodes import Expression, Generated, Memory
 from darray.index_maps import IndexMap
 from darray.lowering.calls import Pieces
 from darray.lowering.fusion import Leaf
-from darray.lowering.loads import Generate, Ready
-from darray.lowering.margins import KEPT, Sights, moved
+from darray.lowering.hulls import Hulls, Shown, chunk_strides
+from darray.lowering.loads import Generate, Load, Ready
+from darray.lowering.margins import KEPT, Margins, Sights, moved
 from darray.lowering.plans import Index, Need
+from darray.lowering.reading_ahead import reads_remote
 from darray.lowering.recutting import Band
-from darray.runtime.boxes import Box
+from darray.runtime.boxes import Box, box_shape
 
 if TYPE_CHECKING:
     from darray.lowering.planning import Planner
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Alike", "Picks", "Shelf", "has_shelf"]
 
 # Kinds of chunks that are looked at, however few chunks there are of each.
-TRIED = 64
+TRIED = 16
 
 # Beyond these, chunks there are to be of each kind, at least, that others are looked at.
 RARE = 4
@@ -43,6 +44,10 @@ RARE = 4
 # What is gathered for a chunk, in the order of what its task needs: by which of what a group
 # gathers, and which chunks of it.
 Picks: TypeAlias = list[tuple[int, list[Index]]]
+
+
+# In the place of what is made for each chunk.
+_NOTHING = Ready(np.empty(0))
 
 
 class Keys(dict[int, Need]):
@@ -75,13 +80,15 @@ class Keys(dict[int, Need]):
 Shelf: TypeAlias = Keys | list[Any]
 
 
-def has_shelf(node: Expression | None) -> bool:
+def has_shelf(planner: Planner, node: Expression | None) -> bool:
     """Whether all chunks of `node`, if it is gathered, are the values of tasks of its own."""
     if node is None:
         return True
     if node.kept is None:
         # What a write leaves as it was belongs to others.
-        return not isinstance(node, Assign)
+        return not isinstance(node, Assign) or grid_shape(node.chunks) == tuple(
+            map(len, planner.written_by(node))
+        )
     return np.ndarray not in set(map(type, node.kept.chunks.values()))
 
 
@@ -221,7 +228,7 @@ class Alike:
     """
 
     __slots__ = (
-        *("_alone", "_alongs", "_chunked", "_is_in_order", "_known", "_moves"),
+        *("_alone", "_alongs", "_chunked", "_hulls", "_is_in_order", "_known", "_moves", "_shown"),
         *("_numbers", "_seen", "_sights", "_templates"),
     )
 
@@ -245,7 +252,7 @@ class Alike:
         for place, (leaf, node) in enumerate(zip(leaves, gathered, strict=True)):
             if node is not None:
                 moving.setdefault(sights.mover(place), []).append(leaf)
-                self._chunked[sights.mover(place)] = Chunked(node, _strides(node.chunks), [])
+                self._chunked[sights.mover(place)] = Chunked(node, chunk_strides(node.chunks), [])
         for number, seen in moving.items():
             one = self._chunked[number]
             one.axes = [_along(one, seen, axis) for axis in range(dimensions)]
@@ -258,9 +265,19 @@ class Alike:
         self._seen = 0
         # By the number of needs before and the numbers of the places.
         self._templates: dict[tuple[int, ...], Template] = {}
+        # Of an irregular cut, all that is gathered and what each leaf shows of it; made for the
+        # first chunk that is like none before.
+        self._hulls: list[Hulls] = []
+        self._shown: list[Load | Shown] = []
 
     def pieces(self, planner: Planner, box: Box, needs: list[Need]) -> Pieces:
         """How the group's program comes by its inputs for `box`; adds to `needs`."""
+        if (
+            self._hulls
+            and not self._alone
+            and all([one.step == 1 < one.stop - one.start for one in box])
+        ):
+            return self._by_hulls(planner, box, [], needs)
         places: list[Place] = []
         key = [len(needs)]
         for known, part in zip(self._known, box, strict=True):
@@ -274,9 +291,9 @@ class Alike:
         self._seen += 1
         template = self._templates.get(tuple(key))
         if template is None:
-            if TRIED < len(self._templates) > self._seen // RARE:
+            if self._hulls or TRIED < len(self._templates) > self._seen // RARE:
                 # The cut is irregular: hardly a chunk is like another.
-                return planner.pieces_apart(self._sights, box, needs)
+                return self._by_hulls(planner, box, places, needs)
             return self._learned(planner, box, places, tuple(key), needs)
         for number, shelf, offsets in template.picks:
             base = 0
@@ -287,7 +304,18 @@ class Alike:
         pieces = template.pieces
         if not self._alone:
             return pieces
-        loads = list(pieces.loads)
+        loads = self._with_alone(pieces.loads, planner, places, needs)
+        return Pieces(pieces.group, loads, pieces.shape, pieces.ledger, pieces.is_remote)
+
+    def _with_alone(
+        self,
+        shared: Iterable[Load | Shown],
+        planner: Planner,
+        places: list[Place],
+        needs: list[Need],
+    ) -> tuple[Load | Shown, ...]:
+        """Loads of which those that are not gathered are made for the box at `places`."""
+        loads = list(shared)
         # Of most groups every leaf lies as the results do.
         if self._is_in_order:
             sources: Any = zip(*[place.cuts for place in places])  # noqa: B905
@@ -302,7 +330,36 @@ class Alike:
                 loads[one.place] = Ready(one.array[source])
             else:
                 loads[one.place] = Ready(one.index_map.arrange(one.array[source], source))
-        return Pieces(pieces.group, tuple(loads), pieces.shape, pieces.ledger, pieces.is_remote)
+        return tuple(loads)
+
+    def _by_hulls(
+        self, planner: Planner, box: Box, places: list[Place], needs: list[Need]
+    ) -> Pieces:
+        """The same for a chunk of an irregular cut, which is put together when its task runs."""
+        if not self._hulls:
+            self._gather_by_hulls(planner)
+        hulls = tuple([one.at(box, needs) for one in self._hulls])
+        plan, loads = planner.plan, tuple(self._shown)
+        waits = False
+        if self._alone:
+            loads = self._with_alone(loads, planner, places, needs)
+            waits = plan.reads_remote and reads_remote(loads)
+        return Pieces(self._sights.group, loads, box_shape(box), plan.ledger, waits, hulls)
+
+    def _gather_by_hulls(self, planner: Planner) -> None:
+        leaves = self._sights.group.leaves
+        self._shown = [_NOTHING] * len(leaves)
+        for number, one in self._chunked.items():
+            node = one.node
+            every = [at for at in range(len(leaves)) if self._sights.mover(at) == number]
+            seen = [Leaf(node, leaves[at].index_map) for at in every]
+            alike = [tuple(range(len(seen)))]
+            if not Margins(seen, alike[0]).is_near():
+                alike = [(place,) for place in alike[0]]
+            for some in alike:
+                for part, place in enumerate(some):
+                    self._shown[every[place]] = Shown(len(self._hulls), part, seen[place].index_map)
+                self._hulls.append(Hulls(Margins(seen, some), shelf(planner, node), node))
 
     def _learned(
         self,
@@ -384,15 +441,3 @@ def _along(chunked: Chunked, leaves: list[Leaf], axis: int) -> Along | None:
     sizes = chunked.node.chunks[source]
     stride = chunked.strides[source]
     return Along(sizes, boundaries(sizes), stride, min(starts), max(starts), step)
-
-
-def _strides(chunks: Chunks) -> tuple[int, ...]:
-    """What a step along each axis of the grid adds to the number of a chunk.
-
-    Examples
-    --------
-    >>> _strides(((4, 4), (2, 2, 2), (5,)))
-    (3, 1, 1)
-    """
-    grid = grid_shape(chunks)
-    return tuple([prod(grid[axis + 1 :]) for axis in range(len(grid))])

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from darray.blocks import chunk_box, largest
+from darray.blocks import boundaries, chunk_box, largest
 from darray.expr import building
 from darray.expr.assignment import Assign
-from darray.index_maps import IndexMap
+from darray.index_maps import AxisMap, IndexMap
 from darray.lowering.calls import Pieces
 from darray.lowering.fusion import Leaf, fuse
 from darray.lowering.loads import Gather, Load
+from darray.lowering.margins import moved
 from darray.lowering.planning import Planner, plans
 from darray.lowering.plans import Draft, Index, Need
-from darray.runtime.boxes import Box, box_shape, index_of
+from darray.runtime.boxes import Box, box_shape, index_of, whole
 from darray.runtime.devices.host_buffers import empty, is_own
 
-__all__ = ["AssignPart", "Unchanged"]
+__all__ = ["AssignPart", "Unchanged", "WrittenPlaces"]
 
 
 class AssignPart(Struct, frozen=True):
@@ -87,6 +88,50 @@ class Unchanged(Struct, frozen=True):
         return values[0] if self.chunk is None else self.chunk
 
 
+# What an assignment writes along an axis of a chunk: what the view shows there, where that lies in
+# the chunk, and how long the chunk is.
+_Written: TypeAlias = tuple[slice, slice, int]
+
+
+class WrittenPlaces:
+    """Which part of each chunk an assignment writes, found once for each place along an axis."""
+
+    def __init__(self, node: Assign) -> None:
+        index_map = node.index_map
+        fixed = [AxisMap(axis, at, 1, 1) for axis, at in index_map.fixed]
+        # By the axis of the array how the view lies along it.
+        self._moves = {one.source: one for one in [*fixed, *index_map.axes]}
+        # For each axis of the view that of the array, and what it shows where there is none.
+        self._axes = [(one.source, slice(0, one.size, 1)) for one in index_map.axes]
+        self._edges = list(map(boundaries, node.chunks))
+        self._known: list[dict[int, _Written | None]] = [{} for _ in node.shape]
+
+    def at(self, index: Index) -> tuple[Box, Box, tuple[int, ...]] | None:
+        """What the view shows of a chunk, where that lies in it, and its shape; None if nothing."""
+        found: list[_Written] = []
+        for known, place in zip(self._known, index, strict=True):
+            if place not in known:
+                known[place] = self._along(len(found), place)
+            one = known[place]
+            if one is None:
+                return None
+            found.append(one)
+        seen = tuple([every if axis < 0 else found[axis][0] for axis, every in self._axes])
+        return seen, tuple([part for _, part, _ in found]), tuple([size for *_, size in found])
+
+    def _along(self, axis: int, place: int) -> _Written | None:
+        _, first, step, size = self._moves[axis]
+        start, stop = self._edges[axis][place : place + 2]
+        ends = (start, stop) if step > 0 else (stop, start)
+        # The first element of the view that lies at, or behind, each of the ends.
+        low, high = [-((first - end + (step < 0)) // step) for end in ends]
+        low, high = max(low, 0), min(high, size)
+        if low >= high:
+            return None
+        seen = slice(low, high, 1)
+        return seen, moved(seen, first - start, step), stop - start
+
+
 @plans(Assign)
 def plan_assignment(planner: Planner, node: Assign, indices: list[Index]) -> None:
     """Plan chunks of an array in which a part is assigned to."""
@@ -97,26 +142,26 @@ def plan_assignment(planner: Planner, node: Assign, indices: list[Index]) -> Non
     stage = planner.stage("assign", node.serial, group, target, 0, 2 * chunk_nbytes)
     base = Leaf(node.operand, IndexMap.identity(node.shape))
     planner.at_end[_reuse] = None
+    places = WrittenPlaces(node)
     for index in indices:
-        box = chunk_box(node.chunks, index)
-        seen = node.index_map.output_box(box)
-        if seen is None:
+        found = places.at(index)
+        if found is None:
             chunk = planner.chunk(node.operand, index)
             passed = Unchanged(chunk) if isinstance(chunk, np.ndarray) else Unchanged()
             needs: list[Need] = [] if isinstance(chunk, np.ndarray) else [chunk]
             stage.drafts.append(Draft((node, index), passed, needs))
             continue
+        seen, part, shape = found
         pieces, needs = planner.pieces(group, seen)
-        written = node.index_map.source_box(seen)
-        part = tuple(
-            [
-                slice(one.start - within.start, one.stop - within.start, one.step)
-                for one, within in zip(written, box, strict=True)
-            ]
-        )
-        shape = box_shape(box)
-        fills = box_shape(part) == shape
-        before = None if fills else planner.load(base, box, needs)
+        before: Load | None = None
+        if box_shape(part) != shape:
+            box = whole(shape)
+            if planner.is_gathered(node.operand):
+                # Cut as this is, so that it is one chunk.
+                wanted = [(index, box, box)]
+                before = planner.gather(node.operand, box, wanted, base.index_map, needs)
+            else:
+                before = planner.load(base, chunk_box(node.chunks, index), needs)
         call = AssignPart(before, pieces, part, node.index_map, seen, shape, node.dtype)
         stage.drafts.append(Draft((node, index), call, needs))
 

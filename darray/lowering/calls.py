@@ -18,6 +18,7 @@ from darray.kernels.programs import Program
 from darray.kernels.reducing import Reducer, partial_results
 from darray.kernels.warnings_ledger import Ledger
 from darray.lowering.fusion import Group
+from darray.lowering.hulls import Hull, Shown
 from darray.lowering.loads import Load, Within
 from darray.runtime import events
 from darray.runtime.boxes import Box, index_of
@@ -36,14 +37,15 @@ class Pieces(Struct, frozen=True):
 
     ``shape`` is the chunk's; results that broadcasting has not filled are brought to it. With
     ``is_remote`` some inputs come from another machine: the task needs no processor until they
-    are there.
+    are there. Some loads may show parts of ``hulls``.
     """
 
     group: Group
-    loads: tuple[Load, ...]
+    loads: tuple[Load | Shown, ...]
     shape: tuple[int, ...]
     ledger: Ledger
     is_remote: bool = False
+    hulls: tuple[Hull, ...] = ()
 
     @property
     def program(self) -> Program:
@@ -55,7 +57,11 @@ class Pieces(Struct, frozen=True):
         inputs = []
         # What several inputs are boxes of is brought once.
         brought: dict[int, NDArray[Any]] = {}
+        wholes = [hull.gather()(values) for hull in self.hulls]
         for load in self.loads:
+            if isinstance(load, Shown):
+                inputs.append(load.of(self.hulls[load.hull], wholes[load.hull]))
+                continue
             if not isinstance(load, Within):
                 inputs.append(load(values))
                 continue

@@ -32,6 +32,7 @@ from darray.lowering.calls import (
     Write,
 )
 from darray.lowering.contracting import AddProducts, JoinSums
+from darray.lowering.hulls import Shown
 from darray.lowering.loads import Gather, Load, Within
 from darray.lowering.reshaping import Rearrange
 from darray.runtime import events
@@ -93,7 +94,11 @@ def _results(pieces: Pieces, values: tuple[Any, ...]) -> tuple[Any, ...]:
     inputs = []
     # What several inputs are boxes of is brought once.
     brought: dict[int, DeviceArray] = {}
+    wholes = [loaded(hull.gather(), values) for hull in pieces.hulls]
     for load in pieces.loads:
+        if isinstance(load, Shown):
+            inputs.append(load.of(pieces.hulls[load.hull], wholes[load.hull]))
+            continue
         if not isinstance(load, Within):
             inputs.append(loaded(load, values))
             continue

@@ -7,13 +7,14 @@ most of them, so it is found once and looked up from then on.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from math import prod
 from operator import add
 
 from msgspec import Struct
 
-from darray.blocks import Chunks, overlapping
+from darray.blocks import Chunks, boundaries, overlapping
 from darray.lowering.fusion import Group, Leaf
 from darray.lowering.plans import Index
 from darray.runtime.boxes import Box, box_shape
@@ -41,12 +42,18 @@ class Along(Struct, eq=False):
     touched : list of (slice, slice, int)
         Of each of these chunks: what is wanted of it, where that goes in the hull, and as the bits
         of a number which of the boxes lie there.
+    lying : tuple of int
+        These numbers.
+    length : int
+        Elements of the hull.
     """
 
     hull: slice
     parts: tuple[slice, ...]
     first: int
     touched: list[tuple[slice, slice, int]]
+    lying: tuple[int, ...]
+    length: int
 
     def key(self) -> tuple[object, ...]:
         """What places that look alike have in common."""
@@ -95,7 +102,7 @@ class Margins:
 [((0,), (slice(0, 4, 1),), (slice(0, 4, 1),)), ((1,), (slice(0, 3, 1),), (slice(4, 7, 1),))])
     """
 
-    __slots__ = ("_axes", "_chunks", "_found", "_known", "_numbers", "_patterns")
+    __slots__ = ("_axes", "_chunks", "_known", "_near", "_numbers", "_patterns")
 
     def __init__(self, leaves: Sequence[Leaf], places: tuple[int, ...]) -> None:
         first = leaves[places[0]].expression
@@ -106,6 +113,8 @@ class Margins:
         # By the axis and where a box begins and ends along it, what was found, and its number.
         self._known: list[dict[tuple[int, int], tuple[Along, int]]] = [{} for _ in first.shape]
         self._numbers: dict[tuple[object, ...], int] = {}
+        # The same without the numbers, of what is not looked at as a whole.
+        self._near: list[dict[tuple[int, int], Along]] = [{} for _ in first.shape]
         # By the numbers along all axes.
         self._patterns: dict[tuple[int, ...], Pattern | None] = {}
 
@@ -140,31 +149,88 @@ class Margins:
         ]
         return tuple([one.hull for one in found]), pattern.parts, wanted
 
-    def _remembered(self, axis: int, part: slice) -> tuple[Along, int]:
+    def along(self, box: Box) -> list[Along]:
+        """What the leaves show in `box`, which is not empty and has no steps, along each axis.
+
+        They move alike, as `is_near` says.
+        """
         assert self._axes is not None
-        sizes = self._chunks[axis]
-        cuts = []
-        for start, step in self._axes[axis][1]:
-            ends = (start + step * part.start, start + step * (part.stop - 1))
-            cuts.append((min(ends), max(ends) + 1))
-        low, high = min(one for one, _ in cuts), max(one for _, one in cuts)
-        hull = slice(low, high, 1)
-        touched = []
-        every = overlapping((sizes,), (hull,))
-        for _, (wanted,), (place,) in every:
-            bits = 0
-            for number, (start, stop) in enumerate(cuts):
-                if start - low < place.stop and place.start < stop - low:
-                    bits |= 1 << number
-            touched.append((wanted, place, bits))
-        parts = tuple([slice(start - low, stop - low, 1) for start, stop in cuts])
-        made = Along(hull, parts, every[0][0][0], touched)
+        found: list[Along] = []
+        for near, (axis, _) in zip(self._near, self._axes, strict=True):
+            part = box[axis] if axis >= 0 else _ONE
+            one = near.get((part.start, part.stop))
+            if one is None:
+                if len(near) >= KEPT:
+                    near.clear()
+                one = near[part.start, part.stop] = self._along(len(found), part)
+            found.append(one)
+        return found
+
+    def is_near(self) -> bool:
+        """Whether what leaves show for large chunks of their array is better put together."""
+        if self._axes is None:
+            return False
+        together = apart = 1
+        for sizes, (axis, moves) in zip(self._chunks, self._axes, strict=True):
+            size = max(sizes) if axis >= 0 else 1
+            starts = [start for start, _ in moves]
+            together *= size + max(starts) - min(starts)
+            apart *= size
+        return together <= MOST * apart
+
+    def _remembered(self, axis: int, part: slice) -> tuple[Along, int]:
+        made = self._along(axis, part)
         known = self._known[axis]
         if len(known) >= KEPT:
             known.clear()
         number = self._numbers.setdefault((axis, *made.key()), len(self._numbers))
         entry = known[part.start, part.stop] = made, number
         return entry
+
+    def _along(self, axis: int, part: slice) -> Along:
+        """What boxes look like along an axis of the array for a part of that of the results."""
+        assert self._axes is not None
+        sizes = self._chunks[axis]
+        moves = self._axes[axis][1]
+        first, step = moves[0]
+        if abs(step) != 1:
+            # Only one that is alone goes in larger steps.
+            hull = moved(part, first, step)
+            count = len(range(hull.start, hull.stop, hull.step))
+            every = overlapping((sizes,), (hull,))
+            touched = [(wanted, place, 1) for _, (wanted,), (place,) in every]
+            whole = (slice(0, count, 1),)
+            return Along(hull, whole, every[0][0][0], touched, (1,) * len(touched), count)
+        size = part.stop - part.start
+        # All go the same way.
+        starts = [start for start, _ in moves]
+        least = min(starts)
+        starts = [start - least for start in starts]
+        low = least + part.start if step > 0 else least - part.stop + 1
+        length = max(starts) + size
+        edges = boundaries(sizes)
+        number = at = bisect_right(edges, low) - 1
+        touched = []
+        lying = []
+        begin = 0
+        while begin < length:
+            edge = low - edges[at]
+            at += 1
+            end = edges[at] - low
+            if end > length:
+                end = length
+            bits, bit = 0, 1
+            for start in starts:
+                if start < end and begin < start + size:
+                    bits |= bit
+                bit += bit
+            wanted = slice(begin + edge, end + edge, 1)
+            touched.append((wanted, slice(begin, end, 1), bits))
+            lying.append(bits)
+            begin = end
+        parts = tuple([slice(start, start + size, 1) for start in starts])
+        hull = slice(low, low + length, 1)
+        return Along(hull, parts, number, touched, tuple(lying), length)
 
 
 # What stands for the place along an axis of the array that the results do not have.
@@ -190,7 +256,7 @@ def _aligned(leaves: Sequence[Leaf], dimensions: int) -> _Aligned | None:
                     start = at
             found.add(along)
             moves.append((start, step))
-            if abs(step) != 1:
+            if abs(step) != 1 and len(leaves) > 1:
                 return None
         if len(found) > 1:
             return None

@@ -134,7 +134,7 @@ class Planner:
         self.places: dict[Expression, NDArray[Any]] = {}
         # Whether tasks read the memory of an array that its owner may change.
         self.reads_shared = False
-        # The chunks that writes touch: their places along each axis.
+        # What `written_by` found.
         self.written: dict[Assign, tuple[range, ...]] = {}
         # What earlier computations left that this one reads, by identity.
         self.kept_used: dict[int, Kept] = {}
@@ -425,7 +425,7 @@ class Planner:
                 sights = self.sights[id(group)] = Sights(group)
                 return self.pieces_apart(sights, box, needs), needs
             gathered = list(map(self.gathered, group.leaves))
-            if not gathered or not all(map(has_shelf, gathered)):
+            if not gathered or not all([has_shelf(self, one) for one in gathered]):
                 return self.pieces_apart(sights, box, needs), needs
             alike = self.alike[id(group)] = Alike(sights, gathered)
         return alike.pieces(self, box, needs), needs
@@ -547,14 +547,18 @@ class Planner:
     def untouched(self, node: Expression, index: Index) -> Expression:
         """The first expression below `node` that has the same chunk and is not its last write."""
         while isinstance(node, Assign) and node.kept is None:
-            written = self.written.get(node)
-            if written is None:
-                has_usable_chunks(node.operand)
-                written = self.written[node] = written_chunks(node)
-            if all(map(contains, written, index)):
+            if all(map(contains, self.written_by(node), index)):
                 break
             node = node.operand
         return node
+
+    def written_by(self, node: Assign) -> tuple[range, ...]:
+        """The chunks that a write touches: their places along each axis."""
+        written = self.written.get(node)
+        if written is None:
+            has_usable_chunks(node.operand)
+            written = self.written[node] = written_chunks(node)
+        return written
 
 
 def _line(node: Reduce, index: Index) -> list[Index]:

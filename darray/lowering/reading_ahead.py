@@ -9,8 +9,10 @@ one of its lane begin to read, and so the slower of reading and computing sets t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from darray.lowering.hulls import Shown
 from darray.lowering.loads import Load, Read
 from darray.lowering.plans import Draft, Plan, Stage
 from darray.runtime import limits, settings
@@ -41,7 +43,7 @@ class Lanes:
         return turn
 
 
-def reads_remote(loads: list[Load]) -> bool:
+def reads_remote(loads: Iterable[Load | Shown]) -> bool:
     """Whether one of `loads` is a read that waits for another machine."""
     return any([isinstance(load, Read) and load.is_remote for load in loads])
 

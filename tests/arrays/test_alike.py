@@ -8,14 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import darray as da
-from darray.blocks import iterate_boxes
+from darray.blocks import chunk_box, iterate_boxes
 from darray.index_maps import IndexMap
+from darray.lowering import alike
 from darray.lowering.alike import Alike
+from darray.lowering.computing import compute
 from darray.lowering.fusion import fuse
 from darray.lowering.loads import Gather, Generate, Ready, Within
 from darray.lowering.margins import Sights
 from darray.lowering.planning import Planner
-from darray.runtime.boxes import box_shape
+from darray.runtime.boxes import box_shape, index_of
 from darray.testing.strategies import boxes_in, chunks_for, shapes
 
 
@@ -134,8 +136,8 @@ def test_chunks_that_steps_reach_past_are_counted_right():
     group = fuse([node], node.shape)
     planner = Planner()
     planner.pieces(group, (slice(0, 1, 1),))
-    alike = [planner.pieces(group, (slice(at, at + 2, 1),))[1] for at in range(3)]
-    assert [[index for _, (index,) in needs] for needs in alike] == [[7, 9], [5, 7], [3, 5]]
+    found = [planner.pieces(group, (slice(at, at + 2, 1),))[1] for at in range(3)]
+    assert [[index for _, (index,) in needs] for needs in found] == [[7, 9], [5, 7], [3, 5]]
 
 
 def test_an_array_of_no_axes_is_read_as_one():
@@ -151,18 +153,82 @@ def test_an_array_of_no_axes_is_read_as_one():
     assert isinstance(planner.alike[id(group)], Alike)
 
 
-def test_an_irregular_cut_is_planned_chunk_by_chunk():
+class Values:
+    """What tasks give, by what stands for them in plans."""
+
+    def __init__(self):
+        self.arrays = {}
+
+    def of(self, need):
+        if need == "one":
+            return None
+        if isinstance(need, da.Task):
+            return need.result()
+        node, index = need
+        if node not in self.arrays:
+            (self.arrays[node],) = compute([node])
+        return self.arrays[node][index_of(chunk_box(node.chunks, index))]
+
+
+def assert_reads_alike(found, needs, expected, alone, values):
+    """Assert that pieces with some needs read what others read with theirs."""
+    assert found.shape == expected.shape
+    # What is shown both ways round is brought twice.
+    assert set(needs) == set(alone)
+    ours = found.inputs(list(map(values.of, needs)))
+    theirs = expected.inputs(list(map(values.of, alone)))
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one, other, strict=True)
+
+
+@given(expressions(), st.data())
+def test_what_is_put_together_by_tasks_is_the_same(total, data):
+    """On irregular cuts, where hardly a chunk is like another."""
+    node = total.expression
+    group = fuse([node], node.shape)
+    together, apart, values = Planner(), Planner(), Values()
+    boxes = [box for _, box in iterate_boxes(data.draw(chunks_for(node.shape)))]
+    boxes += [data.draw(boxes_in(node.shape, max_step=2)) for _ in range(3)]
+    before = data.draw(st.integers(0, 1))
+    with pytest.MonkeyPatch.context() as patch:
+        # As if there had been very many kinds of chunks.
+        patch.setattr(alike, "TRIED", 0)
+        patch.setattr(alike, "RARE", 2**40)
+        for box in boxes:
+            needs, alone = ["one"] * before, ["one"] * before
+            found, _ = together.pieces(group, box, needs)
+            expected = apart.pieces_apart(Sights(group), box, alone)
+            assert_reads_alike(found, needs, expected, alone, values)
+    assert together.wanted == apart.wanted
+    assert together.reads_shared == apart.reads_shared
+
+
+def test_an_irregular_cut_is_put_together_by_tasks():
     sizes = tuple(range(1, 200))
     x = da.distribute(np.arange(sum(sizes)), da.Blocks(sizes)).map_blocks(np.negative)
-    node = (x + x[::-1]).expression
+    node = (x[1:] + x[:-1] + x[::-1][1:]).expression
     group = fuse([node], node.shape)
-    together, apart = Planner(), Planner()
+    together, apart, values = Planner(), Planner(), Values()
+    by_hulls = 0
     for _, box in iterate_boxes(node.chunks):
         expected = []
         pieces = apart.pieces_apart(Sights(group), box, expected)
         found, needs = together.pieces(group, box)
-        assert needs == expected
-        assert found.loads == pieces.loads
+        assert_reads_alike(found, needs, pieces, expected, values)
+        by_hulls += bool(found.hulls)
+    assert by_hulls > 150
+
+
+def test_leaves_that_show_distant_parts_are_put_together_apart():
+    x = da.zeros(4000, blocks=da.Blocks(tuple([*range(1, 89), 84]))).map_blocks(np.negative)
+    planner = Planner()
+    planner.want_all((x[:-900] + x[1:-899] + x[900:]).expression)
+    hulls = [draft.call.pieces.hulls for draft in planner.run().stages[-1].drafts]
+    assert {len(one) for one in hulls} == {0, 3}
+    planner = Planner()
+    planner.want_all((x[:-2] + x[1:-1] + x[2:]).expression)
+    hulls = [draft.call.pieces.hulls for draft in planner.run().stages[-1].drafts]
+    assert {len(one) for one in hulls} == {0, 1}
 
 
 def test_views_know_that_they_arrange_nothing():

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import darray as da
+from darray.lowering.hulls import Hull
 from darray.testing.device_programs import PROGRAMS, agree, check_program
 from darray.testing.separate_memory import KIND
 from tests.arrays import test_programs as programs
@@ -54,6 +55,25 @@ def test_views_of_other_numbers(array):
     checked(lambda x: (x * 2)[3:50:7, ::-1].T, array)
     checked(lambda x: np.concatenate([x, x[::-1]])[:, None, 2:9], array)
     checked(lambda x: (x + 1).reshape(-1), array)
+
+
+def test_neighbours_on_an_irregular_cut(monkeypatch):
+    """What hardly two tasks read alike is put together on the device, too."""
+    sides = [tuple(range(4, 20)), tuple(range(3, 19))]
+    gather, gathered = Hull.gather, []
+
+    def noted(hull):
+        gathered.append(hull)
+        return gather(hull)
+
+    def stencil(x):
+        sums = np.cumsum(x, axis=0)
+        around = sums[1:-1, 1:-1] - sums[:-2, 1:-1] + sums[2:, 1:-1]
+        return around * sums[1:-1, ::-1][:, 1:-1]
+
+    monkeypatch.setattr(Hull, "gather", noted)
+    agree(stencil, [INTEGERS[: sum(sides[0]), : sum(sides[1])]], KIND, da.Blocks(*sides), 0.0)
+    assert gathered
 
 
 @pytest.mark.parametrize("axis", [None, 0, 1, (0, 1)])

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import force_setattr
 
 import darray as da
+from darray.blocks import iterate_boxes
+from darray.expr import building
+from darray.expr.assignment import Assign
+from darray.index_maps import IndexMap
+from darray.lowering.assigning import WrittenPlaces
+from darray.runtime.boxes import box_shape
+from darray.testing.strategies import basic_indices, chunks_for, shapes
 from tests.arrays.agreement import same_arrays
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -21,6 +30,31 @@ def pair(array, blocks):
 
 def matrices():
     return pair(np.arange(24.0).reshape(4, 6), da.Blocks(2, 4))
+
+
+@given(st.data())
+def test_what_is_written_of_a_chunk_is_found_axis_by_axis(data):
+    shape = data.draw(shapes(3, 9))
+    index_map = IndexMap.from_index(data.draw(basic_indices(shape)), shape)
+    axes = data.draw(st.permutations(range(len(index_map.shape))))
+    index_map = IndexMap.transpose(tuple(axes), index_map.shape).after(index_map)
+    before = building.captured(np.zeros(shape), data.draw(chunks_for(shape)))
+    values = building.captured(np.zeros(index_map.shape))
+    node = Assign(shape, before.dtype, before.chunks, before, index_map, values)
+    places = WrittenPlaces(node)
+    for index, box in iterate_boxes(node.chunks):
+        seen = index_map.output_box(box)
+        found = places.at(index)
+        assert (found is None) == (seen is None)
+        if found is not None:
+            written = index_map.source_box(seen)
+            inside = np.zeros(box_shape(box), bool)
+            inside[found[1]] = True
+            everywhere = np.zeros(shape, bool)
+            everywhere[written] = True
+            assert found[0] == seen
+            assert found[2] == box_shape(box)
+            np.testing.assert_array_equal(inside, everywhere[box])
 
 
 WRITES = {
