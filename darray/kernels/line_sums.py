@@ -20,23 +20,28 @@ FEWEST = 1 << 16
 # where NumPy adds 16 so. The sums of these are added pairwise.
 _ROW = 512
 
+# Elements of a line with gaps that NumPy adds in one go. For those of a chunk of the usual size at
+# once, 2e5 to 2.7e5 of them, it waits a third longer for memory; from twice as many on it does not.
+_RUN = 1 << 17
+_LONG = 1 << 19
+
 _ONES = {dtype: np.ones(_ROW, dtype) for dtype in "fd"}
 
 
 def is_line(array: Array) -> bool:
     """Whether `sum_of_line` adds the elements of `array`: many in single or double precision.
 
+    With gaps between them only those of one axis, of a chunk in double precision.
+
     Examples
     --------
     >>> is_line(np.zeros((400, 500))), is_line(np.zeros((400, 500))[:, ::2]), is_line(np.zeros(9))
     (True, False, False)
     """
-    return (
-        array.size >= FEWEST
-        and array.dtype.char in "fd"
-        and array.dtype.isnative
-        and (array.flags.c_contiguous or array.flags.f_contiguous)
-    )
+    if array.size < FEWEST or array.dtype.char not in "fd" or not array.dtype.isnative:
+        return False
+    is_with_gaps = array.ndim == 1 and array.dtype.char == "d" and array.size < _LONG
+    return array.flags.forc or is_with_gaps
 
 
 def sum_of_line(array: Array) -> Any:
@@ -51,6 +56,8 @@ def sum_of_line(array: Array) -> Any:
     >>> sum_of_line(np.arange(200_000.0))
     np.float64(19999900000.0)
     """
+    if not array.flags.forc:
+        return _sum_in_runs(array)
     line = array.ravel(order="K")
     count = len(line) // _ROW
     with np.errstate(all="ignore"), borrowed((count + 1) * line.itemsize) as memory:
@@ -60,4 +67,14 @@ def sum_of_line(array: Array) -> Any:
         sums[count] = np.add.reduce(line[count * _ROW :])
         total = np.add.reduce(sums)
     # Whatever raises a flag in these sums leaves nothing finite: NumPy raises it, and names it.
+    return total if np.isfinite(total) else np.add.reduce(line)
+
+
+def _sum_in_runs(line: Array) -> Any:
+    count = len(line) // _RUN
+    with np.errstate(all="ignore"):
+        sums = np.empty(count + 1)
+        np.add.reduce(line[: count * _RUN].reshape(count, _RUN), axis=1, out=sums[:count])
+        sums[count] = np.add.reduce(line[count * _RUN :])
+        total = np.add.reduce(sums)
     return total if np.isfinite(total) else np.add.reduce(line)

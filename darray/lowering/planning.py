@@ -297,8 +297,11 @@ class Planner:
         # In the order in which partial results can be joined and let go.
         ends = run_ends(len(lines))
         in_runs = [run for line in lines for some in runs(line, length, ends) for run in some]
+        # Of all chunks, unless few are wanted.
+        is_most = 2 * sum(map(len, lines)) > chunk_count(operand.chunks)
+        known = dict(iterate_boxes(operand.chunks)) if is_most else {}
         for run in dict.fromkeys(in_runs):
-            boxes = [chunk_box(operand.chunks, index) for index in run]
+            boxes = [known.get(index) or chunk_box(operand.chunks, index) for index in run]
             key = (first, _line_index(first, run[0])) if is_whole else (bundle, run[0])
             if length > 1:
                 call = ReduceRun.of(group, reducers, boxes, operand.shape, self.plan.ledger)

@@ -26,9 +26,12 @@ WARN = ("warn", "warn", "ignore", "warn", None)
     st.integers(FEWEST, 3 * FEWEST),
     st.floats(-1e3, 1e3),
     st.integers(0, 2**32),
+    st.sampled_from([1, 1, 2, 3, -1, -2]),
 )
-def test_sums_are_exact(dtype, size, mean, seed):
-    values = np.random.default_rng(seed).normal(mean, 1.0, size).astype(dtype)
+def test_sums_are_exact(dtype, size, mean, seed, step):
+    values = np.random.default_rng(seed).normal(mean, 1.0, abs(step) * size).astype(dtype)
+    values = values[::step]
+    values = values if is_line(values) else values.copy()
     exact = math.fsum(values.tolist())
     magnitude = math.fsum(np.abs(values).tolist())
     # Some hundred roundings at the most: 32 within BLAS, 7 bits and 19 within NumPy's own.
@@ -41,9 +44,11 @@ def test_what_is_no_line():
     many = np.ones(4 * FEWEST)
     assert is_line(many)
     assert is_line(np.asfortranarray(many.reshape(4, -1)))
+    assert is_line(many[::-3])
     for other in (
         many[: FEWEST - 1],
-        many[::2],
+        many.astype("f4")[::2],
+        many.reshape(4, -1)[:, ::2],
         many.reshape(4, -1)[:, 1:],
         many.astype(">f8"),
         many.astype(complex),
