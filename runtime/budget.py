@@ -35,24 +35,35 @@ def make_room() -> None:
         make()
 
 
+class Released(deque[int]):
+    """The numbers of holds that were dropped, for a budget to read at its next admission.
+
+    ``tell`` is called without arguments for each of them, by a finaliser.
+    """
+
+    tell: Callable[[], object] | None = None
+
+
 class Hold:
     """Bytes of a finished task's result, given back when the task's handle is dropped."""
 
-    __slots__ = ("_released", "_tell", "number")
+    __slots__ = ("_released", "number")
 
-    def __init__(
-        self, number: int, released: deque[int], tell: Callable[[], object] | None
-    ) -> None:
+    def __init__(self, number: int, released: Released) -> None:
         self.number = number
         self._released = released
-        self._tell = tell
 
     def __del__(self) -> None:
         # May run on any thread at any moment, also while that thread holds the engine's
-        # lock, so it only leaves word; the budget reads it at the next admission.
+        # lock, so it only leaves word.
         self._released.append(self.number)
-        if self._tell is not None:
-            self._tell()
+        tell = self._released.tell
+        if tell is not None:
+            tell()
+
+
+# So that holds of all budgets have numbers of their own.
+_numbers = itertools.count()
 
 
 class Budget:
@@ -65,7 +76,8 @@ class Budget:
     * ``running`` is the sum of what the admitted, unfinished tasks asked for.
     * ``held`` is the sum of ``holders``: what finished tasks' results hold, those named in
       ``released`` included.
-    * ``running + held <= limit`` after every admission.
+    * ``running + held <= limit`` after every admission. What another engine's results hold is
+      counted from the beginning, and may alone be more.
     * ``candidates`` are some of the living holds, each with the task of the result.
     """
 
@@ -82,19 +94,19 @@ class Budget:
         self.moving: dict[Task[Any], int] = {}
         self.has_spilled = False
         self.spill_failure = ""
-        self.released: deque[int] = deque()
-        self._numbers = itertools.count()
-        # Called without arguments when a hold was dropped, by a finaliser.
-        self._tell = tell
+        # Where its own holds leave word, and those that it took over.
+        self.released = [Released()]
+        self._tell = self.released[0].tell = tell
         global _latest
         _latest = weakref.ref(self)
 
     def room(self) -> int:
         """Bytes that could be admitted now."""
-        while self.released:
-            number = self.released.popleft()
-            self.held -= self.holders.pop(number)[1]
-            self.candidates.pop(number, None)
+        for released in self.released:
+            while released:
+                number = released.popleft()
+                self.held -= self.holders.pop(number)[1]
+                self.candidates.pop(number, None)
         return self.limit - self.running - self.held
 
     def admit(self, nbytes: int) -> bool:
@@ -113,16 +125,34 @@ class Budget:
 
         Where a `task` is given they are those of its value.
         """
-        number = next(self._numbers)
+        number = next(_numbers)
         self.held += nbytes
         self.holders[number] = (name, nbytes)
         if nbytes >= SMALLEST and task is not None and is_storable(task._value):
             self.candidates[number] = weakref.ref(task)
-        return Hold(number, self.released, self._tell)
+        return Hold(number, self.released[0])
+
+    def take_over(self, former: Budget) -> None:
+        """Count what the results hold that `former` counted, whose engine is closed.
+
+        Called with the locks of both engines.
+        """
+        # Without those that nobody uses there would be more of them with every engine.
+        own = self.released if self.holders else []
+        self.released = [*own, *former.released]
+        for released in former.released:
+            released.tell = self._tell
+        self.held += former.held
+        self.holders.update(former.holders)
+        self.candidates.update(former.candidates)
+        self.has_spilled |= former.has_spilled
+        former.held, former.holders, former.candidates = 0, {}, {}
+        former.released = [Released()]
 
     def counted(self) -> tuple[int, int]:
         """Bytes of running tasks and of results that are there now; asked without the lock."""
-        gone = [self.holders.get(number, ("", 0))[1] for number in self.released.copy()]
+        words = [number for released in self.released.copy() for number in released.copy()]
+        gone = [self.holders.get(number, ("", 0))[1] for number in words]
         return self.running, self.held - sum(gone)
 
     def described(self) -> str:
@@ -146,6 +176,6 @@ class Budget:
     def _check(self) -> None:
         assert self.running >= 0, "more was given back than was reserved"
         assert self.held == sum(nbytes for _, nbytes in self.holders.values())
-        assert all(number in self.holders for number in self.released)
+        assert all(number in self.holders for released in self.released for number in released)
         assert set(self.candidates) <= set(self.holders)
         assert self.has_spilled or not self.moving

@@ -117,6 +117,9 @@ class Engine(Protocol):
     def abandon(self) -> None:
         """Refuse everything from now on: this is a child of a fork, without threads."""
 
+    def take_over(self, former: Any) -> None:
+        """Count what results hold that the engine counted which is closed now."""
+
 
 # Called with an engine that is about to be closed.
 closers: list[Callable[[Engine], object]] = []
@@ -124,6 +127,8 @@ closers: list[Callable[[Engine], object]] = []
 # Guards `_engine`; taken before an engine's own lock, never while one is held.
 _lock = threading.RLock()
 _engine: Engine | None = None
+# The one that was closed last, until the next one counts what its results hold.
+_former: Engine | None = None
 
 
 def engine_names() -> list[str]:
@@ -139,7 +144,7 @@ def current_engine() -> Engine:
 
 
 def _start() -> Engine:
-    global _engine
+    global _engine, _former
     with _lock:
         if _engine is None:
             name = settings.current().engine
@@ -148,6 +153,9 @@ def _start() -> Engine:
             module = importlib.import_module(f"darray.runtime.engines.{name}")
             limits.fix_task_memory(settings.current())
             engine: Engine = module.start(settings.current())
+            if _former is not None:
+                engine.take_over(_former)
+                _former = None
             _engine = engine
         return _engine
 
@@ -222,7 +230,7 @@ def close(finish: bool = True) -> None:
 
     What runs meanwhile spawns on the same engine, which is let go only when it is closed.
     """
-    global _engine
+    global _engine, _former
     engine = _engine
     if engine is None:
         return
@@ -233,7 +241,7 @@ def close(finish: bool = True) -> None:
     finally:
         with _lock:
             if _engine is engine:
-                _engine = None
+                _engine, _former = None, engine
                 limits.fix_task_memory(None)
 
 
@@ -247,9 +255,9 @@ def _close_at_exit() -> None:
 def _forget_after_fork() -> None:
     # The child has none of the parent's threads and may have inherited locks that were
     # held: it starts afresh, and unfinished tasks of the parent can only be refused.
-    global _engine, _lock
+    global _engine, _former, _lock
     _lock = threading.RLock()
-    engine, _engine = _engine, None
+    engine, _engine, _former = _engine, None, None
     limits.fix_task_memory(None)
     if engine is not None:
         engine.abandon()

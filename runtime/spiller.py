@@ -12,7 +12,7 @@ from darray.runtime import limits, settings
 from darray.runtime.budget import Hold
 from darray.runtime.graphs import following
 from darray.runtime.spaces import AWAY, Placed
-from darray.runtime.spilling import Spilled, asked, can_go, send_away, written
+from darray.runtime.spilling import Spilled, asked, can_go, count_by, send_away, written
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import DONE, READY, Task
 
@@ -75,6 +75,13 @@ class Spiller:
         self._local = threading.local()
         # Calls that send values now; guarded by the lock.
         self._sending = 0
+        count_by(self)
+
+    def take_over(self, former: Spiller) -> None:
+        """Count what results hold that `former` counted, whose engine is closed."""
+        # The lock of the former engine comes first; no other code takes both.
+        with former._lock, self._lock:
+            self._schedule.budget.take_over(former._schedule.budget)
 
     def make_room(
         self, running: Callable[[], list[Task[Any]]], freed: Callable[[], object]
@@ -165,7 +172,7 @@ class Spiller:
                 try:
                     while chosen:
                         task = chosen[-1]
-                        spilled = written(task, self._folder(), self)
+                        spilled = written(task, self._folder())
                         if spilled is None:
                             self._leave_out(task)
                             is_changed = True
