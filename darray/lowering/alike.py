@@ -272,12 +272,10 @@ class Alike:
 
     def pieces(self, planner: Planner, box: Box, needs: list[Need]) -> Pieces:
         """How the group's program comes by its inputs for `box`; adds to `needs`."""
-        if (
-            self._hulls
-            and not self._alone
-            and all([one.step == 1 < one.stop - one.start for one in box])
-        ):
-            return self._by_hulls(planner, box, [], needs)
+        if self._hulls and not self._alone:
+            if all([part.step == 1 and part.start < part.stop for part in box]):
+                return self._by_hulls(planner, box, [], needs)
+            return planner.pieces_apart(self._sights, box, needs)
         places: list[Place] = []
         key = [len(needs)]
         for known, part in zip(self._known, box, strict=True):
