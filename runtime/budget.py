@@ -97,15 +97,23 @@ class Budget:
         # Where its own holds leave word, and those that it took over.
         self.released = [Released()]
         self._tell = self.released[0].tell = tell
+        # The budget that took over from this one, and what results hold of tasks that ended since
+        # one was taken over: their threads leave word like finalisers, without the lock.
+        self._successor: Budget | None = None
+        self._late: deque[tuple[int, str, int, weakref.ref[Task[Any]] | None]] = deque()
         global _latest
         _latest = weakref.ref(self)
 
     def room(self) -> int:
         """Bytes that could be admitted now."""
+        self._read_late()
         for released in self.released:
             while released:
                 number = released.popleft()
-                self.held -= self.holders.pop(number)[1]
+                if number not in self.holders:
+                    # It ended, and was dropped, since.
+                    self._read_late()
+                self.held -= self.holders.pop(number, ("", 0))[1]
                 self.candidates.pop(number, None)
         return self.limit - self.running - self.held
 
@@ -126,17 +134,40 @@ class Budget:
         Where a `task` is given they are those of its value.
         """
         number = next(_numbers)
+        ref = None if task is None else weakref.ref(task)
+        if self._successor is not None:
+            return self._successor._hold_late(number, name, nbytes, ref)
+        self._note(number, name, nbytes, ref)
+        return Hold(number, self.released[0])
+
+    def _hold_late(
+        self, number: int, name: str, nbytes: int, ref: weakref.ref[Task[Any]] | None
+    ) -> Hold:
+        if self._successor is not None:
+            return self._successor._hold_late(number, name, nbytes, ref)
+        self._late.append((number, name, nbytes, ref))
+        return Hold(number, self.released[0])
+
+    def _read_late(self) -> None:
+        while self._late:
+            self._note(*self._late.popleft())
+
+    def _note(
+        self, number: int, name: str, nbytes: int, ref: weakref.ref[Task[Any]] | None
+    ) -> None:
         self.held += nbytes
         self.holders[number] = (name, nbytes)
+        task = None if ref is None else ref()
         if nbytes >= SMALLEST and task is not None and is_storable(task._value):
-            self.candidates[number] = weakref.ref(task)
-        return Hold(number, self.released[0])
+            self.candidates[number] = ref  # type: ignore[assignment]
 
     def take_over(self, former: Budget) -> None:
         """Count what the results hold that `former` counted, whose engine is closed.
 
         Called with the locks of both engines.
         """
+        former._successor = self
+        self._late += former._late
         # Without those that nobody uses there would be more of them with every engine.
         own = self.released if self.holders else []
         self.released = [*own, *former.released]

@@ -124,7 +124,7 @@ class Engine(Protocol):
 # Called with an engine that is about to be closed.
 closers: list[Callable[[Engine], object]] = []
 
-# Guards `_engine`; taken before an engine's own lock, never while one is held.
+# Guards `_engine` and `_former`; taken before an engine's own lock, never while one is held.
 _lock = threading.RLock()
 _engine: Engine | None = None
 # The one that was closed last, until the next one counts what its results hold.

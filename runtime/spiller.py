@@ -12,7 +12,7 @@ from darray.runtime import limits, settings
 from darray.runtime.budget import Hold
 from darray.runtime.graphs import following
 from darray.runtime.spaces import AWAY, Placed
-from darray.runtime.spilling import Spilled, asked, can_go, count_by, send_away, written
+from darray.runtime.spilling import Spilled, asked, can_go, send_away, written
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import DONE, READY, Task
 
@@ -66,7 +66,7 @@ class Spiller:
         self._schedule = schedule
         # The engine's, which guards the schedule.
         self._lock = lock
-        # Whether the thread that wants room is the only one, so that nobody else frees any.
+        # Whether each thread makes room for its own tasks, whatever others do meanwhile.
         self._is_alone = is_alone
         # Tasks for which room is made by the threads that are to run them; guarded by the lock.
         self._wanting: dict[Task[Any], None] = {}
@@ -75,13 +75,15 @@ class Spiller:
         self._local = threading.local()
         # Calls that send values now; guarded by the lock.
         self._sending = 0
-        count_by(self)
+        # That of the engine which took over from this one's; set once.
+        self._successor: Spiller | None = None
 
     def take_over(self, former: Spiller) -> None:
         """Count what results hold that `former` counted, whose engine is closed."""
         # The lock of the former engine comes first; no other code takes both.
         with former._lock, self._lock:
             self._schedule.budget.take_over(former._schedule.budget)
+            former._successor = self
 
     def make_room(
         self, running: Callable[[], list[Task[Any]]], freed: Callable[[], object]
@@ -172,7 +174,7 @@ class Spiller:
                 try:
                     while chosen:
                         task = chosen[-1]
-                        spilled = written(task, self._folder())
+                        spilled = written(task, self._folder(), self)
                         if spilled is None:
                             self._leave_out(task)
                             is_changed = True
@@ -354,6 +356,8 @@ class Spiller:
 
     def admit(self, task: Task[Any], nbytes: int) -> Hold | None:
         """What counts `nbytes` for the value of `task`; None where there is no room for them."""
+        if self._successor is not None:
+            return self._successor.admit(task, nbytes)
         name = task.name
         with self._lock:
             budget = self._schedule.budget
@@ -364,6 +368,8 @@ class Spiller:
 
     def count(self, task: Task[Any], nbytes: int) -> Hold:
         """Do what `admit` does, whether or not there is room."""
+        if self._successor is not None:
+            return self._successor.count(task, nbytes)
         name = task.name
         with self._lock:
             return self._schedule.budget.hold(name, nbytes, task)

@@ -35,7 +35,6 @@ __all__ = [
     "asked",
     "bring_back",
     "can_go",
-    "count_by",
     "is_storable",
     "may_leave",
     "send_away",
@@ -128,15 +127,6 @@ class Counter(Protocol):
         """Do what `admit` does, whether or not there is room."""
 
 
-# The engine in use counts, also what another one sent away before it.
-_counters: list[Counter] = []
-
-
-def count_by(counter: Counter) -> None:
-    """Have values that are in memory again counted by `counter` from now on."""
-    _counters[:] = [counter]
-
-
 class Spilled:
     """The value of a task on disk; never changed. It is deleted once nobody has this.
 
@@ -147,6 +137,7 @@ class Spilled:
     __slots__ = (
         "__weakref__",
         "_copy",
+        "_counter",
         "_layout",
         "_raw",
         "_slot",
@@ -154,12 +145,15 @@ class Spilled:
         "is_announced",
     )
 
-    def __init__(self, task: Task[Any], raw: Raw, layout: Any, slot: Slot) -> None:
+    def __init__(
+        self, task: Task[Any], raw: Raw, layout: Any, slot: Slot, counter: Counter
+    ) -> None:
         # A weak one, since the task leads here.
         self._task = weakref.ref(task)
         self._raw = raw
         self._layout = layout
         self._slot = slot
+        self._counter = counter
         # The array that was read last; changed only with `placing` held.
         self._copy: weakref.ref[Any] | None = None
         # Whether the system was told that the value will be read, and it was not read since. Set
@@ -187,7 +181,7 @@ class Spilled:
         value = self.brought()
         task = self._task()
         if task is not None:
-            hold = _counters[-1].admit(task, self.nbytes)
+            hold = self._counter.admit(task, self.nbytes)
             if hold is not None:
                 self._return(task, value, hold)
         return value
@@ -234,7 +228,7 @@ class Spilled:
     def back(self, task: Task[Any]) -> None:
         """Have the value of `task`, which this is, in memory, whether or not there is room."""
         value = self.brought()
-        self._return(task, value, _counters[-1].count(task, self.nbytes))
+        self._return(task, value, self._counter.count(task, self.nbytes))
 
     def _return(self, task: Task[Any], value: Any, hold: object) -> None:
         with placing:
@@ -353,7 +347,7 @@ def _away(task: Task[Any]) -> Spilled | None:
     return None
 
 
-def written(task: Task[Any], files: SpillFiles) -> Spilled | None:
+def written(task: Task[Any], files: SpillFiles, counter: Counter) -> Spilled | None:
     """The value of `task` on disk, where it is in memory as well; None for what cannot be.
 
     Raises
@@ -373,7 +367,7 @@ def written(task: Task[Any], files: SpillFiles) -> Spilled | None:
     slot = files.store(parts, nbytes)
     if events.consumers:
         publish(slot.nbytes, str(here.get()), "disk", began)
-    return Spilled(task, raw, layout, slot)
+    return Spilled(task, raw, layout, slot, counter)
 
 
 def send_away(task: Task[Any], spilled: Spilled) -> bool:

@@ -1,4 +1,4 @@
-"""Cancelling and taking over, as every engine does it."""
+"""Cancelling, as every engine does it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 from darray.runtime.errors import Failure
 from darray.runtime.graphs import closure
 from darray.runtime.refusals import cancellation
-from darray.runtime.spiller import Spiller
 from darray.runtime.state import Schedule
 from darray.runtime.tasks import CANCELLED, RUNNING, Task
 
@@ -16,18 +15,13 @@ __all__ = ["Stopping"]
 
 
 class Stopping:
-    """The part of an engine that cancels tasks, and takes over what another one held.
+    """The part of an engine that cancels tasks.
 
     An engine has its schedule, the lock that guards it, and the three methods at the end.
     """
 
     _lock: threading.Lock
     _schedule: Schedule
-    _spiller: Spiller
-
-    def take_over(self, former: Stopping) -> None:
-        """Count what results hold that the engine counted which is closed now."""
-        self._spiller.take_over(former._spiller)
 
     def cancel(self, task: Task[Any]) -> bool:
         """Cancel `task`, which is abandoned if it runs; whether it is cancelled now.

@@ -55,10 +55,13 @@ class Timers:
         with self._changed:
             heapq.heappush(self._pending, (monotonic() + seconds, next(self._numbers), timer))
             if self._thread is None:
-                thread = threading.Thread(target=self._live, name=self._name, daemon=True)
-                # Where the system has no more threads the next call asks for one again.
-                thread.start()
-                self._thread = thread
+                self._thread = threading.Thread(target=self._live, name=self._name, daemon=True)
+                try:
+                    self._thread.start()
+                except RuntimeError:
+                    # The system has no more threads: the next call asks for one again.
+                    self._thread = None
+                    raise
             elif self._pending[0][2] is timer and self._is_to_wake(seconds):
                 self._changed.notify()
             if self._tick is not None and seconds <= self._tick:

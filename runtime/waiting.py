@@ -255,11 +255,13 @@ class Stack:
     targets, and the tasks above it, run meanwhile, must return before it can go on. ``calling``
     is, if the last of these waits is in the call of a streaming task, the task of the stack that
     makes the call, and that task. ``arrival`` is what the last one blocks on, and ``awaited`` has
-    the tasks that its coroutine awaits. ``is_short`` says whether the thread waits for memory.
-    ``tasks`` is changed by its own thread, the others under the engine's lock.
+    the tasks that its coroutine awaits. ``is_stopped`` says whether the thread waits for anything
+    else, such as memory.
+    ``tasks`` is changed by its own thread, and ``awaited`` loses tasks so, since finalisers may end
+    coroutines; all else changes under the engine's lock.
     """
 
-    __slots__ = ("arrival", "awaited", "calling", "is_short", "tasks", "waits")
+    __slots__ = ("arrival", "awaited", "calling", "is_stopped", "tasks", "waits")
 
     def __init__(self) -> None:
         self.tasks: list[Task[Any]] = []
@@ -267,13 +269,7 @@ class Stack:
         self.calling: tuple[Task[Any], Task[Any]] | None = None
         self.arrival: Arrival | None = None
         self.awaited: list[Task[Any]] = []
-        self.is_short = False
-
-    def goes_on(self) -> bool:
-        """Whether the thread waits for nothing that is not there; the engine's lock is held."""
-        is_waiting = self.arrival is not None and self.arrival.missing > 0
-        is_awaiting = self.awaited and all(task._state < DONE for task in self.awaited)
-        return not (self.is_short or is_waiting or is_awaiting)
+        self.is_stopped = False
 
 
 # What has to end before a task can: for each way in which it could, the tasks.

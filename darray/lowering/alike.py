@@ -22,7 +22,7 @@ from darray.expr.nodes import Expression, Generated, Memory
 from darray.index_maps import IndexMap
 from darray.lowering.calls import Pieces
 from darray.lowering.fusion import Leaf
-from darray.lowering.hulls import Hulls, Shown, chunk_strides
+from darray.lowering.hulls import Hulls, Shown, chunk_strides, is_near
 from darray.lowering.loads import Generate, Load, Ready
 from darray.lowering.margins import KEPT, Margins, Sights, moved
 from darray.lowering.plans import Index, Need
@@ -216,6 +216,13 @@ class Chunked(Struct, eq=False):
     axes: list[Along | None]
 
 
+class _Way(Struct, eq=False):
+    """What tasks put together: the hulls of each, and what each leaf shows of them."""
+
+    every: list[Hulls]
+    shown: tuple[Load | Shown, ...]
+
+
 class Alike:
     """The chunks of a group's results, by what they read.
 
@@ -228,8 +235,8 @@ class Alike:
     """
 
     __slots__ = (
-        *("_alone", "_alongs", "_chunked", "_hulls", "_is_in_order", "_known", "_moves", "_shown"),
-        *("_numbers", "_seen", "_sights", "_templates"),
+        *("_alone", "_alongs", "_apart", "_chunked", "_is_in_order", "_known", "_moves"),
+        *("_numbers", "_seen", "_sights", "_templates", "_together"),
     )
 
     def __init__(self, sights: Sights, gathered: list[Expression | None]) -> None:
@@ -265,14 +272,15 @@ class Alike:
         self._seen = 0
         # By the number of needs before and the numbers of the places.
         self._templates: dict[tuple[int, ...], Template] = {}
-        # Of an irregular cut, all that is gathered and what each leaf shows of it; made for the
-        # first chunk that is like none before.
-        self._hulls: list[Hulls] = []
-        self._shown: list[Load | Shown] = []
+        # Of an irregular cut, all that is gathered and what each leaf shows of it: with leaves that
+        # move alike put together, and with each apart. Made for the first chunk that is like none
+        # before.
+        self._together: _Way | None = None
+        self._apart: _Way | None = None
 
     def pieces(self, planner: Planner, box: Box, needs: list[Need]) -> Pieces:
         """How the group's program comes by its inputs for `box`; adds to `needs`."""
-        if self._hulls and not self._alone:
+        if self._together is not None and not self._alone:
             if all([part.step == 1 and part.start < part.stop for part in box]):
                 return self._by_hulls(planner, box, [], needs)
             return planner.pieces_apart(self._sights, box, needs)
@@ -289,7 +297,7 @@ class Alike:
         self._seen += 1
         template = self._templates.get(tuple(key))
         if template is None:
-            if self._hulls or TRIED < len(self._templates) > self._seen // RARE:
+            if self._together is not None or TRIED < len(self._templates) > self._seen // RARE:
                 # The cut is irregular: hardly a chunk is like another.
                 return self._by_hulls(planner, box, places, needs)
             return self._learned(planner, box, places, tuple(key), needs)
@@ -334,30 +342,38 @@ class Alike:
         self, planner: Planner, box: Box, places: list[Place], needs: list[Need]
     ) -> Pieces:
         """The same for a chunk of an irregular cut, which is put together when its task runs."""
-        if not self._hulls:
-            self._gather_by_hulls(planner)
-        hulls = tuple([one.at(box, needs) for one in self._hulls])
-        plan, loads = planner.plan, tuple(self._shown)
+        way = self._together
+        if way is None:
+            way = self._together = self._way(planner, is_apart=False)
+        axes = [hulls.along(box) for hulls in way.every]
+        if not all(map(is_near, axes)):
+            way = self._apart
+            if way is None:
+                way = self._apart = self._way(planner, is_apart=True)
+            axes = [hulls.along(box) for hulls in way.every]
+        hulls = tuple([one.of(lying, needs) for one, lying in zip(way.every, axes, strict=True)])
+        plan, loads = planner.plan, way.shown
         waits = False
         if self._alone:
             loads = self._with_alone(loads, planner, places, needs)
             waits = plan.reads_remote and reads_remote(loads)
         return Pieces(self._sights.group, loads, box_shape(box), plan.ledger, waits, hulls)
 
-    def _gather_by_hulls(self, planner: Planner) -> None:
+    def _way(self, planner: Planner, is_apart: bool) -> _Way:
         leaves = self._sights.group.leaves
-        self._shown = [_NOTHING] * len(leaves)
+        every: list[Hulls] = []
+        shown: list[Load | Shown] = [_NOTHING] * len(leaves)
         for number, one in self._chunked.items():
-            node = one.node
-            every = [at for at in range(len(leaves)) if self._sights.mover(at) == number]
-            seen = [Leaf(node, leaves[at].index_map) for at in every]
-            alike = [tuple(range(len(seen)))]
-            if not Margins(seen, alike[0]).is_near():
-                alike = [(place,) for place in alike[0]]
+            places = tuple([at for at in range(len(leaves)) if self._sights.mover(at) == number])
+            seen = [Leaf(one.node, leaf.index_map) for leaf in leaves]
+            alike = [places]
+            if is_apart or not Margins(seen, places).is_aligned:
+                alike = [(place,) for place in places]
             for some in alike:
                 for part, place in enumerate(some):
-                    self._shown[every[place]] = Shown(len(self._hulls), part, seen[place].index_map)
-                self._hulls.append(Hulls(Margins(seen, some), shelf(planner, node), node))
+                    shown[place] = Shown(len(every), part, leaves[place].index_map)
+                every.append(Hulls(Margins(seen, some), shelf(planner, one.node), one.node))
+        return _Way(every, tuple(shown))
 
     def _learned(
         self,

@@ -15,7 +15,7 @@ from darray.expr import building
 from darray.expr.assignment import Assign
 from darray.index_maps import AxisMap, IndexMap
 from darray.lowering.calls import Pieces
-from darray.lowering.fusion import Leaf, fuse
+from darray.lowering.fusion import Leaf, as_it_is, fuse
 from darray.lowering.loads import Gather, Load
 from darray.lowering.margins import moved
 from darray.lowering.planning import Planner, plans
@@ -140,7 +140,7 @@ def plan_assignment(planner: Planner, node: Assign, indices: list[Index]) -> Non
     # The chunk is there as it was and as it becomes.
     chunk_nbytes = math.prod(largest(node.chunks)) * max(1, node.dtype.itemsize)
     stage = planner.stage("assign", node.serial, group, target, 0, 2 * chunk_nbytes)
-    base = Leaf(node.operand, IndexMap.identity(node.shape))
+    index_map = as_it_is(node.shape)
     planner.at_end[_reuse] = None
     places = WrittenPlaces(node)
     for index in indices:
@@ -155,13 +155,13 @@ def plan_assignment(planner: Planner, node: Assign, indices: list[Index]) -> Non
         pieces, needs = planner.pieces(group, seen)
         before: Load | None = None
         if box_shape(part) != shape:
+            below = planner.untouched(node.operand, index)
             box = whole(shape)
-            if planner.is_gathered(node.operand):
+            if planner.is_gathered(below):
                 # Cut as this is, so that it is one chunk.
-                wanted = [(index, box, box)]
-                before = planner.gather(node.operand, box, wanted, base.index_map, needs)
+                before = planner.gather(below, box, [(index, box, box)], index_map, needs)
             else:
-                before = planner.load(base, chunk_box(node.chunks, index), needs)
+                before = planner.load(Leaf(below, index_map), chunk_box(node.chunks, index), needs)
         call = AssignPart(before, pieces, part, node.index_map, seen, shape, node.dtype)
         stage.drafts.append(Draft((node, index), call, needs))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from msgspec import Struct
@@ -19,14 +19,20 @@ from darray.expr.nodes import Expression
 from darray.index_maps import IndexMap
 from darray.lowering.fusion import as_it_is
 from darray.lowering.loads import Gather
-from darray.lowering.margins import Along, Margins
+from darray.lowering.margins import MOST, Along, Margins
 from darray.lowering.plans import Need
 from darray.runtime.boxes import Box, index_of
 
 if TYPE_CHECKING:
     from darray.lowering.alike import Shelf
 
-__all__ = ["Hull", "Hulls", "Shown", "chunk_strides"]
+__all__ = ["Hull", "Hulls", "Shown", "chunk_strides", "is_near"]
+
+# Elements of a hull that is put together however small the boxes in it are.
+FEW = 1 << 12
+
+# Which of the chunks touched along each axis are needed, and how far each is from the first one.
+_Kind: TypeAlias = tuple[list[tuple[int, ...]], list[int]]
 
 
 class Hull(Struct, frozen=True):
@@ -56,7 +62,7 @@ class Hull(Struct, frozen=True):
         pieces = []
         for position, places in enumerate(self.needed, self.first):
             found = [touched[place] for touched, place in zip(axes, places, strict=True)]
-            wanted, at, _ = zip(*found, strict=True) if found else ((), (), ())
+            wanted, at = zip(*found, strict=True) if found else ((), ())
             pieces.append((position, wanted, at))
         shape = tuple([one.length for one in self.axes])
         hull = tuple([one.hull for one in self.axes])
@@ -100,13 +106,15 @@ class Hulls:
         self._strides = chunk_strides(node.chunks)
         self._dtype = node.dtype
         self._index_map = as_it_is(node.shape)
-        # By where the boxes lie in the chunks touched along each axis: which chunks are needed,
-        # and how far each is from the first one touched.
-        self._kinds: dict[tuple[Any, ...], tuple[list[tuple[int, ...]], list[int]]] = {}
+        # By where the boxes lie in the chunks touched along each axis.
+        self._kinds: dict[tuple[Any, ...], _Kind] = {}
 
-    def at(self, box: Box, needs: list[Need]) -> Hull:
-        """The hull of what is shown in `box`; adds to `needs`."""
-        axes = self._margins.along(box)
+    def along(self, box: Box) -> list[Along]:
+        """How what is shown in `box` lies along each axis."""
+        return self._margins.along(box)
+
+    def of(self, axes: list[Along], needs: list[Need]) -> Hull:
+        """The hull of what lies so; adds to `needs`."""
         key = tuple([one.lying for one in axes])
         kind = self._kinds.get(key)
         if kind is None:
@@ -118,16 +126,29 @@ class Hulls:
         needs += [shelf[base + offset] for offset in kind[1]]
         return Hull(axes, kind[0], first, self._dtype, self._index_map)
 
-    def _kind(self, lying: tuple[tuple[int, ...], ...]) -> tuple[list[tuple[int, ...]], list[int]]:
-        needed = []
-        for places in product(*[range(len(one)) for one in lying]):
-            bits = -1
-            for one, place in zip(lying, places, strict=True):
-                bits &= one[place]
+    def _kind(self, key: tuple[tuple[tuple[int, int], ...], ...]) -> _Kind:
+        needed, offsets = [], []
+        for places in product(*[range(len(lying)) for lying in key]):
+            bits, offset = -1, 0
+            for lying, place, stride in zip(key, places, self._strides, strict=True):
+                number, here = lying[place]
+                bits &= here
+                offset += number * stride
             # A chunk at a corner of the hull may be in none of the boxes.
             if bits:
                 needed.append(places)
-        return needed, [sum(map(int.__mul__, one, self._strides)) for one in needed]
+                offsets.append(offset)
+        return needed, offsets
+
+
+def is_near(axes: list[Along]) -> bool:
+    """Whether the boxes are better put together, as the hull is not much larger than one."""
+    together = apart = 1
+    for one in axes:
+        part = one.parts[0]
+        together *= one.length
+        apart *= part.stop - part.start
+    return together <= MOST * apart or together <= FEW
 
 
 def chunk_strides(chunks: Chunks) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from darray.lowering.fusion import Group, Leaf
 from darray.lowering.plans import Index
 from darray.runtime.boxes import Box, box_shape
 
-__all__ = ["KEPT", "Margins", "Sights", "moved"]
+__all__ = ["KEPT", "MOST", "Along", "Margins", "Sights", "moved"]
 
 # How many times larger than the largest box in it what is put together may be.
 MOST = 1.5
@@ -38,12 +38,12 @@ class Along(Struct, eq=False):
     parts : tuple of slices
         Where the boxes lie in the hull.
     first : int
-        The first chunk that the hull touches; others follow it.
-    touched : list of (slice, slice, int)
-        Of each of these chunks: what is wanted of it, where that goes in the hull, and as the bits
-        of a number which of the boxes lie there.
-    lying : tuple of int
-        These numbers.
+        The first chunk that has elements of the hull.
+    touched : list of (slice, slice)
+        Of each chunk that has some: what is wanted of it, and where that goes in the hull.
+    lying : tuple of (int, int)
+        Of the same: how many chunks it is behind the first, and as the bits of a number which of
+        the boxes lie there.
     length : int
         Elements of the hull.
     """
@@ -51,15 +51,15 @@ class Along(Struct, eq=False):
     hull: slice
     parts: tuple[slice, ...]
     first: int
-    touched: list[tuple[slice, slice, int]]
-    lying: tuple[int, ...]
+    touched: list[tuple[slice, slice]]
+    lying: tuple[tuple[int, int], ...]
     length: int
 
     def key(self) -> tuple[object, ...]:
         """What places that look alike have in common."""
         parts = [(part.start, part.stop) for part in self.parts]
-        touched = [(a.start, a.stop, b.start, bits) for a, b, bits in self.touched]
-        return (tuple(parts), tuple(touched))
+        touched = [(a.start, a.stop, b.start) for a, b in self.touched]
+        return (tuple(parts), tuple(touched), self.lying)
 
 
 class Pattern(Struct, eq=False):
@@ -149,10 +149,15 @@ class Margins:
         ]
         return tuple([one.hull for one in found]), pattern.parts, wanted
 
-    def along(self, box: Box) -> list[Along]:
-        """What the leaves show in `box`, which is not empty and has no steps, along each axis.
+    @property
+    def is_aligned(self) -> bool:
+        """Whether the leaves move alike, a little apart, so that they can be put together."""
+        return self._axes is not None
 
-        They move alike, as `is_near` says.
+    def along(self, box: Box) -> list[Along]:
+        """What the leaves, which move alike, show in `box` along each axis.
+
+        It is not empty and has no steps.
         """
         assert self._axes is not None
         found: list[Along] = []
@@ -165,18 +170,6 @@ class Margins:
                 one = near[part.start, part.stop] = self._along(len(found), part)
             found.append(one)
         return found
-
-    def is_near(self) -> bool:
-        """Whether what leaves show for large chunks of their array is better put together."""
-        if self._axes is None:
-            return False
-        together = apart = 1
-        for sizes, (axis, moves) in zip(self._chunks, self._axes, strict=True):
-            size = max(sizes) if axis >= 0 else 1
-            starts = [start for start, _ in moves]
-            together *= size + max(starts) - min(starts)
-            apart *= size
-        return together <= MOST * apart
 
     def _remembered(self, axis: int, part: slice) -> tuple[Along, int]:
         made = self._along(axis, part)
@@ -192,15 +185,17 @@ class Margins:
         assert self._axes is not None
         sizes = self._chunks[axis]
         moves = self._axes[axis][1]
-        first, step = moves[0]
+        start, step = moves[0]
         if abs(step) != 1:
             # Only one that is alone goes in larger steps.
-            hull = moved(part, first, step)
+            hull = moved(part, start, step)
             count = len(range(hull.start, hull.stop, hull.step))
             every = overlapping((sizes,), (hull,))
-            touched = [(wanted, place, 1) for _, (wanted,), (place,) in every]
+            begin = every[0][0][0]
+            touched = [(wanted, place) for _, (wanted,), (place,) in every]
+            lying = [(number - begin, 1) for (number,), _, _ in every]
             whole = (slice(0, count, 1),)
-            return Along(hull, whole, every[0][0][0], touched, (1,) * len(touched), count)
+            return Along(hull, whole, begin, touched, tuple(lying), count)
         size = part.stop - part.start
         # All go the same way.
         starts = [start for start, _ in moves]
@@ -209,12 +204,13 @@ class Margins:
         low = least + part.start if step > 0 else least - part.stop + 1
         length = max(starts) + size
         edges = boundaries(sizes)
-        number = at = bisect_right(edges, low) - 1
+        first = at = bisect_right(edges, low) - 1
         touched = []
         lying = []
         begin = 0
         while begin < length:
             edge = low - edges[at]
+            number = at - first
             at += 1
             end = edges[at] - low
             if end > length:
@@ -225,12 +221,12 @@ class Margins:
                     bits |= bit
                 bit += bit
             wanted = slice(begin + edge, end + edge, 1)
-            touched.append((wanted, slice(begin, end, 1), bits))
-            lying.append(bits)
+            touched.append((wanted, slice(begin, end, 1)))
+            lying.append((number, bits))
             begin = end
         parts = tuple([slice(start, start + size, 1) for start in starts])
         hull = slice(low, low + length, 1)
-        return Along(hull, parts, number, touched, tuple(lying), length)
+        return Along(hull, parts, first, touched, tuple(lying), length)
 
 
 # What stands for the place along an axis of the array that the results do not have.
@@ -275,7 +271,7 @@ def _pattern(axes: list[Along]) -> Pattern | None:
         pieces = [
             ((*index, number), (*part, wanted), (*place, at), bits & here)
             for index, part, place, bits in pieces
-            for number, (wanted, at, here) in enumerate(axis.touched)
+            for (wanted, at), (number, here) in zip(axis.touched, axis.lying, strict=True)
         ]
     # A chunk at a corner of the hull may be in none of the boxes.
     return Pattern(parts, [piece[:3] for piece in pieces if piece[3]])

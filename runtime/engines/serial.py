@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import copy_context
-from time import perf_counter_ns
+from time import monotonic, perf_counter_ns
 from types import CoroutineType
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ from darray.runtime.explaining import Survey
 from darray.runtime.graphs import following
 from darray.runtime.listeners import Listeners
 from darray.runtime.processor import Processor
+from darray.runtime.progress import Progress
 from darray.runtime.promising import promise
 from darray.runtime.refusals import no_room, nowhere
 from darray.runtime.scope_keys import know
@@ -44,7 +45,6 @@ from darray.runtime.stopping import Stopping
 from darray.runtime.tasks import DONE, FAILED, READY, RUNNING, Task, Watcher
 from darray.runtime.timers import Timers
 from darray.runtime.waiting import (
-    LOOKING_UP,
     Arrival,
     Stack,
     add_watcher,
@@ -96,13 +96,9 @@ class SerialEngine(Stopping):
         self._local = threading.local()
         # Threads with waits inside tasks.
         self._stacks: set[Stack] = set()
-        # The tasks whose functions are being called, each with the stack of its thread, and what
-        # those that wait block on.
-        self._running: dict[Task[Any], Stack] = {}
+        # The tasks whose functions are being called, and what those that wait block on.
+        self._progress = Progress(self._lock)
         self._waits: dict[Task[Any], Arrival] = {}
-        # Told whenever a task ends or its thread begins to wait; how often one has ended.
-        self._changed = threading.Condition(self._lock)
-        self._ends = 0
         self._closed = False
         self._timers = Timers()
         self.losses: Listeners[[int]] = Listeners()
@@ -141,8 +137,25 @@ class SerialEngine(Stopping):
                 # It ran, or runs when what it uses is free.
                 continue
             following: list[Task[Any]] = []
-            self._tell(self._carry_out(task, began, following))
+            try:
+                finished = self._carry_out(task, began, following)
+            except BaseException:
+                self._break_off(task)
+                raise
+            self._tell(finished)
             pending += [one for one in reversed(following) if one._state == READY]
+
+    def _break_off(self, task: Task[Any]) -> None:
+        """Cancel `task`, whose function was not called to the end, so that nobody waits for it.
+
+        For Ctrl-C, or since the system has no more threads.
+        """
+        with self._lock:
+            self._progress.end(task)
+            schedule = self._schedule
+            stops = schedule.interrupted if task._state == RUNNING else schedule.cancel
+            finished = stops(task)
+        self._tell(finished)
 
     def _next_released(self) -> Task[Any] | None:
         """A task that can run now, and that no thread came back to, if there is one."""
@@ -176,7 +189,7 @@ class SerialEngine(Stopping):
         seat = next((one for one in seats if schedule.is_open(task, one)), None)
         began = task._state == READY and seat is not None and schedule.begin(task, seat)
         if began:
-            self._running[task] = self._stack()
+            self._progress.begin(task, self._stack())
         elif task._state == READY and self._is_aside(task):
             schedule.push(task)
         schedule.drop_queued(sharded=False)
@@ -242,9 +255,11 @@ class SerialEngine(Stopping):
 
     def _begun_after_others(self, task: Task[Any]) -> bool:
         """Do what `_begun_with_room` does, as often as tasks of other threads end; the same."""
-        own = self._stack()
+        since, before = monotonic(), -1
         while True:
-            ends = self._ends
+            ends = self._progress.ends
+            if ends != before:
+                since, before = monotonic(), ends
             if self._begun_with_room(task):
                 return True
             with self._lock:
@@ -253,18 +268,8 @@ class SerialEngine(Stopping):
                 # Who hears of a value on its way must not wait: its way goes on only afterwards.
                 if task._state != READY or not self._is_open(task) or self._spiller.is_heard():
                     return False
-                if ends != self._ends:
-                    continue
-                own.is_short = True
-                # Others that wait may find that nothing will be freed.
-                self._changed.notify_all()
-                running = [one for one in self._running if one._state == RUNNING]
-                try:
-                    if not any(self._running[one].goes_on() for one in running):
-                        return False
-                    self._changed.wait(LOOKING_UP)
-                finally:
-                    own.is_short = False
+                if not self._progress.wait(self._stack(), ends, since):
+                    return False
 
     def _stack(self) -> Stack:
         stack: Stack | None = getattr(self._local, "stack", None)
@@ -293,10 +298,7 @@ class SerialEngine(Stopping):
             outcome = next(apart(self._outcome, task))
         except KeyboardInterrupt:
             # Pressed by the user, who waits here: it is not the task's own failure.
-            with self._lock:
-                self._note_end(task)
-                finished = self._schedule.interrupted(task)
-            self._tell(finished)
+            self._break_off(task)
             raise
         finally:
             if timer is not None:
@@ -307,7 +309,7 @@ class SerialEngine(Stopping):
             events.publish_end(task, began, outcome)
         nbytes = measured(task, outcome)
         with self._lock:
-            self._note_end(task)
+            self._progress.end(task)
             if task._state == RUNNING:
                 if outcome.__class__ is Failure:
                     return self._schedule.fail(task, outcome, state_after(task, outcome))
@@ -317,12 +319,6 @@ class SerialEngine(Stopping):
         # It was abandoned: nothing that it was given is in use any more.
         task._function = task._args = task._kwargs = task._needs = task._hold = None
         return []
-
-    def _note_end(self, task: Task[Any]) -> None:
-        """Note that the task's function is through; lock held."""
-        self._running.pop(task, None)
-        self._ends += 1
-        self._changed.notify_all()
 
     def _ended(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """What a coroutine returns; awaited on a fresh thread, as a loop may run on this one."""
@@ -438,7 +434,7 @@ class SerialEngine(Stopping):
                     return True
                 if stack.tasks:
                     self._waits[stack.tasks[-1]] = stack.arrival = arrival
-                    self._changed.notify_all()
+                    self._progress.note_wait()
             return arrival.wait(timeout, self.watchdog)
         finally:
             with self._lock:
@@ -469,24 +465,31 @@ class SerialEngine(Stopping):
         with self._lock:
             self._refuse_stuck(stack, [task], 1)
             stack.awaited.append(task)
-            self._changed.notify_all()
+            self._progress.note_wait()
         try:
             yield
         finally:
-            with self._lock:
-                stack.awaited.remove(task)
+            # Without the lock, which this thread may hold where a finaliser ends the coroutine.
+            stack.awaited.remove(task)
 
     def unfinished(self) -> list[Task[Any]]:
         """Every unfinished task that was submitted."""
         with self._lock:
-            return following([*self._running, *self._released, *self._schedule.promised])
+            return following([*self._progress.stacks, *self._released, *self._schedule.promised])
 
     def occupy(self) -> None:
         """Do nothing: every task has the one processor."""
 
     def block(self, wait: Callable[[], R]) -> R:
-        """Call ``wait()``."""
-        return wait()
+        """Call ``wait()``, which blocks: whoever wants memory does not wait for this thread."""
+        stack = self._stack()
+        with self._lock:
+            stack.is_stopped = True
+            self._progress.note_wait()
+        try:
+            return wait()
+        finally:
+            stack.is_stopped = False
 
     def has_waits(self) -> bool:
         """No: what they wait for has run."""
@@ -519,7 +522,7 @@ class SerialEngine(Stopping):
 
     def _begun_or_ready(self) -> list[Task[Any]]:
         """The tasks whose functions are being called; lock held."""
-        return [*self._schedule.promised, *self._running]
+        return [*self._schedule.promised, *self._progress.stacks]
 
     def _cancel(self, tasks: list[Task[Any]], begun: bool) -> None:
         super()._cancel(tasks, begun)
@@ -566,7 +569,7 @@ class SerialEngine(Stopping):
         with self._lock:
             outstanding = self._schedule.outstanding
             running.update((task, []) for task in self._schedule.promised)
-            for task, stack in self._running.items():
+            for task, stack in self._progress.stacks.items():
                 inside = list(stack.tasks)
                 waited = self._waits[task].tasks if task in self._waits else ()
                 above = inside[inside.index(task) + 1 :] if task in inside else []
@@ -580,9 +583,13 @@ class SerialEngine(Stopping):
         """Take no more tasks; none is left and there is no thread."""
         self._closed = True
 
+    def take_over(self, former: Any) -> None:
+        """Count what results hold that the engine counted which is closed now."""
+        self._spiller.take_over(former._spiller)
+
     def abandon(self) -> None:
         """Refuse everything from now on, in the child of a fork."""
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
+        self._progress = Progress(self._lock)
         self._closed = True
         self.watchdog.abandon()

@@ -525,6 +525,10 @@ class ThreadsEngine(Crew):
                 if thread is not None and thread.is_alive():
                     thread.join()
 
+    def take_over(self, former: Any) -> None:
+        """Count what results hold that the engine counted which is closed now."""
+        self._spiller.take_over(former._spiller)
+
     def abandon(self) -> None:
         """Refuse everything from now on, in the child of a fork, which has no threads."""
         self._lock = threading.Lock()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -69,17 +71,19 @@ def expressions(draw):
     shape = draw(shapes(2, 9, min_dims=1, min_side=3))
     arrays = draw(st.lists(sources(shape), min_size=1, max_size=2))
     margin = [draw(st.integers(0, 2)) for _ in shape]
+    # Steps may pass over whole chunks.
+    steps = [draw(st.sampled_from([1, 1, 1, 2, 5])) for _ in shape]
     total = None
     for _ in range(draw(st.integers(1, 4))):
         x = draw(st.sampled_from(arrays))
         key = []
-        for size, most in zip(shape, margin, strict=True):
+        for size, most, step in zip(shape, margin, steps, strict=True):
             start = draw(st.integers(0, most))
-            part = slice(start, start + size - most)
+            part = slice(start, start + size - most, step)
             turned = draw(st.sampled_from([False, False, False, True]))
             index = range(size)[part]
             end = index[0] - 1 if index[0] else None
-            key.append(slice(index[-1], end, -1) if turned else part)
+            key.append(slice(index[-1], end, -step) if turned else part)
         view = x[tuple(key)]
         if draw(st.sampled_from([False, False, False, True])):
             view = view[:1]
@@ -220,15 +224,29 @@ def test_an_irregular_cut_is_put_together_by_tasks():
 
 
 def test_leaves_that_show_distant_parts_are_put_together_apart():
-    x = da.zeros(4000, blocks=da.Blocks(tuple([*range(1, 89), 84]))).map_blocks(np.negative)
-    planner = Planner()
-    planner.want_all((x[:-900] + x[1:-899] + x[900:]).expression)
-    hulls = [draft.call.pieces.hulls for draft in planner.run().stages[-1].drafts]
-    assert {len(one) for one in hulls} == {0, 3}
-    planner = Planner()
-    planner.want_all((x[:-2] + x[1:-1] + x[2:]).expression)
-    hulls = [draft.call.pieces.hulls for draft in planner.run().stages[-1].drafts]
-    assert {len(one) for one in hulls} == {0, 1}
+    sizes = tuple(range(1, 300))
+    x = da.zeros(sum(sizes), blocks=da.Blocks(sizes)).map_blocks(np.negative)
+    for shift, count in ((9000, 3), (1, 1)):
+        planner = Planner()
+        planner.want_all((x[: -shift - 1] + x[1:-shift] + x[shift + 1 :]).expression)
+        hulls = [draft.call.pieces.hulls for draft in planner.run().stages[-1].drafts]
+        assert {len(one) for one in hulls} == {0, count}
+        largest = max(
+            math.prod([axis.length for axis in hull.axes]) for one in hulls for hull in one
+        )
+        assert largest <= max(1.5 * max(sizes), 4096)
+
+
+def test_steps_over_whole_chunks_on_an_irregular_cut():
+    x = np.arange(40_000.0)
+    y = da.distribute(x, da.Blocks(2)).map_blocks(np.positive)
+    cut = np.random.default_rng(0).integers(1, 20, 3000)
+    for step in (2, 4, 5, -5):
+        view = x[::step]
+        ends = np.minimum(np.cumsum(cut), len(view))
+        sizes = tuple(one for one in np.diff(ends, prepend=0).tolist() if one)
+        sizes = (*sizes, len(view) - sum(sizes)) if sum(sizes) < len(view) else sizes
+        np.testing.assert_array_equal(y[::step].rechunk(da.Blocks(sizes)).collect(), view)
 
 
 def test_views_know_that_they_arrange_nothing():

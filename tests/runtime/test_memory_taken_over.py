@@ -121,3 +121,30 @@ def test_too_much_from_before_is_named():
         da.spawn.options(memory=500_000)(int).result()
     del kept
     assert da.spawn.options(memory=500_000)(int).result() == 0
+
+
+def test_what_a_task_gives_that_runs_on_is_counted_by_the_next_engine():
+    on_engine("serial")
+    began, may_end = threading.Event(), threading.Event()
+    made = []
+
+    def slowly():
+        began.set()
+        assert may_end.wait(60)
+        return np.ones(100_000)
+
+    thread = threading.Thread(target=lambda: made.append(da.spawn.options(memory=800_000)(slowly)))
+    thread.start()
+    assert began.wait(60)
+    on_engine("threads")
+    budget = on_engine("serial")
+    assert settled(budget) == 0
+    may_end.set()
+    thread.join(60)
+    assert settled(budget) == 800_000
+    # It is written to disk like others.
+    last = da.spawn.options(memory=800_000)(np.zeros, 100_000)
+    assert (last.result()[0], made[0].result()[0]) == (0, 1)
+    made.clear()
+    del last
+    assert settled(budget) == 0

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import darray as da
+from darray.runtime import progress
+from darray.runtime.engines import serial as serial_engine
 from tests.runtime.shared import with_room
 
 ROOM = 4_000_000
@@ -41,13 +43,13 @@ def started(work, *args):
 def recorded(engine, monkeypatch):
     """Tell of each thread that begins to wait for memory."""
     waits = threading.Semaphore(0)
-    wait = engine._changed.wait
+    wait = engine._progress._changed.wait
 
     def told(*arguments):
         waits.release()
         return wait(*arguments)
 
-    monkeypatch.setattr(engine._changed, "wait", told)
+    monkeypatch.setattr(engine._progress._changed, "wait", told)
     return waits
 
 
@@ -126,7 +128,7 @@ def test_memory_of_a_task_that_waits_for_who_wants_it_is_not_waited_for(serial, 
 
     async def hold_awaiting():
         began.set()
-        await asyncio.to_thread(waits.acquire)
+        await asyncio.to_thread(waits.acquire, timeout=60)
         try:
             return await made[0]
         except da.MemoryLimitError:
@@ -164,3 +166,109 @@ def test_who_hears_of_a_value_on_its_way_does_not_wait_for_the_task_around_it(se
     assert found == [2_000_000]
     assert len(outcomes) == 1
     assert type(outcomes[0]) is da.MemoryLimitError
+
+
+def test_ctrl_c_while_waiting_leaves_nothing_behind(serial, monkeypatch):
+    """The task is cancelled, so that others on the same mutable go on."""
+    wait = serial._progress.wait
+    began, may_end = threading.Event(), threading.Event()
+
+    def hold():
+        began.set()
+        assert may_end.wait(60)
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    notes = da.mutable(list)
+    thread, _ = started(lambda: asking(3_000_000, hold).result())
+    assert began.wait(60)
+    monkeypatch.setattr(serial._progress, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        da.spawn.options(memory=2_000_000)(list.append, notes, 1)
+    monkeypatch.setattr(serial._progress, "wait", wait)
+    da.spawn(list.append, notes, 2).result()
+    may_end.set()
+    thread.join(60)
+    assert da.fetch(notes) == [2]
+    assert serial._schedule.outstanding == 0
+    serial._schedule._check([])
+
+
+def test_ctrl_c_before_the_function_is_called_leaves_nothing_behind(serial, monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(serial_engine, "make_room", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            asking(3_000_000, int, 5)
+    assert serial._progress.stacks == {}
+    assert asking(3_000_000, int, 5).result() == 5
+    serial._schedule._check([])
+
+
+def test_memory_of_a_task_that_is_blocked_is_not_waited_for(serial, monkeypatch):
+    """Such as one that waits for values of a stream, which the thread that wants it may make."""
+    waits = recorded(serial, monkeypatch)
+    blocks, may_go_on = threading.Event(), threading.Event()
+
+    def blocked():
+        blocks.set()
+        return may_go_on.wait(60)
+
+    def hold():
+        return serial.block(blocked)
+
+    holding, held = started(lambda: asking(3_000_000, hold).result())
+    assert blocks.wait(60)
+    with pytest.raises(da.MemoryLimitError):
+        asking(2_000_000, int, 5).result()
+    assert not waits.acquire(blocking=False)
+    may_go_on.set()
+    holding.join(60)
+    assert held == [True]
+
+
+def test_who_waits_in_vain_gives_up(serial, monkeypatch):
+    """A task may wait for what wants its memory in ways that nobody sees."""
+    monkeypatch.setattr(progress, "PATIENCE", 0.1)
+    began, may_end = threading.Event(), threading.Event()
+
+    def hold():
+        began.set()
+        return may_end.wait(60)
+
+    holding, held = started(lambda: asking(3_000_000, hold).result())
+    assert began.wait(60)
+    with pytest.raises(da.MemoryLimitError):
+        asking(2_000_000, int, 5).result()
+    may_end.set()
+    holding.join(60)
+    assert held == [True]
+
+
+def test_a_coroutine_may_be_closed_under_the_lock(serial):
+    """As by a finaliser, which may run at any moment."""
+    began, may_end = threading.Event(), threading.Event()
+
+    def hold():
+        began.set()
+        return may_end.wait(60)
+
+    def outer():
+        awaiting = serial.awaiting(holding)
+        awaiting.__enter__()
+        with serial._lock:
+            awaiting.__exit__(None, None, None)
+        return list(serial._stack().awaited)
+
+    made = []
+    thread, _ = started(
+        lambda: made.append(asking(0, lambda: (made.append(da.current_task()), hold())))
+    )
+    assert began.wait(60)
+    holding = made[0]
+    assert da.spawn(outer).result() == []
+    may_end.set()
+    thread.join(60)
