@@ -15,6 +15,9 @@ from darray.runtime.devices.host_buffers import Pool
 @pytest.fixture(autouse=True)
 def same_settings_afterwards():
     before = settings.current()
+    # Limits are tested to the byte, whatever earlier tests have left alive.
+    engines.close()
+    engines._former = None
     yield
     # What a test that failed left behind would never end.
     da.cancel_all()
