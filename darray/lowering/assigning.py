@@ -140,7 +140,6 @@ def plan_assignment(planner: Planner, node: Assign, indices: list[Index]) -> Non
     # The chunk is there as it was and as it becomes.
     chunk_nbytes = math.prod(largest(node.chunks)) * max(1, node.dtype.itemsize)
     stage = planner.stage("assign", node.serial, group, target, 0, 2 * chunk_nbytes)
-    index_map = as_it_is(node.shape)
     planner.at_end[_reuse] = None
     places = WrittenPlaces(node)
     for index in indices:
@@ -155,15 +154,26 @@ def plan_assignment(planner: Planner, node: Assign, indices: list[Index]) -> Non
         pieces, needs = planner.pieces(group, seen)
         before: Load | None = None
         if box_shape(part) != shape:
-            below = planner.untouched(node.operand, index)
-            box = whole(shape)
-            if planner.is_gathered(below):
-                # Cut as this is, so that it is one chunk.
-                before = planner.gather(below, box, [(index, box, box)], index_map, needs)
-            else:
-                before = planner.load(Leaf(below, index_map), chunk_box(node.chunks, index), needs)
+            before = _chunk_before(planner, node, index, shape, needs)
         call = AssignPart(before, pieces, part, node.index_map, seen, shape, node.dtype)
         stage.drafts.append(Draft((node, index), call, needs))
+
+
+def _chunk_before(
+    planner: Planner, node: Assign, index: Index, shape: tuple[int, ...], needs: list[Need]
+) -> Load:
+    """How a chunk comes by what it was before the assignment; adds to `needs`."""
+    below = planner.untouched(node.operand, index)
+    index_map = as_it_is(node.shape)
+    if not planner.is_gathered(below):
+        return planner.load(Leaf(below, index_map), chunk_box(node.chunks, index), needs)
+    # Cut as this is, so that it is one chunk.
+    chunk = planner.chunk(below, index)
+    box = whole(shape)
+    if isinstance(chunk, np.ndarray):
+        return Gather(((-1, box, box),), shape, node.dtype, index_map, box, (chunk,))
+    needs.append(chunk)
+    return Gather(((len(needs) - 1, box, box),), shape, node.dtype, index_map, box)
 
 
 def _reuse(planner: Planner) -> None:

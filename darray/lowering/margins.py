@@ -102,7 +102,7 @@ class Margins:
 [((0,), (slice(0, 4, 1),), (slice(0, 4, 1),)), ((1,), (slice(0, 3, 1),), (slice(4, 7, 1),))])
     """
 
-    __slots__ = ("_axes", "_chunks", "_known", "_near", "_numbers", "_patterns")
+    __slots__ = ("_axes", "_chunks", "_known", "_near", "_numbers", "_patterns", "_spans")
 
     def __init__(self, leaves: Sequence[Leaf], places: tuple[int, ...]) -> None:
         first = leaves[places[0]].expression
@@ -110,6 +110,8 @@ class Margins:
         # For each axis of the array that of the results along which the boxes move, or -1, and
         # where each leaf begins and which way it goes. None where these are not alike.
         self._axes = _aligned([leaves[place] for place in places], len(first.shape))
+        # For each axis where the first leaf begins, how far behind it each does, and the last.
+        self._spans = list(map(_span, self._axes or ()))
         # By the axis and where a box begins and ends along it, what was found, and its number.
         self._known: list[dict[tuple[int, int], tuple[Along, int]]] = [{} for _ in first.shape]
         self._numbers: dict[tuple[object, ...], int] = {}
@@ -198,11 +200,9 @@ class Margins:
             return Along(hull, whole, begin, touched, tuple(lying), count)
         size = part.stop - part.start
         # All go the same way.
-        starts = [start for start, _ in moves]
-        least = min(starts)
-        starts = [start - least for start in starts]
+        least, starts, widest = self._spans[axis]
         low = least + part.start if step > 0 else least - part.stop + 1
-        length = max(starts) + size
+        length = widest + size
         edges = boundaries(sizes)
         first = at = bisect_right(edges, low) - 1
         touched = []
@@ -234,6 +234,12 @@ _ONE = slice(0, 1, 1)
 
 # For an axis of an array: that of the results, or -1, and start and step of each leaf.
 _Aligned = list[tuple[int, list[tuple[int, int]]]]
+
+
+def _span(axis: tuple[int, list[tuple[int, int]]]) -> tuple[int, list[int], int]:
+    starts = [start for start, _ in axis[1]]
+    least = min(starts)
+    return least, [start - least for start in starts], max(starts) - least
 
 
 def _aligned(leaves: Sequence[Leaf], dimensions: int) -> _Aligned | None:
