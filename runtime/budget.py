@@ -134,7 +134,8 @@ class Budget:
         Where a `task` is given they are those of its value.
         """
         number = next(_numbers)
-        ref = None if task is None else weakref.ref(task)
+        is_candidate = task is not None and nbytes >= SMALLEST and is_storable(task._value)
+        ref = weakref.ref(task) if task is not None and is_candidate else None
         if self._successor is not None:
             return self._successor._hold_late(number, name, nbytes, ref)
         self._note(number, name, nbytes, ref)
@@ -157,9 +158,8 @@ class Budget:
     ) -> None:
         self.held += nbytes
         self.holders[number] = (name, nbytes)
-        task = None if ref is None else ref()
-        if nbytes >= SMALLEST and task is not None and is_storable(task._value):
-            self.candidates[number] = ref  # type: ignore[assignment]
+        if ref is not None:
+            self.candidates[number] = ref
 
     def take_over(self, former: Budget) -> None:
         """Count what the results hold that `former` counted, whose engine is closed.
@@ -167,7 +167,8 @@ class Budget:
         Called with the locks of both engines.
         """
         former._successor = self
-        self._late += former._late
+        while former._late:
+            self._late.append(former._late.popleft())
         # Without those that nobody uses there would be more of them with every engine.
         own = self.released if self.holders else []
         self.released = [*own, *former.released]
@@ -184,7 +185,8 @@ class Budget:
         """Bytes of running tasks and of results that are there now; asked without the lock."""
         words = [number for released in self.released.copy() for number in released.copy()]
         gone = [self.holders.get(number, ("", 0))[1] for number in words]
-        return self.running, self.held - sum(gone)
+        late = [nbytes for _, _, nbytes, _ in self._late.copy()]
+        return self.running, self.held + sum(late) - sum(gone)
 
     def described(self) -> str:
         """Who holds how much, the greatest first."""
@@ -205,6 +207,7 @@ class Budget:
         return ", ".join(parts) or "nothing is held"
 
     def _check(self) -> None:
+        self._read_late()
         assert self.running >= 0, "more was given back than was reserved"
         assert self.held == sum(nbytes for _, nbytes in self.holders.values())
         assert all(number in self.holders for released in self.released for number in released)

@@ -153,9 +153,9 @@ def _start() -> Engine:
             module = importlib.import_module(f"darray.runtime.engines.{name}")
             limits.fix_task_memory(settings.current())
             engine: Engine = module.start(settings.current())
-            if _former is not None:
-                engine.take_over(_former)
-                _former = None
+            former, _former = _former, None
+            if former is not None:
+                engine.take_over(former)
             _engine = engine
         return _engine
 

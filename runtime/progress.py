@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from time import monotonic
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from darray.runtime.tasks import DONE, RUNNING, Task
 from darray.runtime.waiting import LOOKING_UP, Stack
 
-__all__ = ["PATIENCE", "Progress"]
+__all__ = ["PATIENCE", "Progress", "Shortage"]
 
 # Seconds for which a thread waits for memory while no task ends: those that run may wait for it in
 # ways that nobody sees, such as locks of the user's.
@@ -21,8 +22,8 @@ class Progress:
 
     Every method is called with the engine's lock held. A thread waits only while another one goes
     on, that is, runs a task and waits neither for memory nor for tasks, and for `PATIENCE` at most
-    while no task ends. So of threads that wait for each other the last one does not, and its task
-    fails.
+    while no task ends (`Shortage`). So of threads that wait for each other the last one does not,
+    and its task fails.
 
     Invariants
     ----------
@@ -35,7 +36,7 @@ class Progress:
         self.stacks: dict[Task[Any], Stack] = {}
         self.ends = 0
         # Told whenever a task ends or its thread begins to wait.
-        self._changed = threading.Condition(lock)
+        self.changed = threading.Condition(lock)
 
     def begin(self, task: Task[Any], stack: Stack) -> None:
         """Note that the function of `task` is about to be called."""
@@ -45,30 +46,57 @@ class Progress:
         """Note that the task's function is through."""
         if self.stacks.pop(task, None) is not None:
             self.ends += 1
-            self._changed.notify_all()
+            self.changed.notify_all()
 
     def note_wait(self) -> None:
         """Have those who wait for memory find out that one more thread waits."""
-        self._changed.notify_all()
+        self.changed.notify_all()
 
-    def wait(self, own: Stack, ends: int, since: float) -> bool:
-        """Wait a little for another task to end than `ends` have; whether that may help.
 
-        The thread, which runs the stack `own`, has waited `since` that many had ended.
-        """
-        if ends != self.ends:
+class Shortage:
+    """A thread, which runs the stack `own`, that finds no memory and waits for others to free some.
+
+    Used by that thread alone. Results in reference cycles were just collected.
+    """
+
+    def __init__(self, progress: Progress, own: Stack) -> None:
+        self._progress = progress
+        self._own = own
+        # How many calls had ended when it was looked for memory, since when that many have, and
+        # how many had when results in cycles were collected.
+        self._ends = self._collected = progress.ends
+        self._since = monotonic()
+
+    def look(self) -> None:
+        """Note that memory is looked for now."""
+        if self._ends != self._progress.ends:
+            self._ends = self._progress.ends
+            self._since = monotonic()
+
+    def wait(self) -> bool:
+        """Wait a little for a task of another thread to end; whether that may help. Lock held."""
+        progress, own, before = self._progress, self._own, self._own.is_stopped
+        if self._ends != progress.ends:
             return True
-        own.is_stopped = True
-        # Others that wait may find that nothing will be freed.
-        self._changed.notify_all()
         try:
-            running = [stack for task, stack in self.stacks.items() if task._state == RUNNING]
-            if not any(map(_goes_on, running)) or monotonic() - since > PATIENCE:
+            own.is_stopped = True
+            # Others that wait may find that nothing will be freed.
+            progress.note_wait()
+            running = [stack for task, stack in progress.stacks.items() if task._state == RUNNING]
+            if not any(map(_goes_on, running)) or monotonic() - self._since > PATIENCE:
                 return False
-            self._changed.wait(LOOKING_UP)
+            progress.changed.wait(LOOKING_UP)
             return True
         finally:
-            own.is_stopped = False
+            own.is_stopped = before
+
+    def collect(self) -> bool:
+        """Collect results in cycles of what has ended meanwhile; whether any has."""
+        if self._collected == self._ends:
+            return False
+        self._collected = self._ends
+        gc.collect()
+        return True
 
 
 def _goes_on(stack: Stack) -> bool:

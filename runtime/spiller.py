@@ -85,6 +85,11 @@ class Spiller:
             self._schedule.budget.take_over(former._schedule.budget)
             former._successor = self
 
+    def abandon(self) -> None:
+        """Have a lock of its own in the child of a fork, whose parent may have held the other."""
+        self._lock = threading.Lock()
+        self._moved = threading.Condition(self._lock)
+
     def make_room(
         self, running: Callable[[], list[Task[Any]]], freed: Callable[[], object]
     ) -> None:

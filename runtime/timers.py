@@ -58,9 +58,11 @@ class Timers:
                 self._thread = threading.Thread(target=self._live, name=self._name, daemon=True)
                 try:
                     self._thread.start()
-                except RuntimeError:
-                    # The system has no more threads: the next call asks for one again.
-                    self._thread = None
+                except BaseException:
+                    # A signal, or no more threads: the next call asks for one again.
+                    timer.call = None
+                    if self._thread.ident is None:
+                        self._thread = None
                     raise
             elif self._pending[0][2] is timer and self._is_to_wake(seconds):
                 self._changed.notify()

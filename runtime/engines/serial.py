@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import copy_context
-from time import monotonic, perf_counter_ns
+from time import perf_counter_ns
 from types import CoroutineType
 from typing import Any, TypeVar
 
@@ -32,7 +32,7 @@ from darray.runtime.explaining import Survey
 from darray.runtime.graphs import following
 from darray.runtime.listeners import Listeners
 from darray.runtime.processor import Processor
-from darray.runtime.progress import Progress
+from darray.runtime.progress import Progress, Shortage
 from darray.runtime.promising import promise
 from darray.runtime.refusals import no_room, nowhere
 from darray.runtime.scope_keys import know
@@ -130,32 +130,34 @@ class SerialEngine(Stopping):
         """Run those of `tasks` that are READY, in order, each followed by what it made so."""
         pending = tasks[::-1]
         while task := self._next_released() or (pending.pop() if pending else None):
-            with self._lock:
-                began = self._take(task)
-                goes_on = began or (task._state == READY and not self._is_aside(task))
-            if not goes_on:
-                # It ran, or runs when what it uses is free.
-                continue
             following: list[Task[Any]] = []
             try:
-                finished = self._carry_out(task, began, following)
+                with self._lock:
+                    began = self._take(task)
+                    goes_on = began or (task._state == READY and not self._is_aside(task))
+                # Otherwise it ran, or runs when what it uses is free.
+                if goes_on:
+                    self._tell(self._carry_out(task, began, following))
             except BaseException:
                 self._break_off(task)
                 raise
-            self._tell(finished)
             pending += [one for one in reversed(following) if one._state == READY]
 
     def _break_off(self, task: Task[Any]) -> None:
-        """Cancel `task`, whose function was not called to the end, so that nobody waits for it.
-
-        For Ctrl-C, or since the system has no more threads.
-        """
+        """Cancel `task` of this thread, broken off by Ctrl-C or for want of a thread."""
         with self._lock:
-            self._progress.end(task)
-            schedule = self._schedule
-            stops = schedule.interrupted if task._state == RUNNING else schedule.cancel
-            finished = stops(task)
-        self._tell(finished)
+            finished: list[Task[Any]] = []
+            if self._progress.stacks.get(task) is self._stack():
+                self._progress.end(task)
+            elif task._state == RUNNING:
+                # Another thread was quicker.
+                return
+            if task._state == RUNNING:
+                finished = self._schedule.interrupted(task)
+            elif task._state < DONE:
+                finished = self._schedule.cancel(task)
+        # Where it had ended, its waiters may not have heard of it.
+        self._tell(finished or [task])
 
     def _next_released(self) -> Task[Any] | None:
         """A task that can run now, and that no thread came back to, if there is one."""
@@ -210,8 +212,7 @@ class SerialEngine(Stopping):
 
         Those that need it are added to `following`.
         """
-        began = began or self._begun_with_room(task)
-        if not began:
+        if not (began or self._begun_with_room(task)):
             # Results in reference cycles hold memory that nobody can reach, their own or others'.
             gc.collect()
             if not self._begun_after_others(task):
@@ -255,11 +256,9 @@ class SerialEngine(Stopping):
 
     def _begun_after_others(self, task: Task[Any]) -> bool:
         """Do what `_begun_with_room` does, as often as tasks of other threads end; the same."""
-        since, before = monotonic(), -1
+        shortage = Shortage(self._progress, self._stack())
         while True:
-            ends = self._progress.ends
-            if ends != before:
-                since, before = monotonic(), ends
+            shortage.look()
             if self._begun_with_room(task):
                 return True
             with self._lock:
@@ -268,8 +267,10 @@ class SerialEngine(Stopping):
                 # Who hears of a value on its way must not wait: its way goes on only afterwards.
                 if task._state != READY or not self._is_open(task) or self._spiller.is_heard():
                     return False
-                if not self._progress.wait(self._stack(), ends, since):
-                    return False
+                if shortage.wait():
+                    continue
+            if not shortage.collect():
+                return False
 
     def _stack(self) -> Stack:
         stack: Stack | None = getattr(self._local, "stack", None)
@@ -281,20 +282,20 @@ class SerialEngine(Stopping):
         """Call the task's function and store what it gave; the tasks that this finished."""
         options = task._options
         inherited = options.outer if options is not None and options.own else options
-        token = contexts.current.set(inherited)
-        if options is not None and options.memory:
-            make_room()
         stack = self._stack().tasks
+        token = contexts.current.set(inherited)
         stack.append(task)
-        began = perf_counter_ns()
-        if events.consumers:
-            events.publish(events.TaskBegan(task.number, task.name, task._processor, began))
         timer = None
-        if options is not None and options.timeout is not None:
-            timer = self._timers.call_later(
-                options.timeout, lambda: self._abandon(task, overtime(task), FAILED)
-            )
         try:
+            if options is not None and options.memory:
+                make_room()
+            began = perf_counter_ns()
+            if events.consumers:
+                events.publish(events.TaskBegan(task.number, task.name, task._processor, began))
+            if options is not None and options.timeout is not None:
+                timer = self._timers.call_later(
+                    options.timeout, lambda: self._abandon(task, overtime(task), FAILED)
+                )
             outcome = next(apart(self._outcome, task))
         except KeyboardInterrupt:
             # Pressed by the user, who waits here: it is not the task's own failure.
@@ -416,6 +417,7 @@ class SerialEngine(Stopping):
         arrival = Arrival(first_failure, unfinished)
         options = contexts.current.get()
         waits = bool(stack.tasks) and timeout is None
+        before = stack.arrival
         try:
             with self._lock:
                 if waits:
@@ -442,7 +444,7 @@ class SerialEngine(Stopping):
                     self._waits.pop(stack.tasks[-1], None)
                 arrival.forget(unfinished)
                 stack.waits = []
-                stack.arrival = None
+                stack.arrival = before
                 self._stacks.discard(stack)
 
     def _refuse_stuck(self, stack: Stack, tasks: list[Task[Any]], missing: int) -> None:
@@ -462,15 +464,16 @@ class SerialEngine(Stopping):
         if not stack.tasks:
             yield
             return
-        with self._lock:
-            self._refuse_stuck(stack, [task], 1)
-            stack.awaited.append(task)
-            self._progress.note_wait()
         try:
+            with self._lock:
+                self._refuse_stuck(stack, [task], 1)
+                stack.awaited.append(task)
+                self._progress.note_wait()
             yield
         finally:
             # Without the lock, which this thread may hold where a finaliser ends the coroutine.
-            stack.awaited.remove(task)
+            if task in stack.awaited:
+                stack.awaited.remove(task)
 
     def unfinished(self) -> list[Task[Any]]:
         """Every unfinished task that was submitted."""
@@ -483,13 +486,14 @@ class SerialEngine(Stopping):
     def block(self, wait: Callable[[], R]) -> R:
         """Call ``wait()``, which blocks: whoever wants memory does not wait for this thread."""
         stack = self._stack()
-        with self._lock:
-            stack.is_stopped = True
-            self._progress.note_wait()
+        before = stack.is_stopped
         try:
+            with self._lock:
+                stack.is_stopped = True
+                self._progress.note_wait()
             return wait()
         finally:
-            stack.is_stopped = False
+            stack.is_stopped = before
 
     def has_waits(self) -> bool:
         """No: what they wait for has run."""
@@ -591,5 +595,6 @@ class SerialEngine(Stopping):
         """Refuse everything from now on, in the child of a fork."""
         self._lock = threading.Lock()
         self._progress = Progress(self._lock)
+        self._spiller.abandon()
         self._closed = True
         self.watchdog.abandon()

@@ -532,5 +532,6 @@ class ThreadsEngine(Crew):
     def abandon(self) -> None:
         """Refuse everything from now on, in the child of a fork, which has no threads."""
         self._lock = threading.Lock()
+        self._spiller.abandon()
         self._closed = True
         self.watchdog.abandon()

@@ -10,6 +10,7 @@ import pytest
 import darray.runtime as da
 from darray.runtime import engine as engines
 from darray.runtime import limits, settings
+from darray.runtime.budget import Budget
 
 LIMIT = 1_000_000
 ENGINES = ["serial", "threads", "workers"]
@@ -148,3 +149,25 @@ def test_what_a_task_gives_that_runs_on_is_counted_by_the_next_engine():
     made.clear()
     del last
     assert settled(budget) == 0
+
+
+def test_budgets_hand_on_what_ends_late():
+    first, second, third = [Budget(LIMIT) for _ in range(3)]
+    early = first.hold("early", 100)
+    second.take_over(first)
+    late = first.hold("late", 200)
+    assert second.counted() == (0, 300)
+    third.take_over(second)
+    latest = first.hold("latest", 300)
+    assert third.counted() == (0, 600)
+    assert third.room() == LIMIT - 600
+    del late
+    third._check()
+    assert third.counted() == (0, 400)
+    dropped = second.hold("dropped", 400)
+    del early, latest, dropped
+    third._check()
+    for budget in (first, second, third):
+        assert budget.counted() == (0, 0)
+        assert budget.room() == LIMIT
+        budget._check()

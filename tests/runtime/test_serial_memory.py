@@ -43,13 +43,13 @@ def started(work, *args):
 def recorded(engine, monkeypatch):
     """Tell of each thread that begins to wait for memory."""
     waits = threading.Semaphore(0)
-    wait = engine._progress._changed.wait
+    wait = engine._progress.changed.wait
 
     def told(*arguments):
         waits.release()
         return wait(*arguments)
 
-    monkeypatch.setattr(engine._progress._changed, "wait", told)
+    monkeypatch.setattr(engine._progress.changed, "wait", told)
     return waits
 
 
@@ -170,7 +170,6 @@ def test_who_hears_of_a_value_on_its_way_does_not_wait_for_the_task_around_it(se
 
 def test_ctrl_c_while_waiting_leaves_nothing_behind(serial, monkeypatch):
     """The task is cancelled, so that others on the same mutable go on."""
-    wait = serial._progress.wait
     began, may_end = threading.Event(), threading.Event()
 
     def hold():
@@ -183,10 +182,10 @@ def test_ctrl_c_while_waiting_leaves_nothing_behind(serial, monkeypatch):
     notes = da.mutable(list)
     thread, _ = started(lambda: asking(3_000_000, hold).result())
     assert began.wait(60)
-    monkeypatch.setattr(serial._progress, "wait", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        da.spawn.options(memory=2_000_000)(list.append, notes, 1)
-    monkeypatch.setattr(serial._progress, "wait", wait)
+    with monkeypatch.context() as patch:
+        patch.setattr(progress.Shortage, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            da.spawn.options(memory=2_000_000)(list.append, notes, 1)
     da.spawn(list.append, notes, 2).result()
     may_end.set()
     thread.join(60)
@@ -272,3 +271,46 @@ def test_a_coroutine_may_be_closed_under_the_lock(serial):
     assert da.spawn(outer).result() == []
     may_end.set()
     thread.join(60)
+
+
+def test_no_thread_for_a_time_limit_leaves_nothing_behind(serial, monkeypatch):
+    def refused(*arguments):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        with pytest.raises(RuntimeError, match="new thread"):
+            da.spawn.options(timeout=60)(int, 5)
+    assert serial.current_task() is None
+    assert serial._progress.stacks == {}
+    assert da.spawn.options(timeout=60)(int, 5).result() == 5
+    serial._schedule._check([])
+
+
+def test_results_in_cycles_of_tasks_that_were_waited_for_are_collected(serial, monkeypatch):
+    waits = recorded(serial, monkeypatch)
+    began = threading.Event()
+
+    def hold():
+        began.set()
+        assert waits.acquire(timeout=60)
+        knot = [asking(900_000, bytes, 900_000)]
+        knot.append(knot)
+
+    thread, found = started(lambda: asking(3_000_000, hold).result())
+    assert began.wait(60)
+    assert asking(3_500_000, int, 5).result() == 5
+    thread.join(60)
+    assert found == [None]
+
+
+def test_blocks_within_blocks_are_told_apart(serial):
+    def inside():
+        outer = serial._stack()
+        serial.block(lambda: None)
+        return outer.is_stopped
+
+    assert da.spawn(lambda: (serial.block(inside), serial._stack().is_stopped)).result() == (
+        True,
+        False,
+    )

@@ -91,3 +91,19 @@ def test_the_thread_does_not_look_by_itself_for_a_call_that_is_far_off(monkeypat
     some.call_later(0.004, soon.set)
     assert soon.wait(10)
     far.cancel()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt()])
+def test_no_thread_just_then_keeps_later_calls_from_nothing(monkeypatch, error):
+    def refused(*arguments):
+        raise error
+
+    some, done, never = Timers(), threading.Event(), threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        with pytest.raises(type(error)):
+            some.call_later(0.0, never.set)
+    some.call_later(0.001, done.set)
+    assert done.wait(60)
+    assert not never.is_set()
+    some.settle()
