@@ -66,6 +66,7 @@ class Shortage:
         # how many had when results in cycles were collected.
         self._ends = self._collected = progress.ends
         self._since = monotonic()
+        self._is_told = False
 
     def look(self) -> None:
         """Note that memory is looked for now."""
@@ -80,8 +81,11 @@ class Shortage:
             return True
         try:
             own.is_stopped = True
-            # Others that wait may find that nothing will be freed.
-            progress.note_wait()
+            if not self._is_told:
+                # Others that wait may find that nothing will be freed. Told again and again, by
+                # each of several, they would never rest.
+                self._is_told = True
+                progress.note_wait()
             running = [stack for task, stack in progress.stacks.items() if task._state == RUNNING]
             if not any(map(_goes_on, running)) or monotonic() - self._since > PATIENCE:
                 return False

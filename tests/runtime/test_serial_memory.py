@@ -314,3 +314,39 @@ def test_blocks_within_blocks_are_told_apart(serial):
         True,
         False,
     )
+
+
+def test_threads_that_wait_let_each_other_rest(serial, monkeypatch):
+    """Each tells the others once that it waits."""
+    told = []
+    note_wait = serial._progress.note_wait
+    began, may_end = threading.Event(), threading.Event()
+    looks = threading.Semaphore(0)
+    look = progress.Shortage.look
+
+    def noted():
+        told.append(threading.current_thread())
+        note_wait()
+
+    def looked(shortage):
+        looks.release()
+        look(shortage)
+
+    def hold():
+        began.set()
+        return may_end.wait(60)
+
+    holding, _ = started(lambda: asking(3_000_000, hold).result())
+    assert began.wait(60)
+    monkeypatch.setattr(progress, "LOOKING_UP", 0.001)
+    monkeypatch.setattr(progress.Shortage, "look", looked)
+    monkeypatch.setattr(serial._progress, "note_wait", noted)
+    waiting = [started(lambda: asking(2_000_000, int, 5).result()) for _ in range(2)]
+    for _ in range(100):
+        assert looks.acquire(timeout=60)
+    assert len(told) == len(set(told)) <= 2
+    may_end.set()
+    for thread, found in waiting:
+        thread.join(60)
+        assert found == [5]
+    holding.join(60)
