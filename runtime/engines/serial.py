@@ -32,11 +32,11 @@ from darray.runtime.explaining import Survey
 from darray.runtime.graphs import following
 from darray.runtime.listeners import Listeners
 from darray.runtime.processor import Processor
-from darray.runtime.progress import Progress, Shortage
 from darray.runtime.promising import promise
 from darray.runtime.refusals import no_room, nowhere
 from darray.runtime.scope_keys import know
 from darray.runtime.settings import Settings
+from darray.runtime.shortage import RunningTasks, Shortage
 from darray.runtime.spaces import Origin, Placed, has_spaces, here, measured_nbytes, space_of
 from darray.runtime.spawning import submit
 from darray.runtime.spiller import Spiller
@@ -97,7 +97,7 @@ class SerialEngine(Stopping):
         # Threads with waits inside tasks.
         self._stacks: set[Stack] = set()
         # The tasks whose functions are being called, and what those that wait block on.
-        self._progress = Progress(self._lock)
+        self._running = RunningTasks(self._lock)
         self._waits: dict[Task[Any], Arrival] = {}
         self._closed = False
         self._timers = Timers()
@@ -147,8 +147,8 @@ class SerialEngine(Stopping):
         """Cancel `task` of this thread, broken off by Ctrl-C or for want of a thread."""
         with self._lock:
             finished: list[Task[Any]] = []
-            if self._progress.stacks.get(task) is self._stack():
-                self._progress.end(task)
+            if self._running.stacks.get(task) is self._stack():
+                self._running.end(task)
             elif task._state == RUNNING:
                 # Another thread was quicker.
                 return
@@ -191,7 +191,7 @@ class SerialEngine(Stopping):
         seat = next((one for one in seats if schedule.is_open(task, one)), None)
         began = task._state == READY and seat is not None and schedule.begin(task, seat)
         if began:
-            self._progress.begin(task, self._stack())
+            self._running.begin(task, self._stack())
         elif task._state == READY and self._is_aside(task):
             schedule.push(task)
         schedule.drop_queued(sharded=False)
@@ -256,7 +256,7 @@ class SerialEngine(Stopping):
 
     def _begun_after_others(self, task: Task[Any]) -> bool:
         """Do what `_begun_with_room` does, as often as tasks of other threads end; the same."""
-        shortage = Shortage(self._progress, self._stack())
+        shortage = Shortage(self._running, self._stack())
         while True:
             shortage.look()
             if self._begun_with_room(task):
@@ -310,7 +310,7 @@ class SerialEngine(Stopping):
             events.publish_end(task, began, outcome)
         nbytes = measured(task, outcome)
         with self._lock:
-            self._progress.end(task)
+            self._running.end(task)
             if task._state == RUNNING:
                 if outcome.__class__ is Failure:
                     return self._schedule.fail(task, outcome, state_after(task, outcome))
@@ -436,7 +436,7 @@ class SerialEngine(Stopping):
                     return True
                 if stack.tasks:
                     self._waits[stack.tasks[-1]] = stack.arrival = arrival
-                    self._progress.note_wait()
+                    self._running.note_wait()
             return arrival.wait(timeout, self.watchdog)
         finally:
             with self._lock:
@@ -468,7 +468,7 @@ class SerialEngine(Stopping):
             with self._lock:
                 self._refuse_stuck(stack, [task], 1)
                 stack.awaited.append(task)
-                self._progress.note_wait()
+                self._running.note_wait()
             yield
         finally:
             # Without the lock, which this thread may hold where a finaliser ends the coroutine.
@@ -478,7 +478,7 @@ class SerialEngine(Stopping):
     def unfinished(self) -> list[Task[Any]]:
         """Every unfinished task that was submitted."""
         with self._lock:
-            return following([*self._progress.stacks, *self._released, *self._schedule.promised])
+            return following([*self._running.stacks, *self._released, *self._schedule.promised])
 
     def occupy(self) -> None:
         """Do nothing: every task has the one processor."""
@@ -490,7 +490,7 @@ class SerialEngine(Stopping):
         try:
             with self._lock:
                 stack.is_stopped = True
-                self._progress.note_wait()
+                self._running.note_wait()
             return wait()
         finally:
             stack.is_stopped = before
@@ -526,7 +526,7 @@ class SerialEngine(Stopping):
 
     def _begun_or_ready(self) -> list[Task[Any]]:
         """The tasks whose functions are being called; lock held."""
-        return [*self._schedule.promised, *self._progress.stacks]
+        return [*self._schedule.promised, *self._running.stacks]
 
     def _cancel(self, tasks: list[Task[Any]], begun: bool) -> None:
         super()._cancel(tasks, begun)
@@ -573,7 +573,7 @@ class SerialEngine(Stopping):
         with self._lock:
             outstanding = self._schedule.outstanding
             running.update((task, []) for task in self._schedule.promised)
-            for task, stack in self._progress.stacks.items():
+            for task, stack in self._running.stacks.items():
                 inside = list(stack.tasks)
                 waited = self._waits[task].tasks if task in self._waits else ()
                 above = inside[inside.index(task) + 1 :] if task in inside else []
@@ -594,7 +594,7 @@ class SerialEngine(Stopping):
     def abandon(self) -> None:
         """Refuse everything from now on, in the child of a fork."""
         self._lock = threading.Lock()
-        self._progress = Progress(self._lock)
+        self._running = RunningTasks(self._lock)
         self._spiller.abandon()
         self._closed = True
         self.watchdog.abandon()

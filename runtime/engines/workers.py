@@ -88,11 +88,14 @@ class WorkersEngine(ThreadsEngine):
                     return
                 self._looks_again = True
             self._next_look = self._timers.call_later(seconds, self._look)
-        except BaseException as error:
-            # A signal, or no more threads: the next one asks for it again.
+        except RuntimeError:
+            # The system has no more threads. Threads that run tasks come here as well, and must go
+            # on: the next one asks for it again.
             self._looks_again = False
-            if not isinstance(error, RuntimeError):
-                raise
+        except BaseException:
+            # A signal: as before, but whoever pressed it is to hear of it.
+            self._looks_again = False
+            raise
 
     def _look(self) -> None:
         with self._lock:

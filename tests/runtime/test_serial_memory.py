@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 import darray as da
-from darray.runtime import progress
+from darray.runtime import shortage
 from darray.runtime.engines import serial as serial_engine
 from tests.runtime.shared import with_room
 
@@ -40,16 +41,36 @@ def started(work, *args):
     return thread, found
 
 
+@contextmanager
+def held(memory=3_000_000):
+    """A task of another thread that runs in the block and has so much memory; gives the task."""
+    began, may_end, made = threading.Event(), threading.Event(), []
+
+    def hold():
+        made.append(da.current_task())
+        began.set()
+        return may_end.wait(60)
+
+    thread, found = started(lambda: asking(memory, hold).result())
+    assert began.wait(60)
+    try:
+        yield made[0]
+    finally:
+        may_end.set()
+        thread.join(60)
+    assert found == [True]
+
+
 def recorded(engine, monkeypatch):
     """Tell of each thread that begins to wait for memory."""
     waits = threading.Semaphore(0)
-    wait = engine._progress.changed.wait
+    wait = engine._running.changed.wait
 
     def told(*arguments):
         waits.release()
         return wait(*arguments)
 
-    monkeypatch.setattr(engine._progress.changed, "wait", told)
+    monkeypatch.setattr(engine._running.changed, "wait", told)
     return waits
 
 
@@ -71,19 +92,8 @@ def test_memory_of_a_task_of_another_thread_is_waited_for(serial, monkeypatch):
 
 
 def test_a_task_larger_than_the_limit_fails_at_once(serial):
-    began, may_end = threading.Event(), threading.Event()
-
-    def hold():
-        began.set()
-        return may_end.wait(60)
-
-    thread, found = started(lambda: asking(3_000_000, hold).result())
-    assert began.wait(60)
-    with pytest.raises(da.MemoryLimitError, match="5,000,000"):
+    with held(), pytest.raises(da.MemoryLimitError, match="5,000,000"):
         asking(5_000_000, int, 5).result()
-    may_end.set()
-    thread.join(60)
-    assert found == [True]
 
 
 def test_two_that_wait_for_each_other_s_memory_end(serial):
@@ -170,25 +180,17 @@ def test_who_hears_of_a_value_on_its_way_does_not_wait_for_the_task_around_it(se
 
 def test_ctrl_c_while_waiting_leaves_nothing_behind(serial, monkeypatch):
     """The task is cancelled, so that others on the same mutable go on."""
-    began, may_end = threading.Event(), threading.Event()
-
-    def hold():
-        began.set()
-        assert may_end.wait(60)
 
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
     notes = da.mutable(list)
-    thread, _ = started(lambda: asking(3_000_000, hold).result())
-    assert began.wait(60)
-    with monkeypatch.context() as patch:
-        patch.setattr(progress.Shortage, "wait", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            da.spawn.options(memory=2_000_000)(list.append, notes, 1)
-    da.spawn(list.append, notes, 2).result()
-    may_end.set()
-    thread.join(60)
+    with held():
+        with monkeypatch.context() as patch:
+            patch.setattr(shortage.Shortage, "wait", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                da.spawn.options(memory=2_000_000)(list.append, notes, 1)
+        da.spawn(list.append, notes, 2).result()
     assert da.fetch(notes) == [2]
     assert serial._schedule.outstanding == 0
     serial._schedule._check([])
@@ -202,7 +204,7 @@ def test_ctrl_c_before_the_function_is_called_leaves_nothing_behind(serial, monk
         patch.setattr(serial_engine, "make_room", interrupted)
         with pytest.raises(KeyboardInterrupt):
             asking(3_000_000, int, 5)
-    assert serial._progress.stacks == {}
+    assert serial._running.stacks == {}
     assert asking(3_000_000, int, 5).result() == 5
     serial._schedule._check([])
 
@@ -231,46 +233,24 @@ def test_memory_of_a_task_that_is_blocked_is_not_waited_for(serial, monkeypatch)
 
 def test_who_waits_in_vain_gives_up(serial, monkeypatch):
     """A task may wait for what wants its memory in ways that nobody sees."""
-    monkeypatch.setattr(progress, "PATIENCE", 0.1)
-    began, may_end = threading.Event(), threading.Event()
-
-    def hold():
-        began.set()
-        return may_end.wait(60)
-
-    holding, held = started(lambda: asking(3_000_000, hold).result())
-    assert began.wait(60)
-    with pytest.raises(da.MemoryLimitError):
+    monkeypatch.setattr(shortage, "PATIENCE", 0.1)
+    with held(), pytest.raises(da.MemoryLimitError):
         asking(2_000_000, int, 5).result()
-    may_end.set()
-    holding.join(60)
-    assert held == [True]
 
 
 def test_a_coroutine_may_be_closed_under_the_lock(serial):
     """As by a finaliser, which may run at any moment."""
-    began, may_end = threading.Event(), threading.Event()
+    with held(0) as holding:
 
-    def hold():
-        began.set()
-        return may_end.wait(60)
+        def outer():
+            awaiting = serial.awaiting(holding)
+            awaiting.__enter__()
+            assert serial._stack().awaited == [holding]
+            with serial._lock:
+                awaiting.__exit__(None, None, None)
+            return list(serial._stack().awaited)
 
-    def outer():
-        awaiting = serial.awaiting(holding)
-        awaiting.__enter__()
-        with serial._lock:
-            awaiting.__exit__(None, None, None)
-        return list(serial._stack().awaited)
-
-    made = []
-    thread, _ = started(
-        lambda: made.append(asking(0, lambda: (made.append(da.current_task()), hold())))
-    )
-    assert began.wait(60)
-    holding = made[0]
-    assert da.spawn(outer).result() == []
-    may_end.set()
-    thread.join(60)
+        assert da.spawn(outer).result() == []
 
 
 def test_no_thread_for_a_time_limit_leaves_nothing_behind(serial, monkeypatch):
@@ -282,7 +262,7 @@ def test_no_thread_for_a_time_limit_leaves_nothing_behind(serial, monkeypatch):
         with pytest.raises(RuntimeError, match="new thread"):
             da.spawn.options(timeout=60)(int, 5)
     assert serial.current_task() is None
-    assert serial._progress.stacks == {}
+    assert serial._running.stacks == {}
     assert da.spawn.options(timeout=60)(int, 5).result() == 5
     serial._schedule._check([])
 
@@ -319,34 +299,26 @@ def test_blocks_within_blocks_are_told_apart(serial):
 def test_threads_that_wait_let_each_other_rest(serial, monkeypatch):
     """Each tells the others once that it waits."""
     told = []
-    note_wait = serial._progress.note_wait
-    began, may_end = threading.Event(), threading.Event()
+    note_wait = serial._running.note_wait
     looks = threading.Semaphore(0)
-    look = progress.Shortage.look
+    look = shortage.Shortage.look
 
     def noted():
         told.append(threading.current_thread())
         note_wait()
 
-    def looked(shortage):
+    def looked(waiter):
         looks.release()
-        look(shortage)
+        look(waiter)
 
-    def hold():
-        began.set()
-        return may_end.wait(60)
-
-    holding, _ = started(lambda: asking(3_000_000, hold).result())
-    assert began.wait(60)
-    monkeypatch.setattr(progress, "LOOKING_UP", 0.001)
-    monkeypatch.setattr(progress.Shortage, "look", looked)
-    monkeypatch.setattr(serial._progress, "note_wait", noted)
-    waiting = [started(lambda: asking(2_000_000, int, 5).result()) for _ in range(2)]
-    for _ in range(100):
-        assert looks.acquire(timeout=60)
-    assert len(told) == len(set(told)) <= 2
-    may_end.set()
+    monkeypatch.setattr(shortage, "LOOKING_UP", 0.001)
+    monkeypatch.setattr(shortage.Shortage, "look", looked)
+    monkeypatch.setattr(serial._running, "note_wait", noted)
+    with held():
+        waiting = [started(lambda: asking(2_000_000, int, 5).result()) for _ in range(2)]
+        for _ in range(100):
+            assert looks.acquire(timeout=60)
+        assert 1 <= len(told) == len(set(told)) <= 2
     for thread, found in waiting:
         thread.join(60)
         assert found == [5]
-    holding.join(60)

@@ -1,4 +1,4 @@
-"""Progress: what an engine without threads of its own runs, and who waits for its memory."""
+"""Shortage: who waits for the memory of other threads' tasks, on an engine without own threads."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from darray.runtime.tasks import DONE, RUNNING, Task
 from darray.runtime.waiting import LOOKING_UP, Stack
 
-__all__ = ["PATIENCE", "Progress", "Shortage"]
+__all__ = ["PATIENCE", "RunningTasks", "Shortage"]
 
 # Seconds for which a thread waits for memory while no task ends: those that run may wait for it in
 # ways that nobody sees, such as locks of the user's.
 PATIENCE = 60.0
 
 
-class Progress:
+class RunningTasks:
     """The tasks whose functions are being called, and the threads that wait for their memory.
 
     Every method is called with the engine's lock held. A thread waits only while another one goes
@@ -59,25 +59,25 @@ class Shortage:
     Used by that thread alone. Results in reference cycles were just collected.
     """
 
-    def __init__(self, progress: Progress, own: Stack) -> None:
-        self._progress = progress
+    def __init__(self, running: RunningTasks, own: Stack) -> None:
+        self._running = running
         self._own = own
         # How many calls had ended when it was looked for memory, since when that many have, and
         # how many had when results in cycles were collected.
-        self._ends = self._collected = progress.ends
+        self._ends = self._collected = running.ends
         self._since = monotonic()
         self._is_told = False
 
     def look(self) -> None:
         """Note that memory is looked for now."""
-        if self._ends != self._progress.ends:
-            self._ends = self._progress.ends
+        if self._ends != self._running.ends:
+            self._ends = self._running.ends
             self._since = monotonic()
 
     def wait(self) -> bool:
         """Wait a little for a task of another thread to end; whether that may help. Lock held."""
-        progress, own, before = self._progress, self._own, self._own.is_stopped
-        if self._ends != progress.ends:
+        running, own, before = self._running, self._own, self._own.is_stopped
+        if self._ends != running.ends:
             return True
         try:
             own.is_stopped = True
@@ -85,11 +85,11 @@ class Shortage:
                 # Others that wait may find that nothing will be freed. Told again and again, by
                 # each of several, they would never rest.
                 self._is_told = True
-                progress.note_wait()
-            running = [stack for task, stack in progress.stacks.items() if task._state == RUNNING]
-            if not any(map(_goes_on, running)) or monotonic() - self._since > PATIENCE:
+                running.note_wait()
+            stacks = [stack for task, stack in running.stacks.items() if task._state == RUNNING]
+            if not any(map(_goes_on, stacks)) or monotonic() - self._since > PATIENCE:
                 return False
-            progress.changed.wait(LOOKING_UP)
+            running.changed.wait(LOOKING_UP)
             return True
         finally:
             own.is_stopped = before
